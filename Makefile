@@ -1,0 +1,49 @@
+# Everything needs Python 3.11+, make and a package registry; the first target you call makes .venv by itself.
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+# another build of PyTorch: make demo TORCH_INDEX=<address of a wheel index>
+TORCH_INDEX ?=
+BIN := .venv/bin
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all check fix bench clean
+
+help:
+	@echo "make demo      train on real text for about two minutes, see it learn, give it a prompt"
+	@echo "make test      the tests (make test-all: the long sweeps too)"
+	@echo "make check     format, lint, types, floors, tests        make fix: format and lint, repaired"
+	@echo "make bench     measure octavo beside its peers and write docs/benchmarks.md"
+
+.venv/installed: pyproject.toml constraints.txt
+	@echo "Setting up .venv, a minute or two the first time"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "octavo needs Python 3.11 or newer; this one is %d.%d, name another with make PYTHON=..." % sys.version_info[:2])'
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(TORCH) -e '.[test]'
+	@touch $@
+
+demo: .venv/installed
+	@$(BIN)/octavo demo
+
+test: .venv/installed
+	@$(BIN)/python -m pytest -q -n $(WORKERS) -m 'not slow'
+
+test-all: .venv/installed
+	@$(BIN)/python -m pytest -q -n $(WORKERS)
+
+check: .venv/installed
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(MAKE) --no-print-directory test
+
+fix: .venv/installed
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: .venv/installed
+	@$(BIN)/python benchmarks/run.py
+
+clean:
+	rm -rf .venv runs

@@ -1,0 +1,1 @@
+"""octavo: a GPT that fits the hand."""

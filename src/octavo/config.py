@@ -1,0 +1,285 @@
+"""Everything that is asked of a model, its data and its training, as frozen values: no torch, no files."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from difflib import get_close_matches
+from math import isfinite
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from octavo.errors import ConfigError
+
+Dialect = Literal["gpt2", "modern"]
+Config = TypeVar("Config")
+DERIVED: Any = None  # stands for a value that __post_init__ works out from the others, so that its type stays plain
+
+
+def _check_positive(config: object, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value) or value <= 0:
+            raise ConfigError(f"{name} is {value}; give a number above zero")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RopeScaling:
+    """Llama 3's fixed change of the rotary frequencies, which stretches a short context to a long one."""
+
+    factor: float
+    low_frequency_factor: float
+    high_frequency_factor: float
+    original_context: int
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "factor", "low_frequency_factor", "high_frequency_factor", "original_context")
+        if self.high_frequency_factor <= self.low_frequency_factor:
+            raise ConfigError(
+                f"high_frequency_factor {self.high_frequency_factor} is not above low_frequency_factor "
+                f"{self.low_frequency_factor}; give them in that order"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The shape of a GPT. What is not given follows from the rest; without more it is GPT-2 of 2019, the small one.
+
+    >>> ModelConfig(layers=2, heads=4, width=64).head_width
+    16
+    >>> ModelConfig(dialect="modern", layers=2, heads=4, width=64).feed_forward
+    192
+    """
+
+    vocab_size: int = 50257
+    context: int = 1024
+    layers: int = 12
+    heads: int = 12
+    width: int = 768
+    dialect: Dialect = "gpt2"
+    kv_heads: int = DERIVED  # as many as heads
+    head_width: int = DERIVED  # width / heads; published Qwen3 models choose it freely
+    feed_forward: int = DERIVED  # 4 width, and 8/3 width where a gate makes a third matrix [Shazeer 2020]
+    norm_epsilon: float = DERIVED
+    qk_norm: bool = DERIVED
+    tied: bool = True
+    rope_base: float = 10000.0
+    rope_scaling: RopeScaling | None = None
+
+    def __post_init__(self) -> None:
+        if self.dialect not in get_args(Dialect):
+            raise ConfigError(f"dialect is {self.dialect!r}; octavo speaks gpt2 and modern")
+        _check_positive(self, "vocab_size", "context", "layers", "heads", "width", "rope_base")
+        self._derive()
+        _check_positive(self, "kv_heads", "head_width", "feed_forward", "norm_epsilon")
+        if self.heads % self.kv_heads:
+            raise ConfigError(f"{self.heads} heads do not divide into {self.kv_heads} kv_heads; choose a divisor")
+        if self.rotary and self.head_width % 2:
+            raise ConfigError(f"head_width {self.head_width} is odd; rotary positions turn pairs, choose an even one")
+        self._check_gpt2()
+
+    def _derive(self) -> None:
+        if self.head_width is None and self.width % self.heads:
+            raise ConfigError(f"width {self.width} does not divide into {self.heads} heads; choose a multiple")
+        modern = self.dialect == "modern"
+        derived = {
+            "kv_heads": self.heads,
+            "head_width": self.width // self.heads,
+            "feed_forward": -(-8 * self.width // (3 * 64)) * 64 if modern else 4 * self.width,
+            "norm_epsilon": 1e-6 if modern else 1e-5,
+            "qk_norm": modern,
+        }
+        for name, value in derived.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+
+    def _check_gpt2(self) -> None:
+        if self.dialect != "gpt2":
+            return
+        if self.kv_heads != self.heads:
+            raise ConfigError(f"kv_heads {self.kv_heads} differ from heads {self.heads}; that takes the modern dialect")
+        if self.head_width * self.heads != self.width:
+            raise ConfigError(f"head_width {self.head_width} is not width / heads; that takes the modern dialect")
+        if self.qk_norm or self.rope_scaling is not None:
+            raise ConfigError("qk_norm and rope_scaling belong to the modern dialect; leave them out for gpt2")
+
+    @property
+    def rotary(self) -> bool:
+        """Whether positions turn queries and keys, or are learned vectors added to the embedding."""
+        return self.dialect == "modern"
+
+    @property
+    def gated(self) -> bool:
+        """Whether the feed-forward network is SwiGLU or GELU."""
+        return self.dialect == "modern"
+
+    @property
+    def biased(self) -> bool:
+        """Whether linear layers and norms add a bias (and the norms subtract the mean)."""
+        return self.dialect == "gpt2"
+
+
+GPT2 = ModelConfig()
+GPT2_MEDIUM = ModelConfig(layers=24, heads=16, width=1024)
+GPT2_LARGE = ModelConfig(layers=36, heads=20, width=1280)
+GPT2_XL = ModelConfig(layers=48, heads=25, width=1600)
+
+MODERN_1M = ModelConfig(dialect="modern", vocab_size=256, context=128, layers=6, heads=2, width=128, tied=False)
+MODERN_5M = ModelConfig(dialect="modern", vocab_size=4096, context=256, layers=6, heads=4, width=256)
+MODERN_25M = ModelConfig(dialect="modern", vocab_size=8192, context=512, layers=8, heads=8, width=512)
+MODERN_100M = ModelConfig(dialect="modern", vocab_size=32768, context=1024, layers=12, heads=12, width=768)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which texts are learned from, how they are cut in parts and into tokens."""
+
+    texts: tuple[str, ...] = ()
+    field: str = "text"
+    errors: Literal["strict", "replace"] = "strict"
+    split: float | None = None  # none: 90 % to train on, 5 % to validate on, 5 % kept for the report
+    val: str | None = None
+    tokenizer: Literal["character", "word", "bpe"] = "character"
+    vocab_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.split is not None and not 0 < self.split < 1:
+            raise ConfigError(f"split is {self.split}; give the training part as a fraction between 0 and 1")
+        if self.split is not None and self.val is not None:
+            raise ConfigError("split and val both say what to validate on; give one of them")
+        if self.vocab_size is not None:
+            _check_positive(self, "vocab_size")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How a model learns: the recipe, in full, so that the same values give the same model."""
+
+    steps: int
+    batch: int  # rows of the global batch
+    micro_batches: int = 1  # the global batch is read in so many pieces, for memory's sake
+    minutes: float | None = None
+    seed: int = 0
+    lr: float = DERIVED  # of the matrices; 0.02 with Muon, 1e-3 with AdamW alone
+    weight_decay: float = 0.1
+    dropout: float = 0.0
+    warmup: float = 0.02  # fraction of the steps
+    decay: float = 0.5  # fraction of the steps, the last ones
+    clip: float = 1.0
+    optimizer: Literal["muon", "adamw"] = "muon"
+    device: str = "cpu"
+    dtype: Literal["float32", "bfloat16", "float64"] = "float32"
+    eval_every: int = 100
+    sample_every: int = 0  # 0: at every evaluation
+
+    def __post_init__(self) -> None:
+        if self.lr is None:
+            object.__setattr__(self, "lr", 0.02 if self.optimizer == "muon" else 1e-3)
+        _check_positive(self, "steps", "batch", "micro_batches", "lr", "clip", "eval_every")
+        for name in ("dropout", "warmup", "decay"):
+            if not 0 <= getattr(self, name) < (1.0001 if name == "decay" else 1):
+                raise ConfigError(f"{name} is {getattr(self, name)}; give a fraction from 0 to 1")
+        if not 0 <= self.weight_decay < float("inf"):
+            raise ConfigError(f"weight_decay is {self.weight_decay}; give zero or more")
+        if self.minutes is not None:
+            _check_positive(self, "minutes")
+        if self.micro_batches > self.batch:
+            raise ConfigError(f"{self.micro_batches} micro_batches are more than the {self.batch} rows of a batch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """All that was asked and chosen for one training: what `octavo.toml` holds."""
+
+    model: ModelConfig
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig
+
+
+def as_dict(config: object) -> dict[str, Any]:
+    """A config as plain nested values, ready for TOML or JSON; what is `None` is left out."""
+    if not is_dataclass(config) or isinstance(config, type):
+        raise ConfigError(f"{config!r} is not a config")
+    return _without_none(asdict(config))
+
+
+def _without_none(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: _without_none(value) if isinstance(value, dict) else list(value) if isinstance(value, tuple) else value
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def from_dict(kind: type[Config], values: Mapping[str, Any], where: str = "") -> Config:
+    """Build a config of this kind from plain nested values; an unknown key is refused by name.
+
+    >>> from_dict(ModelConfig, {"layer": 3})
+    Traceback (most recent call last):
+    octavo.errors.ConfigError: layer is no setting of ModelConfig; did you mean layers?
+    """
+    hints = get_type_hints(kind)
+    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
+    for name in values:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(sorted(known))}"
+            raise ConfigError(f"{where}{name} is no setting of {kind.__name__}; {hint}")
+    try:
+        return kind(**{name: _typed(hints[name], value, f"{where}{name}") for name, value in values.items()})
+    except TypeError as error:
+        raise ConfigError(f"{where or kind.__name__} is incomplete: {error}") from None
+
+
+def _typed(hint: Any, value: Any, name: str) -> Any:
+    choices = [hint] if get_origin(hint) not in (Union, UnionType) else list(get_args(hint))
+    for choice in choices:
+        if isinstance(choice, type) and is_dataclass(choice) and isinstance(value, Mapping):
+            return from_dict(choice, value, f"{name}.")
+        if _fits(choice, value):
+            return tuple(value) if get_origin(choice) is tuple else value
+    expected = " or ".join(getattr(choice, "__name__", str(choice)) for choice in choices)
+    raise ConfigError(f"{name} is {value!r}; give {expected}")
+
+
+def _fits(hint: Any, value: Any) -> bool:
+    if hint is Any:
+        return True
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if get_origin(hint) is tuple:
+        return isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a user asked of a training; what was not asked (`None`) is the planner's to choose."""
+
+    minutes: float | None = None
+    steps: int | None = None
+    seed: int = 0
+    split: float | None = None
+    val: str | None = None
+    field: str = "text"
+    errors: Literal["strict", "replace"] = "strict"
+    tokenizer: Literal["character", "word", "bpe"] | None = None
+    vocab_size: int | None = None
+    dialect: Dialect = "modern"
+    layers: int | None = None
+    heads: int | None = None
+    kv_heads: int | None = None
+    width: int | None = None
+    context: int | None = None
+    batch: int | None = None
+    lr: float | None = None
+    dropout: float | None = None
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    eval_every: int | None = None
+
+    def __post_init__(self) -> None:
+        given = ("minutes", "steps", "vocab_size", "layers", "heads", "kv_heads", "width", "context", "batch", "lr")
+        _check_positive(self, *(name for name in (*given, "eval_every") if getattr(self, name) is not None))
+        if self.seed < 0:
+            raise ConfigError(f"seed is {self.seed}; give zero or a positive number")

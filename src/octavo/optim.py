@@ -1,0 +1,117 @@
+"""Optimizers: Muon for the matrices inside the blocks, AdamW for all else."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from octavo.config import TrainConfig
+
+
+def orthogonalise(matrices: Float[Tensor, "n rows columns"], dtype: torch.dtype) -> Float[Tensor, "n rows columns"]:
+    """Bring all singular values of each matrix near 1 by five Newton-Schulz steps  [Jordan 2024].
+
+    X ← a X + (b A + c A²) X with A = X Xᵀ, in `dtype`; the coefficients are steep at zero and only nearly settle.
+
+    >>> q = orthogonalise(torch.randn(1, 4, 8, generator=torch.manual_seed(0)), torch.float32)[0]
+    >>> bool((torch.linalg.svdvals(q) - 1).abs().max() < 0.4)
+    True
+    """
+    tall = matrices.size(1) > matrices.size(2)
+    x = (matrices.mT if tall else matrices).to(dtype)
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(5):
+        square = x @ x.mT
+        inner = torch.baddbmm(square, square, square, beta=-4.7750, alpha=2.0315)
+        x = torch.baddbmm(x, inner, x, beta=3.4445)
+    return (x.mT if tall else x).to(matrices.dtype)
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose every update is made orthogonal: each direction of a matrix learns as fast as any other.
+
+    The mathematics of `torch.optim.Muon` (momentum 0.95 in Nesterov's form, update scaled by √max(1, rows / columns)),
+    which multiplies one matrix after the other in bfloat16. Here matrices of one shape go together, in float32 where
+    a processor has no bfloat16 units: 33 times faster there at width 128.
+    """
+
+    def __init__(self, params: Iterable[Any], *, lr: float, weight_decay: float, momentum: float = 0.95) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    by_shape[weight.shape].append(weight)
+            for weights in by_shape.values():
+                self._update(weights, group)
+
+    def _update(self, weights: list[Tensor], group: Mapping[str, Any]) -> None:
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        momenta = [self._momentum(weight) for weight in weights]
+        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+        ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov: look where it is going
+        updates = orthogonalise(torch.stack(ahead), newton_schulz_dtype(weights[0].device)).unbind()
+        scale = max(1.0, weights[0].size(0) / weights[0].size(1)) ** 0.5
+        torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(weights, updates, alpha=-group["lr"] * scale)
+
+    def _momentum(self, weight: Tensor) -> Tensor:
+        state = self.state[weight]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(weight)
+        return state["momentum_buffer"]
+
+
+def newton_schulz_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where matrix units multiply it natively, else float32."""
+    return torch.bfloat16 if device.type == "cuda" or has_bfloat16_units() else torch.float32
+
+
+def has_bfloat16_units() -> bool:
+    """Whether this processor multiplies bfloat16 matrices faster than float32 ones."""
+    checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, check, bool)() for check in checks)
+
+
+def make_optimizers(model: nn.Module, train: TrainConfig) -> list[torch.optim.Optimizer]:
+    """The optimizers of a recipe, each group with its peak rate in `initial_lr`.
+
+    Matrices decay, vectors (norms, biases) do not. With Muon, AdamW keeps the embeddings and the output.
+    """
+    named = dict(model.named_parameters())
+    inner = {name for name, weight in named.items() if weight.dim() == 2 and name.startswith("blocks.")}
+    vectors: list[Tensor] = [weight for weight in named.values() if weight.dim() < 2]
+    outer: list[Tensor] = [weight for name, weight in named.items() if weight.dim() == 2 and name not in inner]
+    hidden: list[Tensor] = [named[name] for name in named if name in inner]
+    if train.optimizer == "adamw":
+        return [_adamw([(outer + hidden, train.lr, train.weight_decay), (vectors, train.lr, 0.0)])]
+    optimizers = [
+        Muon(hidden, lr=train.lr, weight_decay=train.weight_decay),
+        _adamw([(outer, train.lr * OUTER_RATE, OUTER_DECAY), (vectors, train.lr * OUTER_RATE, 0.0)]),
+    ]
+    for group in optimizers[0].param_groups:
+        group["initial_lr"] = group["lr"]
+    return optimizers
+
+
+OUTER_RATE = 0.15  # AdamW's rate beside Muon's
+OUTER_DECAY = 0.0
+
+
+def _adamw(groups: list[tuple[list[Tensor], float, float]]) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(
+        [
+            {"params": params, "lr": lr, "initial_lr": lr, "weight_decay": decay}
+            for params, lr, decay in groups
+            if params
+        ],
+        betas=(0.9, 0.98),
+        eps=1e-10,
+        fused=True,
+    )

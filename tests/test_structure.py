@@ -1,0 +1,21 @@
+"""The shape of the code itself: floors, types, what an import costs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+def test_a_module_imports_from_lower_floors_only() -> None:
+    result = python("-c", "from importlinter.cli import lint_imports_command as lint; lint()")
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_importing_octavo_does_not_import_torch() -> None:
+    result = python("-c", "import sys, octavo; sys.exit('torch' in sys.modules)")
+    assert result.returncode == 0, result.stderr
