@@ -1,0 +1,100 @@
+"""Bytes become text in pieces of bounded size: the encoding is told by a byte order mark, else it is UTF-8."""
+
+import codecs
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from octavo.errors import TextError
+
+Errors = Literal["strict", "replace"]
+CHUNK = 1 << 18  # bytes read at once
+
+_MARKS = (  # the longer ones first: UTF-16's mark begins UTF-32's
+    (codecs.BOM_UTF32_LE, "utf-32-le", "UTF-32"),
+    (codecs.BOM_UTF32_BE, "utf-32-be", "UTF-32"),
+    (codecs.BOM_UTF8, "utf-8", "UTF-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le", "UTF-16"),
+    (codecs.BOM_UTF16_BE, "utf-16-be", "UTF-16"),
+)
+
+
+class BinaryError(TextError):
+    """A file that is no text: it holds a zero character."""
+
+
+class EncodingError(TextError):
+    """A text whose bytes are not what its encoding allows."""
+
+
+def shown(path: Path) -> str:
+    """A path as one line can show it, whatever characters are in it.
+
+    >>> shown(Path("two\\nlines"))
+    'two?lines'
+    """
+    return "".join(c if c.isprintable() else "?" for c in str(path))
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Whatever keeps a file from being read becomes one line with its name."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise TextError(f"no such file: {name}; check the spelling") from None
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise TextError(f"{name} cannot be read: {reason}; choose a file you may read") from None
+
+
+def read_text(path: Path, name: str, errors: Errors = "strict") -> Iterator[str]:
+    """Yield the text of a file in chunks, every character kept, line ends too; only a byte order mark is left out.
+
+    Raises `EncodingError` with the byte offset at bytes that are no text in the file's encoding (with
+    errors="replace" they become U+FFFD), `BinaryError` at a zero character, `TextError` where the file cannot be read.
+    """
+    with reading(name), path.open("rb") as file:
+        yield from _decoded(file, name, errors)
+
+
+def _decoded(file: BinaryIO, name: str, errors: Errors) -> Iterator[str]:
+    start = file.read(4)
+    mark, codec, encoding = next((m for m in _MARKS if start.startswith(m[0])), (b"", "utf-8", "UTF-8"))
+    decoder = codecs.getincrementaldecoder(codec)(errors)
+    file.seek(len(mark))
+    read = len(mark)
+    while True:
+        chunk = file.read(CHUNK)
+        read += len(chunk)
+        if codec == "utf-8" and b"\0" in chunk:  # said before anything about UTF-8, which a picture is not either
+            raise _binary(name)
+        try:
+            text = decoder.decode(chunk, not chunk)
+        except UnicodeDecodeError as error:
+            offset = read - len(error.object) + error.start  # the decoder may have kept bytes of earlier chunks
+            raise EncodingError(
+                f"{name} is not valid {encoding} at byte {offset}; save it as UTF-8, or use --errors replace"
+            ) from None
+        if "\0" in text:
+            raise _binary(name)
+        if text:
+            yield text
+        if not chunk:
+            return
+
+
+def _binary(name: str) -> BinaryError:
+    return BinaryError(f"{name} is a binary file (it holds zero bytes); give a text")
+
+
+def is_text(path: Path, errors: Errors) -> bool:
+    """Whether a file is text from its first byte to its last, and has any."""
+    empty = True
+    try:
+        for _ in read_text(path, shown(path), errors):
+            empty = False
+    except TextError:
+        return False
+    return not empty

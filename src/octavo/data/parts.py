@@ -1,0 +1,127 @@
+"""The tokens of one part of a text, on the disk and mapped from there, and how much text stands behind them."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from octavo.errors import DamagedError
+
+PARTS = ("train", "val", "test")
+COUNTS = 4  # in a row: tokens, characters, bytes, bytes behind unknown tokens, all from the beginning of the part
+ROW = np.dtype("<i8")
+SPACING = 8192  # characters between two rows, at least
+SAFE = 1 << 24  # tokens between two visits to the disk
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The tokens of the training, validation or test text, and its size: `unknown_bytes` of `bytes` hide in `<unk>`."""
+
+    tokens: np.ndarray
+    characters: int
+    bytes: int
+    unknown_bytes: int
+    rows: np.ndarray  # (places, 4): what has come before each place where the part can be cut
+
+    def head(self, tokens: int) -> "Part":
+        """The beginning of the part: as many whole pieces as fit into this many tokens, but at least one."""
+        if tokens >= len(self.tokens):
+            return self
+        count = max(1, int(np.searchsorted(self.rows[:, 0], tokens, side="right")))
+        return part_of(self.tokens, self.rows[:count])
+
+
+def part_of(tokens: np.ndarray, rows: np.ndarray) -> Part:
+    """The part that ends with the last of these rows."""
+    count, characters, size, unknown = (int(value) for value in rows[-1]) if len(rows) else (0, 0, 0, 0)
+    return Part(tokens[:count], characters, size, unknown, rows)
+
+
+def open_part(folder: Path, name: str, dtype: np.dtype[Any]) -> Part:
+    """Map a part that was written before; raises `DamagedError` where its two files do not fit together."""
+    rows = np.fromfile(folder / f"{name}.rows", ROW)
+    size = (folder / f"{name}.bin").stat().st_size
+    if len(rows) % COUNTS or size != (int(rows[-COUNTS]) if len(rows) else 0) * dtype.itemsize:
+        raise DamagedError(f"{folder / name}.bin does not have as many tokens as its rows say; prepare the text again")
+    # an empty file cannot be mapped
+    tokens = np.memmap(folder / f"{name}.bin", dtype, "r") if size else np.empty(0, dtype)
+    return part_of(tokens, rows.reshape(-1, COUNTS))
+
+
+class PartWriter:
+    """Writes a part so that it can be gone on with after an interruption, from the last row that reached the disk.
+
+    Tokens are synced before the rows that count them are written, so the rows never promise too much.
+    """
+
+    def __init__(self, folder: Path, name: str, dtype: np.dtype[Any]) -> None:
+        self.dtype = dtype
+        self.tokens, self.rows = (_open(folder / f"{name}.{end}") for end in ("bin", "rows"))
+        self.counts = self._recover()
+        self.waiting: list[np.ndarray] = []
+        self.marked = int(self.counts[1])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self._mark()
+                self._save()
+        finally:
+            self.tokens.close()
+            self.rows.close()
+
+    @property
+    def characters(self) -> int:
+        """How many characters of the part need not be encoded again."""
+        return int(self.counts[1])
+
+    def write(self, ids: np.ndarray, characters: int, size: int, unknown: int) -> None:
+        """Add the tokens of one piece, its characters, its bytes and its bytes behind unknown tokens."""
+        self.tokens.write(ids.astype(self.dtype, copy=False).tobytes())
+        self.counts = self.counts + np.array([len(ids), characters, size, unknown])
+        if self.counts[1] - self.marked >= SPACING:
+            self._mark()
+        if self.waiting and self.counts[0] - self.saved >= SAFE:
+            self._save()
+
+    def _mark(self) -> None:
+        if self.counts[1] > self.marked:
+            self.waiting.append(self.counts)
+            self.marked = int(self.counts[1])
+
+    def _save(self) -> None:
+        self.tokens.flush()
+        os.fsync(self.tokens.fileno())
+        for row in self.waiting:
+            self.rows.write(row.astype(ROW).tobytes())
+        self.rows.flush()
+        os.fsync(self.rows.fileno())
+        self.waiting, self.saved = [], int(self.counts[0])
+
+    def _recover(self) -> np.ndarray:
+        rows = np.frombuffer(self.rows.read(), np.uint8)
+        whole = len(rows) // (COUNTS * ROW.itemsize)
+        table = rows[: whole * COUNTS * ROW.itemsize].view(ROW).reshape(whole, COUNTS)
+        counts = table[-1].astype(np.int64) if whole else np.zeros(COUNTS, np.int64)
+        size = int(counts[0]) * self.dtype.itemsize
+        if self.tokens.seek(0, os.SEEK_END) < size:  # not what was promised: begin again
+            whole, size, counts = 0, 0, np.zeros(COUNTS, np.int64)
+        for file, end in ((self.rows, whole * COUNTS * ROW.itemsize), (self.tokens, size)):
+            file.truncate(end)
+            file.seek(end)
+        self.saved = int(counts[0])
+        return counts
+
+
+def _open(path: Path) -> Any:
+    path.touch()
+    return path.open("r+b")

@@ -1,0 +1,167 @@
+"""Where texts come from: files, folders, standard input, or a corpus that is known by name."""
+
+import os
+import shutil
+import stat
+import sys
+import tempfile
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from octavo.data.corpora import CORPORA, fetch
+from octavo.data.decoding import Errors, read_text, reading, shown
+from octavo.data.folders import describe, text_files
+from octavo.data.jsonl import read_records
+from octavo.data.pieces import cut_pieces
+from octavo.disk import saving
+from octavo.errors import TextError
+from octavo.events import Event, Note
+
+STDIN = "-"
+
+
+@dataclass(frozen=True)
+class Document:
+    """One text with a beginning and an end, in pieces that are read as they are asked for."""
+
+    name: str
+    pieces: Iterator[str]
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """A file that holds one document, or with JSON lines many. `bytes` is its size as it lies there."""
+
+    path: Path
+    name: str
+    bytes: int
+    field: str | None  # of JSON lines; none: the whole file is one document
+
+    def documents(self, errors: Errors) -> Iterator[Document]:
+        """Read the file from its beginning; raises `TextError` at what is no text."""
+        chunks = read_text(self.path, self.name, errors)
+        if self.field is None:
+            yield Document(self.name, cut_pieces(chunks))
+            return
+        for text in read_records(chunks, self.name, self.field, errors):
+            yield Document(self.name, cut_pieces([text]))
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The texts that were named, in order; they can be read more than once, standard input too."""
+
+    name: str  # a short one, for people
+    files: tuple[TextFile, ...]
+    errors: Errors = "strict"
+    skipped: int = 0
+
+    @property
+    def bytes(self) -> int:
+        """The size of all files together, in bytes."""
+        return sum(file.bytes for file in self.files)
+
+    def documents(self) -> Iterator[Document]:
+        """Every document from the first to the last, read anew and in bounded memory."""
+        for file in self.files:
+            yield from file.documents(self.errors)
+
+
+def ignore(event: Event) -> None:
+    """Hear an event and do nothing."""
+
+
+def find_texts(
+    texts: Sequence[str],
+    *,
+    field: str = "text",
+    errors: Errors = "strict",
+    cache: Path | None = None,
+    on_event: Callable[[Event], None] = ignore,
+) -> Sources:
+    """Find the texts that were named: files, folders, `-` for standard input, or a corpus where no file has its name.
+
+    Raises `TextError` for what is not there, cannot be read or is no text; a `Note` counts what folders hold besides.
+    """
+    if not texts:
+        raise TextError(f"no text was named; give a file, a folder, - or a corpus: {', '.join(CORPORA)}")
+    if texts.count(STDIN) > 1:
+        raise TextError("standard input was named twice; it can be read once")
+    skipped: Counter[str] = Counter()
+    files: list[TextFile] = []
+    for text in texts:
+        files += _find(text, field, errors, skipped, cache, on_event)
+    if skipped:
+        on_event(Note(f"{skipped.total():,} files passed over{describe(skipped)}"))
+    return Sources(_short_name(texts[0]), tuple(files), errors, skipped.total())
+
+
+def _find(
+    text: str, field: str, errors: Errors, skipped: Counter[str], cache: Path | None, on_event: Callable[[Event], None]
+) -> list[TextFile]:
+    if text == STDIN:
+        return [_spool()]
+    path = Path(text)
+    if "\0" not in text and not os.path.lexists(path) and text in CORPORA:
+        path = fetch(text, cache=cache, on_event=on_event)
+        return [_text_file(path, text, "text")]
+    _check(path, text)
+    if path.is_dir():
+        return [_text_file(found, shown(found), field) for found in text_files(path, errors, skipped)]
+    _peek(path, errors)
+    return [_text_file(path, shown(path), field)]
+
+
+def _text_file(path: Path, name: str, field: str) -> TextFile:
+    return TextFile(path, name, path.stat().st_size, field if path.suffix.lower() == ".jsonl" else None)
+
+
+def _check(path: Path, text: str) -> None:
+    name = shown(path)
+    if "\0" in text or not os.path.lexists(path):
+        near = get_close_matches(text, CORPORA, 1)
+        hint = f"did you mean {near[0]}?" if near else f"give a file, a folder, - or a corpus: {', '.join(CORPORA)}"
+        raise TextError(f"no such file: {name}; {hint}")
+    with reading(name):
+        status = path.stat()
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+        raise TextError(f"{name} is {_kind(status.st_mode)}; pipe its text in and name it -")
+    if not stat.S_ISDIR(status.st_mode) and not status.st_size:
+        raise TextError(f"{name} is empty; give a text to learn from")
+
+
+def _kind(mode: int) -> str:
+    kinds = {stat.S_ISFIFO: "a named pipe", stat.S_ISSOCK: "a socket"}
+    return next((kind for is_kind, kind in kinds.items() if is_kind(mode)), "a device")
+
+
+def _peek(path: Path, errors: Errors) -> None:
+    """Read a first chunk, so that what is no text is refused before anything is begun."""
+    if next(read_text(path, shown(path), errors), None) is None:
+        raise TextError(f"{shown(path)} is empty but for a byte order mark; give a text to learn from")
+
+
+def _spool() -> TextFile:
+    if sys.stdin is None or sys.stdin.closed:
+        raise TextError("standard input is closed; pipe a text into it")
+    descriptor, name = tempfile.mkstemp(prefix="octavo-")
+    path = Path(name)
+    try:
+        with saving(path), open(descriptor, "wb") as file:  # noqa: PTH123 (a descriptor, which mkstemp made safely)
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        if not path.stat().st_size:
+            raise TextError("standard input is empty; pipe a text into it")
+    except BaseException:
+        path.unlink()
+        raise
+    spooled = TextFile(path, "standard input", path.stat().st_size, None)
+    weakref.finalize(spooled, path.unlink, missing_ok=True)
+    return spooled
+
+
+def _short_name(text: str) -> str:
+    return "stdin" if text == STDIN else Path(text).resolve().stem or "text"
