@@ -6,7 +6,7 @@ slot s of a row holds the token at position s, so a query at position p sees exa
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -18,18 +18,20 @@ from octavo.errors import ConfigError
 Seen = tuple[Float[Tensor, "B K S D"], Float[Tensor, "B K S D"], Bool[Tensor, "B 1 T S"] | None]
 
 
+@runtime_checkable
 class LayerCache(Protocol):
     """One layer's memory."""
 
     def append(self, k: Float[Tensor, "B K T D"], v: Float[Tensor, "B K T D"]) -> Seen:
         """Take the keys and values of new tokens; give all keys and values visible now, and who may see which.
 
-        The mask is `None` only where every query sees what stands before it in the very same `T`: there, and only
-        there, the fused kernel's own causal mask, which counts from the top left corner, is right.
+        The mask is `None` only where `T` queries see `T` keys, for there alone the fused kernel's own causal mask,
+        which counts from the top left corner, is right; and where a single query sees everything.
         """
         ...
 
 
+@runtime_checkable
 class Cache(Protocol):
     """The memory of a whole model, with one length per row."""
 
@@ -46,17 +48,24 @@ class Cache(Protocol):
         ...
 
 
+def check_context(length: int, context: int) -> None:
+    """Raise `ConfigError` where a text would be longer than the model can read at once."""
+    if length > context:
+        raise ConfigError(f"{length} tokens do not fit into a context of {context}; give fewer, or the newest ones")
+
+
 class NoCache:
     """Remembers nothing: the text is read from its beginning, in one go, as in training.
 
-    >>> NoCache(2, torch.device("cpu")).positions(3).tolist()
+    >>> NoCache(ModelConfig(), 2, torch.device("cpu")).positions(3).tolist()
     [[0, 1, 2], [0, 1, 2]]
     """
 
-    def __init__(self, batch: int, device: torch.device) -> None:
-        self.batch, self.device = batch, device
+    def __init__(self, config: ModelConfig, batch: int, device: torch.device) -> None:
+        self.context, self.batch, self.device = config.context, batch, device
 
     def positions(self, new: int) -> Int[Tensor, "B T"]:
+        check_context(new, self.context)
         return torch.arange(new, device=self.device).expand(self.batch, new)
 
     def layer(self, index: int) -> "NoCache":
@@ -90,10 +99,11 @@ class StaticCache:
     ) -> None:
         """`block`: the visible length is rounded up to a multiple of it (128 in the bitwise mode)."""
         shape = (config.layers, 2, batch, config.kv_heads, -(-capacity // block) * block, config.head_width)
-        self.memory = torch.zeros(shape, dtype=dtype, device=device)
+        self.context, self.block = config.context, block
         self.lengths = [0] * batch
-        self.block = block
-        self._mask: Bool[Tensor, "B 1 T S"] | None = None
+        self._place: Place | None = None
+        with torch.inference_mode(False):  # else what inference mode has made could be written to in it alone
+            self.memory = torch.zeros(shape, dtype=dtype, device=device)
 
     @property
     def capacity(self) -> int:
@@ -101,9 +111,9 @@ class StaticCache:
         return self.memory.size(4)
 
     def positions(self, new: int) -> Int[Tensor, "B T"]:
-        device = self.memory.device
-        start = torch.tensor(self.lengths, device=device)
-        return start[:, None] + torch.arange(new, device=device)
+        check_context(max(self.lengths) + new, self.context)
+        start = torch.tensor(self.lengths, device=self.memory.device)
+        return start[:, None] + torch.arange(new, device=self.memory.device)
 
     def layer(self, index: int) -> "StaticLayer":
         return StaticLayer(self, index)
@@ -114,46 +124,72 @@ class StaticCache:
     def keep(self, lengths: Sequence[int]) -> None:
         """Let each row be so long from now on: what a row holds beyond that is forgotten."""
         self.lengths = list(lengths)
-        self._mask = None
+        self._place = None
 
     def select(self, rows: Sequence[int]) -> None:
-        """Go on with these rows alone, in this order."""
-        self.memory = self.memory[:, :, list(rows)]
+        """Go on with these rows alone, in this order; a row may be named more than once."""
+        with torch.inference_mode(False):
+            self.memory = self.memory[:, :, list(rows)]
         self.keep([self.lengths[row] for row in rows])
 
     def adopt(self, row: int, other: "StaticCache") -> None:
         """Let a row be what another cache's only row is."""
         length = other.lengths[0]
+        self.hold(length)
         self.memory[:, :, row, :, :length] = other.memory[:, :, 0, :, :length]
         self.keep([length if index == row else old for index, old in enumerate(self.lengths)])
 
-    def reserve(self, new: int) -> int:
-        """Make sure that `new` tokens more fit into every row; give the length that is visible then."""
-        needed = -(-(max(self.lengths) + new) // self.block) * self.block
-        if needed > self.capacity:
-            raise ConfigError(f"{max(self.lengths)} + {new} tokens do not fit into a cache of {self.capacity}")
-        return needed
+    def hold(self, length: int) -> int:
+        """Make sure that every row has room for so many tokens; give the length that is visible then."""
+        visible = -(-length // self.block) * self.block
+        if visible > self.capacity:
+            raise ConfigError(f"{length} tokens do not fit into a cache of {self.capacity}; take a larger one")
+        return visible
+
+    def place(self, new: int) -> "Place":
+        """Where the next `new` tokens go and what they may see: worked out once for all layers."""
+        if self._place is None or self._place.new != new:
+            visible = self.hold(max(self.lengths) + new)
+            start = self.lengths[0]
+            together = all(length == start for length in self.lengths)
+            fresh, plain = together and start == 0, together and new == 1
+            mask = None if self.block == 1 and (fresh or plain) else self.mask(new, visible)
+            self._place = Place(new, visible, start, None if together else self.positions(new), mask)
+        return self._place
 
     def mask(self, new: int, visible: int) -> Bool[Tensor, "B 1 T S"]:
-        """Query at position p sees slots 0 … p: worked out once for all layers."""
-        if self._mask is None or self._mask.shape[2:] != (new, visible):
-            slots = torch.arange(visible, device=self.memory.device)
-            self._mask = (slots <= self.positions(new)[:, :, None])[:, None]
-        return self._mask
+        """Query at position p sees slots 0 … p."""
+        slots = torch.arange(visible, device=self.memory.device)
+        return (slots <= self.positions(new)[:, :, None])[:, None]
+
+
+class Place(NamedTuple):
+    """A stretch of `new` slots in every row, beginning at `start`, or at `slots` where rows differ in length."""
+
+    new: int
+    visible: int
+    start: int
+    slots: Int[Tensor, "B T"] | None
+    mask: Bool[Tensor, "B 1 T S"] | None
 
 
 class GrowingCache(StaticCache):
-    """A cache that doubles its room whenever it is full: for those who do not know how long it will get."""
+    """A cache that doubles its room whenever it is full: for those who do not know how long it will get.
 
-    def reserve(self, new: int) -> int:
-        needed = -(-(max(self.lengths) + new) // self.block) * self.block
-        if needed > self.capacity:
-            larger = self.memory.new_zeros(
-                (*self.memory.shape[:4], max(needed, 2 * self.capacity), self.memory.size(5))
-            )
-            larger[:, :, :, :, : self.capacity] = self.memory
-            self.memory = larger
-        return needed
+    >>> cache = GrowingCache(ModelConfig(layers=1, heads=1, width=4), batch=1, capacity=8)
+    >>> cache.hold(9), cache.capacity
+    (9, 16)
+    """
+
+    def hold(self, length: int) -> int:
+        visible = -(-length // self.block) * self.block
+        if visible > self.capacity:
+            before = self.memory
+            shape = (*before.shape[:4], max(visible, 2 * self.capacity), before.size(5))
+            with torch.inference_mode(False):
+                self.memory = before.new_zeros(shape)
+            self.memory[:, :, :, :, : before.size(4)] = before
+        return visible
 
 
 class StaticLayer:
@@ -163,17 +199,15 @@ class StaticLayer:
         self.cache, self.index = cache, index
 
     def append(self, k: Float[Tensor, "B K T D"], v: Float[Tensor, "B K T D"]) -> Seen:
-        cache, new = self.cache, k.size(2)
-        visible = cache.reserve(new)
-        keys, values = cache.memory[self.index, 0], cache.memory[self.index, 1]
-        start = cache.lengths[0]
-        if all(length == start for length in cache.lengths):
-            keys[:, :, start : start + new], values[:, :, start : start + new] = k.detach(), v.detach()
+        place = self.cache.place(k.size(2))
+        keys, values = self.cache.memory[self.index].unbind()
+        if place.slots is None:
+            keys.narrow(2, place.start, place.new).copy_(k.detach())
+            values.narrow(2, place.start, place.new).copy_(v.detach())
         else:
             rows = torch.arange(k.size(0), device=k.device)[:, None]
-            slots = cache.positions(new)
-            keys[rows, :, slots] = k.detach().transpose(1, 2)
-            values[rows, :, slots] = v.detach().transpose(1, 2)
-        if visible == new and cache.block == 1:  # nothing stands before: the fused causal mask says the same
-            return k, v, None
-        return keys[:, :, :visible], values[:, :, :visible], cache.mask(new, visible)
+            keys[rows, :, place.slots] = k.detach().transpose(1, 2)
+            values[rows, :, place.slots] = v.detach().transpose(1, 2)
+        if place.mask is None and place.start == 0:
+            return k, v, None  # nothing stands before them
+        return keys.narrow(2, 0, place.visible), values.narrow(2, 0, place.visible), place.mask

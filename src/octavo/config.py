@@ -11,6 +11,7 @@ from octavo.errors import ConfigError
 
 Dialect = Literal["gpt2", "modern"]
 Config = TypeVar("Config")
+LONGEST = 2**22  # tokens; the rotary tables of a whole context stand in memory
 DERIVED: Any = None  # stands for a value that __post_init__ works out from the others, so that its type stays plain
 
 
@@ -19,6 +20,13 @@ def _check_positive(config: object, *names: str) -> None:
         value = getattr(config, name)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value) or value <= 0:
             raise ConfigError(f"{name} is {value}; give a number above zero")
+
+
+def _check_whole(config: object, *names: str) -> None:
+    _check_positive(config, *names)
+    for name in names:
+        if not isinstance(getattr(config, name), int):
+            raise ConfigError(f"{name} is {getattr(config, name)}; give a whole number")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +75,13 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.dialect not in get_args(Dialect):
             raise ConfigError(f"dialect is {self.dialect!r}; octavo speaks gpt2 and modern")
-        _check_positive(self, "vocab_size", "context", "layers", "heads", "width", "rope_base")
+        _check_whole(self, "vocab_size", "context", "layers", "heads", "width")
+        _check_positive(self, "rope_base")
+        if self.context > LONGEST:
+            raise ConfigError(f"context {self.context} is longer than {LONGEST} tokens; choose a shorter one")
         self._derive()
-        _check_positive(self, "kv_heads", "head_width", "feed_forward", "norm_epsilon")
+        _check_whole(self, "kv_heads", "head_width", "feed_forward")
+        _check_positive(self, "norm_epsilon")
         if self.heads % self.kv_heads:
             raise ConfigError(f"{self.heads} heads do not divide into {self.kv_heads} kv_heads; choose a divisor")
         if self.rotary and self.head_width % 2:
@@ -173,7 +185,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.lr is None:
             object.__setattr__(self, "lr", 0.02 if self.optimizer == "muon" else 1e-3)
-        _check_positive(self, "steps", "batch", "micro_batches", "lr", "clip", "eval_every")
+        _check_whole(self, "steps", "batch", "micro_batches", "eval_every")
+        _check_positive(self, "lr", "clip")
         for name in ("dropout", "warmup", "decay"):
             if not 0 <= getattr(self, name) < (1.0001 if name == "decay" else 1):
                 raise ConfigError(f"{name} is {getattr(self, name)}; give a fraction from 0 to 1")
@@ -279,6 +292,8 @@ class Asked:
     eval_every: int | None = None
 
     def __post_init__(self) -> None:
+        if self.minutes is not None and self.steps is not None:
+            raise ConfigError("minutes and steps both say when to end; give one of them")
         given = ("minutes", "steps", "vocab_size", "layers", "heads", "kv_heads", "width", "context", "batch", "lr")
         _check_positive(self, *(name for name in (*given, "eval_every") if getattr(self, name) is not None))
         if self.seed < 0:

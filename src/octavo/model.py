@@ -101,8 +101,8 @@ class SelfAttention(nn.Module):
     ) -> tuple[Float[Tensor, "B H T D"], Float[Tensor, "B K T D"], Float[Tensor, "B K T D"]]:
         """Q = x W_Q, K = x W_K, V = x W_V with the heads apart; Q and K normed and rotated if the dialect says so."""
         q, k, v = (part.unflatten(-1, (-1, self.head_width)) for part in (self.query(x), self.key(x), self.value(x)))
-        if self.query_norm is not None and self.key_norm is not None:
-            q, k = self.query_norm(q), self.key_norm(k)
+        if self.query_norm is not None and self.key_norm is not None:  # autocast makes q and k bfloat16, not the norms
+            q, k = self.query_norm(q.to(x.dtype)), self.key_norm(k.to(x.dtype))
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
@@ -118,7 +118,7 @@ class SelfAttention(nn.Module):
         """The formula as it stands in the paper, with the scores and the weights to be heard."""
         k, v = (part.repeat_interleave(q.size(1) // part.size(1), dim=1) for part in (k, v))
         if mask is None:
-            mask = torch.ones(q.size(2), k.size(2), dtype=torch.bool, device=q.device).tril()
+            mask = torch.ones(q.size(2), k.size(2), dtype=torch.bool, device=q.device).tril(k.size(2) - q.size(2))
         scores = self.scores(q @ k.mT / math.sqrt(self.head_width))
         return self.weights(scores.masked_fill(~mask, -math.inf).softmax(-1)) @ v
 
@@ -200,7 +200,7 @@ class GPT(nn.Module):
 
     def read(self, tokens: Int[Tensor, "B T"], cache: Cache | None = None) -> Float[Tensor, "B T C"]:
         """All but the last layer: what the model knows at each position, for those who want few logits."""
-        cache = NoCache(tokens.size(0), tokens.device) if cache is None else cache
+        cache = NoCache(self.config, tokens.size(0), tokens.device) if cache is None else cache
         x, rotation = self.enter(tokens, cache.positions(tokens.size(1)))
         for index, block in enumerate(self.blocks):
             x = block(x, rotation, cache.layer(index))

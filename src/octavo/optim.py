@@ -56,7 +56,7 @@ class Muon(torch.optim.Optimizer):
         momenta = [self._momentum(weight) for weight in weights]
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
         ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov: look where it is going
-        updates = orthogonalise(torch.stack(ahead), newton_schulz_dtype(weights[0].device)).unbind()
+        updates = orthogonalise(torch.stack(ahead), newton_schulz_dtype(weights[0])).unbind()
         scale = max(1.0, weights[0].size(0) / weights[0].size(1)) ** 0.5
         torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
         torch._foreach_add_(weights, updates, alpha=-group["lr"] * scale)
@@ -68,9 +68,11 @@ class Muon(torch.optim.Optimizer):
         return state["momentum_buffer"]
 
 
-def newton_schulz_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where matrix units multiply it natively, else float32."""
-    return torch.bfloat16 if device.type == "cuda" or has_bfloat16_units() else torch.float32
+def newton_schulz_dtype(weight: Tensor) -> torch.dtype:
+    """bfloat16 where matrix units multiply it natively, else float32; float64 for those who train in it."""
+    if weight.dtype == torch.float64:
+        return torch.float64
+    return torch.bfloat16 if weight.device.type == "cuda" or has_bfloat16_units() else torch.float32
 
 
 def has_bfloat16_units() -> bool:

@@ -1,17 +1,18 @@
 """One training step, and one reading of the held-out text."""
 
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from math import isfinite
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
+from torch.func import functional_call
 
 from octavo.loss import IGNORED, cross_entropy
 from octavo.model import GPT
 
-Batch = tuple[Int[Tensor, "B T"], Int[Tensor, "B T"]]
+Batch = tuple[Int[Tensor, "_ _"], Int[Tensor, "_ _"]]  # tokens and targets, each B T; pieces may differ in both
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,16 @@ class StepResult:
     used: bool
 
 
-def precision(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[None]:
-    """Matrix products in bfloat16 around float32 weights, where that was asked for."""
-    return torch.autocast(device.type, dtype) if dtype == torch.bfloat16 else nullcontext()
+def logits_in(model: GPT, tokens: Int[Tensor, "B T"], dtype: torch.dtype) -> Float[Tensor, "B T V"]:
+    """What the model says, computed in bfloat16 around its float32 weights where that was asked for.
+
+    Each weight is cast once, and its gradient comes back through the cast: autocast would cast at every use, and
+    leave the norms and all that stands between the matrix products in float32  [Micikevicius 2018, section 3.1].
+    """
+    if dtype != torch.bfloat16:
+        return model(tokens)
+    cast = {name: value.to(dtype) for name, value in (*model.named_parameters(), *model.named_buffers())}
+    return functional_call(model, cast, (tokens,))
 
 
 def training_step(
@@ -46,7 +54,7 @@ def training_step(
     targets = sum(int((piece_targets != IGNORED).sum()) for _, piece_targets in pieces)
     loss = sum(_accumulate(model, piece, targets, dtype, seed) for piece, seed in _seeded(pieces, seeds))
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip).item()
-    finite = bool(torch.isfinite(torch.tensor([loss, norm])).all())
+    finite = isfinite(loss) and isfinite(norm)
     if finite:
         for optimizer in optimizers:
             for group in optimizer.param_groups:
@@ -64,9 +72,7 @@ def _accumulate(model: GPT, piece: Batch, targets: int, dtype: torch.dtype, seed
     tokens, wanted = piece
     if seed is not None and model.dropout.p > 0:
         torch.manual_seed(seed)
-    with precision(tokens.device, dtype):
-        logits = model(tokens)
-    loss = cross_entropy(logits, wanted) / targets
+    loss = cross_entropy(logits_in(model, tokens, dtype), wanted) / targets
     loss.backward()
     return loss.item()
 
@@ -79,9 +85,7 @@ def evaluate(model: GPT, batches: Iterable[Batch], dtype: torch.dtype = torch.fl
     nats, count = 0.0, 0
     try:
         for tokens, targets in batches:
-            with precision(tokens.device, dtype):
-                logits = model(tokens)
-            nats += cross_entropy(logits, targets).item()
+            nats += cross_entropy(logits_in(model, tokens, dtype), targets).item()
             count += int((targets != IGNORED).sum())
     finally:
         model.train(training)

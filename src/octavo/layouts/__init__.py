@@ -1,0 +1,53 @@
+"""Hugging Face's ways to write down a model, each as one table that is read in both directions.
+
+Values go in and come out, no file is touched: whoever saves, imports or exports brings dictionaries here.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from octavo.config import ModelConfig
+from octavo.errors import ConfigError
+from octavo.layouts.gpt2 import GPT2_LAYOUT
+from octavo.layouts.layout import Layout, Row, split_name
+from octavo.layouts.llama import LLAMA_LAYOUT
+from octavo.layouts.qwen3 import QWEN3_LAYOUT
+
+__all__ = [
+    "GPT2_LAYOUT",
+    "LAYOUTS",
+    "LLAMA_LAYOUT",
+    "QWEN3_LAYOUT",
+    "Layout",
+    "Row",
+    "layout_for",
+    "layout_of",
+    "split_name",
+]
+
+LAYOUTS = {layout.model_type: layout for layout in (GPT2_LAYOUT, LLAMA_LAYOUT, QWEN3_LAYOUT)}
+
+
+def layout_for(config: ModelConfig) -> Layout:
+    """The layout in which a model of octavo's is written down.
+
+    >>> layout_for(ModelConfig(dialect="modern")).architecture
+    'Qwen3ForCausalLM'
+    """
+    if config.dialect == "gpt2":
+        return GPT2_LAYOUT
+    return QWEN3_LAYOUT if config.qk_norm else LLAMA_LAYOUT
+
+
+def layout_of(hf_config: Mapping[str, Any]) -> Layout:
+    """The layout that a `config.json` speaks of.
+
+    >>> layout_of({"model_type": "mamba"})
+    Traceback (most recent call last):
+    octavo.errors.ConfigError: model_type is 'mamba', which octavo does not read; it reads gpt2, llama, qwen3
+    """
+    model_type = hf_config.get("model_type")
+    layout = LAYOUTS.get(model_type) if isinstance(model_type, str) else None
+    if layout is None:
+        raise ConfigError(f"model_type is {model_type!r}, which octavo does not read; it reads {', '.join(LAYOUTS)}")
+    return layout

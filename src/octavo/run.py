@@ -1,0 +1,286 @@
+"""A model and its tokenizer as one folder in Hugging Face's form: written so that transformers opens it as it stands,
+and read from whoever wrote it.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from octavo.config import ModelConfig
+from octavo.disk import replace_file, write_file
+from octavo.errors import ConfigError, DamagedError, RunError
+from octavo.layouts import Layout, layout_for, layout_of, split_name
+from octavo.model import GPT
+
+if TYPE_CHECKING:
+    from octavo.tokenizers import Tokenizer
+
+CONFIG, GENERATION, WEIGHTS = "config.json", "generation_config.json", "model.safetensors"
+INDEX, TOKENIZER = "model.safetensors.index.json", "tokenizer.json"
+FLOATS = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+JSON_BYTES = 64_000_000  # more than any index; a config has a thousand
+
+
+def save(model: GPT, tokenizer: "Tokenizer", where: Path | str, *, dtype: torch.dtype | None = None) -> None:
+    """Write a model and its tokenizer into a folder, each file whole or not at all.
+
+    `AutoModelForCausalLM.from_pretrained` and `AutoTokenizer.from_pretrained` open it as it stands. The weights are
+    written in `dtype`, else in their own. Raises `SaveError` with the path and the reason.
+    """
+    _check_vocabulary(tokenizer, model.config, Path(where))
+    save_model(model, where, dtype=dtype, end_of_text=tokenizer.end_of_text, forbidden=tokenizer.forbidden)
+    tokenizer.save(Path(where), context=model.config.context)
+
+
+def save_model(
+    model: GPT,
+    where: Path | str,
+    *,
+    dtype: torch.dtype | None = None,
+    end_of_text: int | None = None,
+    forbidden: tuple[int, ...] = (),
+) -> None:
+    """Write a model alone; `end_of_text` ends a text, `forbidden` tokens are never to be sampled."""
+    folder, layout = Path(where), layout_for(model.config)
+    dtype = dtype or model.embed.weight.dtype
+    settings = layout.to_hf_config(model.config, bos=end_of_text, eos=end_of_text, dtype=str(dtype).split(".")[1])
+    state = {name: weight.to("cpu", dtype) for name, weight in model.state_dict().items()}
+    weights = layout.to_hf(state, tied=model.config.tied)
+    replace_file(folder / WEIGHTS, lambda path: _write_weights(weights, path))
+    write_file(folder / CONFIG, _pretty(settings))
+    write_file(folder / GENERATION, _pretty(_generation(end_of_text, forbidden)))
+
+
+def _write_weights(weights: Mapping[str, Tensor], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        save_file(dict(weights), path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
+
+
+def _generation(end_of_text: int | None, forbidden: tuple[int, ...]) -> dict[str, Any]:
+    """How transformers is to sample: from all of the distribution, which is not what it does unasked."""
+    plain = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
+    ends = {"bos_token_id": end_of_text, "eos_token_id": end_of_text, "pad_token_id": end_of_text}
+    return {**ends, **plain, "suppress_tokens": list(forbidden) or None}
+
+
+def _pretty(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
+def load(where: Path | str) -> tuple[GPT, "Tokenizer"]:
+    """Open a run, or any folder that Hugging Face wrote in one of the layouts: the model and its tokenizer.
+
+    Raises `RunError` where it is not that, or is incomplete, and `DamagedError` where a file is not what it says.
+    """
+    from octavo.tokenizers import load_tokenizer
+
+    folder = Path(where)
+    model = load_model(folder)
+    if not (folder / TOKENIZER).is_file():
+        raise RunError(f"{folder} is incomplete: it has no {TOKENIZER}; copy the whole folder again")
+    tokenizer = load_tokenizer(folder)
+    _check_vocabulary(tokenizer, model.config, folder)
+    return model, tokenizer
+
+
+def _check_vocabulary(tokenizer: "Tokenizer", config: ModelConfig, folder: Path) -> None:
+    if tokenizer.vocab_size > config.vocab_size:
+        raise RunError(
+            f"the tokenizer of {folder} has {tokenizer.vocab_size} tokens and the model knows {config.vocab_size}; "
+            "they do not belong together"
+        )
+
+
+def load_model(where: Path | str) -> GPT:
+    """Open the model of a folder alone, in the dtype that its config names.
+
+    Names and shapes are compared with the config before any memory is taken for weights.
+    """
+    folder = _folder(where)
+    settings = read_json(folder / CONFIG)
+    with _naming(folder / CONFIG):
+        layout = layout_of(settings)
+        config = layout.from_hf_config(settings)
+        dtype = _dtype(settings)
+    with ExitStack() as files:
+        weights = Weights(folder, files, dtype)
+        with _naming(folder):
+            model = _fitting(weights.shapes(), config, layout)
+            state = layout.from_hf(weights, tied=config.tied)
+    model.load_state_dict(state, assign=True)
+    if config.tied:
+        model.unembed.weight = model.embed.weight
+    return model.to(model.embed.weight.dtype).eval()  # the rotary tables too
+
+
+def _folder(where: Path | str) -> Path:
+    folder = Path(where)
+    try:
+        exists, is_folder, is_run = folder.exists(), folder.is_dir(), (folder / CONFIG).is_file()
+    except (OSError, ValueError) as error:
+        raise RunError(f"{folder} cannot be opened: {error}") from error
+    if not exists:
+        raise RunError(f"{folder} does not exist; name a run, or a folder that Hugging Face wrote")
+    if not is_folder:
+        raise RunError(f"{folder} is a file; name a run, or a folder that Hugging Face wrote")
+    if not is_run:
+        raise RunError(f"{folder} is not a run: it has no {CONFIG}")
+    return folder
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except ConfigError as error:
+        raise RunError(f"{path}: {error}") from error
+
+
+def _dtype(settings: Mapping[str, Any]) -> torch.dtype | None:
+    name = settings.get("dtype") or settings.get("torch_dtype")
+    floats = {str(dtype).split(".")[1]: dtype for dtype in FLOATS.values()}
+    if name is not None and (not isinstance(name, str) or name not in floats):
+        raise ConfigError(f"dtype is {name!r}; octavo reads {', '.join(floats)}")
+    return None if name is None else floats[name]
+
+
+def _fitting(shapes: Mapping[str, tuple[int, ...]], config: ModelConfig, layout: Layout) -> GPT:
+    """The model of this config, still without weights, if weights of these names and shapes are what it needs.
+
+    What the config asks for is held against the weights before anything as large as it says is made.
+    """
+    layers = len({split_name(name)[1] for name in shapes} - {""})
+    if layers != config.layers:
+        raise ConfigError(f"the weights have {layers} layers where the config asks for {config.layers}")
+    largest = max((size for shape in shapes.values() for size in shape), default=0)
+    for name in ("vocab_size", "width", "heads", "head_width", "feed_forward"):
+        if getattr(config, name) > largest:
+            raise ConfigError(f"no weight is as large as the {name} of {getattr(config, name)} in the config")
+    with torch.device("meta"), Undrawn():
+        model = GPT(config)
+    expected = layout.to_hf(model.state_dict(), tied=config.tied)
+    layout.check(shapes, {name: tuple(weight.shape) for name, weight in expected.items()})
+    return model
+
+
+class Undrawn(TorchFunctionMode):
+    """While a model is made, no weight is drawn: on the meta device that would load torch's compiler, for a second."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        if getattr(func, "__name__", "") in ("normal_", "uniform_", "kaiming_uniform_"):
+            return args[0] if args else given["tensor"]
+        return func(*args, **given)
+
+
+class Weights(Mapping[str, Tensor]):
+    """The tensors of a folder's safetensors files, one or several, each read when it is asked for."""
+
+    def __init__(self, folder: Path, files: ExitStack, dtype: torch.dtype | None) -> None:
+        self.folder, self.dtype = folder, dtype
+        self.sources: dict[str, Any] = {}
+        for path, names in _shards(folder).items():
+            source = files.enter_context(_opened(path))
+            self.sources |= dict.fromkeys(source.keys(), source)
+            if names is not None and names != set(source.keys()):
+                odd = min(names ^ set(source.keys()))
+                raise DamagedError(f"{path} and {INDEX} do not agree about {odd}; copy the whole folder again")
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every tensor, from the headers alone. Raises `RunError` for a kind of number octavo has not."""
+        slices = {name: source.get_slice(name) for name, source in self.sources.items()}
+        for name, part in slices.items():
+            if part.get_dtype() not in FLOATS:
+                raise RunError(
+                    f"{self.folder}: {name} is stored as {part.get_dtype()}; octavo reads {', '.join(FLOATS)}"
+                )
+        return {name: tuple(part.get_shape()) for name, part in slices.items()}
+
+    def __getitem__(self, name: str) -> Tensor:
+        weight = self.sources[name].get_tensor(name)
+        return weight.to(self.dtype or weight.dtype, copy=True)  # no window on a file that others may change
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.sources)
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        source = safe_open(path, "pt")
+    except (SafetensorError, OSError) as error:
+        raise DamagedError(f"{path} cannot be read: {error}") from error
+    with source:
+        yield source
+
+
+def _shards(folder: Path) -> dict[Path, set[str] | None]:
+    """The files that hold the weights, and the names that the index expects in each."""
+    if (folder / WEIGHTS).is_file():
+        return {folder / WEIGHTS: None}
+    if (folder / INDEX).is_file():
+        return _indexed(folder)
+    pickles = sorted(path.name for path in folder.glob("*.bin") if path.name.startswith("pytorch_model"))
+    if pickles:
+        raise RunError(
+            f"{folder} holds its weights as a pickle, {pickles[0]}, which can run any program and is not opened; "
+            f"convert it with transformers: AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder)"
+        )
+    raise RunError(f"{folder} is incomplete: it has no {WEIGHTS}; copy the whole folder again")
+
+
+def _indexed(folder: Path) -> dict[Path, set[str] | None]:
+    where = read_json(folder / INDEX).get("weight_map")
+    if not isinstance(where, dict) or not all(isinstance(file, str) for file in where.values()):
+        raise DamagedError(f"{folder / INDEX} has no weight_map from names to files; copy the whole folder again")
+    shards: dict[Path, set[str] | None] = {}
+    for file in sorted(set(where.values())):
+        if Path(file).name != file or not (folder / file).is_file():
+            raise RunError(f"{folder} is incomplete: {INDEX} names {file}, which is no file of this folder")
+        shards[folder / file] = {name for name, place in where.items() if place == file}
+    return shards
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file that holds one object.
+
+    Raises `DamagedError` for anything doubtful: a key that stands twice, NaN, great size or depth.
+    """
+    try:
+        if path.stat().st_size > JSON_BYTES:
+            raise DamagedError(f"{path} is larger than {JSON_BYTES} bytes; it is not what its name says")
+        value = json.loads(path.read_bytes().decode(), object_pairs_hook=_object, parse_constant=_constant)
+    except (OSError, ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise DamagedError(f"{path} cannot be read: {reason}") from error
+    if not isinstance(value, dict):
+        raise DamagedError(f"{path} cannot be read: it is no JSON object")
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"it has the key {next(key for key in keys if keys.count(key) > 1)!r} twice")
+    return value
+
+
+def _constant(name: str) -> float:
+    raise ValueError(f"it holds {name}, which JSON does not have")

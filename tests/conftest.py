@@ -1,0 +1,116 @@
+"""Before anything of octavo is imported: shapes in annotations are checked, and nothing asks the network."""
+
+import os
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import jaxtyping
+import pytest
+import torch
+
+CHECKED = [f"octavo.{name}" for name in ("model", "cache", "loss", "optim", "step", "sampling", "generation")]
+with jaxtyping.install_import_hook(CHECKED, "beartype.beartype"):
+    for name in CHECKED:
+        import_module(name)
+    from octavo.config import ModelConfig, RopeScaling
+    from octavo.model import GPT
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read by transformers when a test imports it
+os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+torch.set_num_threads(1)  # tests run side by side, one per core
+
+TINY = {
+    "gpt2": ModelConfig(vocab_size=23, context=16, layers=2, heads=4, width=16),
+    "gpt2-untied": ModelConfig(vocab_size=23, context=16, layers=2, heads=2, width=16, tied=False),
+    "llama": ModelConfig(
+        dialect="modern", vocab_size=23, context=16, layers=2, heads=4, kv_heads=1, width=16, qk_norm=False, tied=False
+    ),
+    "qwen3": ModelConfig(
+        dialect="modern", vocab_size=23, context=16, layers=2, heads=6, kv_heads=2, head_width=6, width=16
+    ),
+}
+
+
+def random_model(
+    config: ModelConfig, *, deviation: float = 0.2, dtype: torch.dtype = torch.float64, seed: int = 0
+) -> GPT:
+    """A model with no weight at zero or one, so that no part of it is silent."""
+    torch.manual_seed(seed)
+    model = GPT(config).to(dtype).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.normal_(1.0 if weight.dim() == 1 else 0.0, deviation)
+    return model
+
+
+@pytest.fixture(name="random_model", scope="session")
+def random_model_fixture() -> Callable[..., GPT]:
+    return random_model
+
+
+def drawn_config(kind: str, seed: int) -> ModelConfig:
+    """A small model of a random shape: 1:1, 1:3 or 1:H heads, and head widths that are not width / heads."""
+    random = Random(f"{kind}{seed}")
+    shape: dict[str, Any] = {
+        "vocab_size": random.randint(5, 40),
+        "context": random.randint(4, 24),
+        "layers": random.randint(1, 3),
+        "feed_forward": random.randint(5, 40),
+        "norm_epsilon": random.choice([1e-6, 1e-5, 1e-3]),
+        "tied": random.random() < 0.5,
+    }
+    if kind == "gpt2":
+        heads = random.choice([1, 2, 3, 4])
+        return ModelConfig(**shape, heads=heads, width=heads * random.choice([4, 5, 8]))
+    heads, kv_heads = [(3, 3), (6, 2), (4, 1), (2, 2), (1, 1)][seed % 5]
+    width = heads * random.choice([4, 5, 8]) + (random.randint(0, 3) if kind == "qwen3" else 0)
+    scaling = RopeScaling(factor=8.0, low_frequency_factor=1.0, high_frequency_factor=4.0, original_context=8)
+    return ModelConfig(
+        **shape,
+        dialect="modern",
+        heads=heads,
+        kv_heads=kv_heads,
+        width=width,
+        head_width=random.choice([4, 6, 10]),
+        qk_norm=kind == "qwen3",
+        rope_base=random.choice([100.0, 10000.0, 500000.0]),
+        rope_scaling=scaling if seed % 2 else None,
+    )
+
+
+@pytest.fixture(name="drawn_config", scope="session")
+def drawn_config_fixture() -> Callable[[str, int], ModelConfig]:
+    return drawn_config
+
+
+@pytest.fixture(scope="session")
+def tiny() -> dict[str, ModelConfig]:
+    """The same configs at once, for tests that draw their own examples."""
+    return TINY
+
+
+@pytest.fixture(params=TINY)
+def config(request: pytest.FixtureRequest) -> ModelConfig:
+    """Every dialect and layout in turn, too small to take time."""
+    return TINY[request.param]
+
+
+@pytest.fixture
+def model(config: ModelConfig) -> GPT:
+    """In float64, where no tolerance can hide a bug."""
+    return random_model(config)
+
+
+@pytest.fixture
+def tokens(config: ModelConfig) -> torch.Tensor:
+    """Three rows that fill the context."""
+    return torch.randint(config.vocab_size, (3, config.context), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Where a run may be written."""
+    return tmp_path / "run"
