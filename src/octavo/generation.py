@@ -1,0 +1,256 @@
+"""Text from a model, one token at a time: the prompt is read once, then every step reads the newest token alone.
+
+When a text outgrows the context, its oldest part is let go and the newest half of the context is read again from
+position 0. Where the visible part of a text begins depends on its length alone (`window_start`), so a long prompt is
+read as if the model had written it.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from octavo.cache import StaticCache
+from octavo.config import ModelConfig
+from octavo.errors import SamplingError, TextError
+from octavo.fused import fused
+from octavo.model import GPT
+from octavo.sampling import Number, Sampling, choose
+
+Prompt = Sequence[int] | Sequence[Sequence[int]] | Int[Tensor, "..."]
+
+
+@dataclass(frozen=True)
+class Step:
+    """The token each row gained, and its log-probability in nats; `None` where the row had ended before."""
+
+    tokens: list[int | None]
+    logprobs: list[float | None]
+
+
+def generate(
+    model: GPT,
+    prompt: Prompt,
+    *,
+    max_new_tokens: int,
+    temperature: Number = 1.0,
+    top_k: int | None = None,
+    top_p: Number | None = None,
+    min_p: Number | None = None,
+    repetition_penalty: Number = 1.0,
+    seed: int = 0,
+    stop: Iterable[int] = (),
+    forbidden: Iterable[int] = (),
+    slide: bool = True,
+    samplings: Sequence[Sampling] | None = None,
+    bitwise: bool = False,
+) -> "Generation":
+    """Yield one `Step` (a token and its log-probability per row) until every row has ended or has so many new tokens.
+
+    A row ends with a token of `stop`, which is yielded, or, where the window may not `slide`, when it fills the
+    context. `samplings` gives each row its own way of choosing, instead of the words before it. In the `bitwise` mode
+    a row's numbers are the same to the last bit whatever its neighbours, in every dtype, at some cost in speed.
+    Raises `SamplingError` and `TextError` here, at the call.
+
+    >>> from octavo.config import ModelConfig
+    >>> model = GPT(ModelConfig(vocab_size=9, context=8, layers=1, heads=1, width=4))
+    >>> [len(step.tokens) for step in generate(model, [[1], [2, 3]], max_new_tokens=3)]
+    [2, 2, 2]
+    """
+    prompts, ends = _rows(prompt), frozenset(stop)
+    if samplings is None:
+        sampling = Sampling(
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
+            forbidden=tuple(forbidden),
+        )
+        samplings = [sampling] * len(prompts)
+    _check_prompts(prompts, model.config, slide, bitwise)
+    _check_choices(samplings, len(prompts), model.config.vocab_size, ends, max_new_tokens)
+    return Generation(model, prompts, samplings, ends, max_new_tokens, slide, bitwise)
+
+
+def _rows(prompt: Prompt) -> list[list[int]]:
+    rows: list[Any] = prompt.tolist() if hasattr(prompt, "tolist") else list(prompt)
+    if not rows:
+        raise TextError("the prompt is empty; give at least one token")
+    return [list(row) for row in rows] if all(isinstance(row, Sequence) for row in rows) else [rows]
+
+
+def _check_prompts(prompts: Sequence[Sequence[int]], config: ModelConfig, slide: bool, bitwise: bool) -> None:
+    size, context = config.vocab_size, config.context
+    if bitwise and context % 8:
+        raise SamplingError(f"the bitwise mode reads by eights, and a context of {context} does not; do without it")
+    for index, row in enumerate(prompts):
+        name = "the prompt" if len(prompts) == 1 else f"prompt {index}"
+        if not row:
+            raise TextError(f"{name} is empty; give at least one token")
+        for token in row:
+            if not isinstance(token, int) or not 0 <= token < size:
+                raise TextError(f"{name} holds token {token!r}; the vocabulary has 0 to {size - 1}")
+        if not slide and len(row) >= context:
+            raise TextError(f"{name} of {len(row)} tokens fills the context of {context}; shorten it or let it slide")
+
+
+def _check_choices(samplings: Sequence[Sampling], rows: int, size: int, ends: frozenset[int], limit: int) -> None:
+    if not isinstance(limit, int) or limit < 1:
+        raise SamplingError(f"max_new_tokens is {limit!r}; give a whole number from 1")
+    if len(samplings) != rows:
+        raise SamplingError(f"{len(samplings)} samplings do not fit {rows} prompts; give one for each")
+    for sampling in samplings:
+        sampling.check_vocabulary(size)
+    for token in ends:
+        if not isinstance(token, int) or not 0 <= token < size:
+            raise SamplingError(f"stop names token {token!r}; the vocabulary has 0 to {size - 1}")
+
+
+def window_start(length: int, context: int) -> int:
+    """Where the visible part of a text of this length begins: at 0, then each time half a context further on.
+
+    >>> [window_start(length, context=8) for length in (8, 9, 12, 13)]
+    [0, 4, 4, 8]
+    """
+    half = context - context // 2
+    return max(0, -(-(length - context) // half) * half)
+
+
+class Generation(Iterator[Step]):
+    """Rows of text that grow by one token at each `next`."""
+
+    def __init__(
+        self,
+        model: GPT,
+        prompts: Sequence[Sequence[int]],
+        samplings: Sequence[Sampling],
+        stop: frozenset[int],
+        limit: int,
+        slide: bool,
+        bitwise: bool,
+    ) -> None:
+        self.texts = [list(prompt) for prompt in prompts]
+        self.growing = list(range(len(prompts)))
+        self._samplings, self._stop, self._left = samplings, stop, limit
+        self._longest = math.inf if slide else model.config.context
+        capacity = min(model.config.context, max(map(len, prompts)) + limit)
+        self.reader = Reader(model, capacity, bitwise)
+
+    def end(self, row: int) -> None:
+        """Let a row end here."""
+        self._keep([other for other in self.growing if other != row])
+
+    @torch.inference_mode()
+    def __next__(self) -> Step:
+        if not self.growing:
+            raise StopIteration
+        self._left -= 1
+        texts = [self.texts[row] for row in self.growing]
+        logits = self.reader.read(texts)
+        choice = choose(logits, [self._samplings[row] for row in self.growing], texts)
+        step = Step([None] * len(self.texts), [None] * len(self.texts))
+        for row, token, logprob in zip(self.growing, choice.tokens, choice.logprobs, strict=True):
+            step.tokens[row], step.logprobs[row] = token, logprob
+            self.texts[row].append(token)
+        self._keep([row for row in self.growing if self._left and not self._ended(self.texts[row])])
+        return step
+
+    def _ended(self, text: Sequence[int]) -> bool:
+        return text[-1] in self._stop or len(text) >= self._longest
+
+    def _keep(self, rows: list[int]) -> None:
+        if len(rows) < len(self.growing):
+            self.reader.select([self.growing.index(row) for row in rows])
+            self.growing = rows
+
+
+class Reader:
+    """Reads what is new in each text and remembers the rest.
+
+    In the bitwise mode the newest eight tokens are read at every step, those known before too, so that all products
+    have a multiple of eight rows; and the visible length goes in blocks of 128, behind a mask. Products of other sizes
+    take other roads through the processor and round differently.
+    """
+
+    def __init__(self, model: GPT, capacity: int, bitwise: bool) -> None:
+        self.model, self.capacity = model if bitwise else fused(model), capacity
+        self.unit, self.block = (8, 128) if bitwise else (1, 1)
+        self.starts: list[int] = []
+        self.cache: StaticCache | None = None
+        self.dropouts = [part for part in self.model.modules() if isinstance(part, nn.Dropout) and part.p]
+
+    def read(self, texts: Sequence[Sequence[int]]) -> Float[Tensor, "B V"]:
+        """The logits of what follows each text."""
+        starts = [window_start(len(text), self.model.config.context) for text in texts]
+        with self._without_dropout():
+            if self.cache is None:
+                self.cache = self._remember([text[start:-1] for text, start in zip(texts, starts, strict=True)])
+            elif starts != self.starts:
+                self._slide(self.cache, texts, starts)
+            self.starts = starts
+            return self._read_newest(self.cache, texts)
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Go on with these texts alone, in this order."""
+        if self.cache is not None and rows:
+            self.cache.select(rows)
+            self.starts = [self.starts[row] for row in rows]
+
+    def _read_newest(self, cache: StaticCache, texts: Sequence[Sequence[int]]) -> Float[Tensor, "B V"]:
+        unit, pairs = self.unit, list(zip(texts, self.starts, strict=True))
+        known = [max(0, len(text) - start - unit) for text, start in pairs]
+        newest = [text[start + first :] for (text, start), first in zip(pairs, known, strict=True)]
+        cache.keep(known)
+        x = self.model.read(self._stack(newest, unit), cache)
+        if unit == 1:
+            return self.model.unembed(x[:, -1])
+        filled = [*range(len(texts)), *[0] * (-len(texts) % unit)]
+        return self.model.unembed(x[filled, [len(newest[row]) - 1 for row in filled]])[: len(texts)]
+
+    def _slide(self, cache: StaticCache, texts: Sequence[Sequence[int]], starts: Sequence[int]) -> None:
+        """Read again, from position 0, what is left of each text whose window moves on."""
+        for row, (text, start) in enumerate(zip(texts, starts, strict=True)):
+            if start != self.starts[row]:
+                cache.adopt(row, self._remember([text[start:-1]]))
+
+    def _remember(self, windows: Sequence[Sequence[int]]) -> StaticCache:
+        """A cache that has read one window of text per row; equal windows are read once."""
+        weight = self.model.embed.weight
+        unique = list(dict.fromkeys(map(tuple, windows)))
+        cache = StaticCache(
+            self.model.config,
+            batch=len(unique),
+            capacity=self.capacity,
+            dtype=weight.dtype,
+            device=weight.device,
+            block=self.block,
+        )
+        length = -(-max(map(len, unique)) // self.unit) * self.unit
+        if length:
+            self.model.read(self._stack(unique, length), cache)
+        cache.keep([len(window) for window in unique])
+        if len(unique) < len(windows):
+            cache.select([unique.index(tuple(window)) for window in windows])
+        return cache
+
+    def _stack(self, rows: Sequence[Sequence[int]], length: int) -> Int[Tensor, "B T"]:
+        filled = [[*row, *[0] * (length - len(row))] for row in rows]
+        return torch.tensor(filled, device=self.model.embed.weight.device)
+
+    @contextmanager
+    def _without_dropout(self) -> Iterator[None]:
+        training = [part for part in self.dropouts if part.training]
+        for part in training:
+            part.training = False
+        try:
+            yield
+        finally:
+            for part in training:
+                part.training = True

@@ -1,0 +1,130 @@
+"""The quick copy of a model says what the model says."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from octavo import fused as module
+from octavo.cache import StaticCache
+from octavo.config import ModelConfig
+from octavo.fused import Product, attend, fused, packs
+from octavo.generation import generate
+from octavo.model import GPT
+
+Models = Callable[..., GPT]
+Configs = Callable[[str, int], ModelConfig]
+
+
+def in_pieces(model: GPT, tokens: Tensor, cuts: list[int], dtype: torch.dtype) -> Tensor:
+    cache = StaticCache(model.config, batch=tokens.size(0), capacity=tokens.size(1), dtype=dtype)
+    with torch.inference_mode():
+        return torch.cat([model(piece, cache) for piece in tokens.split(cuts, 1)], 1)
+
+
+@pytest.fixture
+def everything_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PACKED_FROM", 1)
+
+
+@pytest.fixture
+def forgetful() -> Iterator[None]:
+    """What was found out about this processor is found out again, before and after."""
+    packs.cache_clear()
+    yield
+    packs.cache_clear()
+
+
+def test_a_fused_model_says_the_same_in_float64(model: GPT, tokens: Tensor) -> None:
+    for cuts in ([16], [1] * 16, [7, 1, 1, 4, 3]):
+        torch.testing.assert_close(
+            in_pieces(fused(model), tokens, cuts, torch.float64), model(tokens).detach(), rtol=0, atol=1e-11
+        )
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "qwen3"])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_fused_model_of_any_shape_says_the_same(
+    random_model: Models, drawn_config: Configs, kind: str, seed: int
+) -> None:
+    model = random_model(drawn_config(kind, seed), seed=seed)
+    tokens = torch.randint(model.config.vocab_size, (2, model.config.context))
+    expected = model(tokens).detach()
+    found = in_pieces(fused(model), tokens, [1] * model.config.context, torch.float64)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-5), (torch.bfloat16, 0.1)])
+@pytest.mark.usefixtures("everything_packed")
+def test_packed_matrices_differ_by_rounding_alone(
+    config: ModelConfig, random_model: Models, tokens: Tensor, dtype: torch.dtype, bound: float
+) -> None:
+    model = random_model(config, deviation=0.1)
+    exact = model(tokens).detach()
+    model.to(dtype)
+    plain = (in_pieces(model, tokens, [1] * 16, dtype) - exact).norm() / exact.norm()
+    swift = (in_pieces(fused(model), tokens, [1] * 16, dtype) - exact).norm() / exact.norm()
+    assert swift < min(bound, 2 * plain)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.usefixtures("everything_packed")
+def test_a_product_is_a_linear_layer(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(48, 72, dtype=dtype)
+    product, x = Product(linear.weight, linear.bias), torch.randn(3, 5, 48, dtype=dtype)
+    with torch.inference_mode():
+        for rows in (x, x[:, -1], x[:1, :1], x.transpose(0, 1)):
+            bound = 0.02 if dtype == torch.bfloat16 else 1e-5
+            torch.testing.assert_close(product(rows), linear(rows), rtol=bound, atol=bound)
+
+
+def test_one_query_in_bfloat16_sees_what_the_fused_kernel_sees() -> None:
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(3, heads, length, 16) for heads, length in ((6, 1), (2, 40), (2, 40)))
+    mask = torch.arange(40)[None, None, None] <= torch.tensor([5, 39, 0])[:, None, None, None]
+    for seen in (None, mask):
+        exact = torch.nn.functional.scaled_dot_product_attention(q, k, v, seen, enable_gqa=True)
+        rounded = attend(q.bfloat16(), k.bfloat16(), v.bfloat16(), seen)
+        torch.testing.assert_close(rounded.float(), exact, rtol=0.05, atol=0.05)
+
+
+def test_a_model_that_is_listened_to_stays_as_it_is(model: GPT) -> None:
+    assert fused(model) is not model
+    handle = model.blocks[1].stream.register_forward_hook(lambda *_: None)
+    assert fused(model) is model
+    handle.remove()
+    assert fused(model) is not model
+
+
+def test_a_copy_is_not_copied_again_and_leaves_the_model_alone(model: GPT) -> None:
+    names = [name for name, _ in model.named_modules()]
+    swift = fused(model)
+    assert fused(swift) is swift
+    assert [name for name, _ in model.named_modules()] == names
+    assert list(generate(swift, [1, 2], max_new_tokens=9)) == list(generate(model, [1, 2], max_new_tokens=9))
+
+
+def test_a_model_that_is_only_imagined_stays_as_it_is(config: ModelConfig) -> None:
+    with torch.device("meta"):
+        model = GPT(config)
+    assert fused(model) is model
+
+
+@pytest.mark.usefixtures("forgetful", "everything_packed")
+def test_where_pytorch_does_not_pack_the_plain_product_is_taken(model: GPT, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not packs(torch.float64)
+
+    def gone(*_: object) -> None:
+        raise NotImplementedError("mkldnn::_reorder_linear_weight")
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_reorder_linear_weight", gone)
+    assert not packs(torch.float32) and not packs(torch.bfloat16)
+    assert not any(part.packed for part in fused(model.float()).modules() if isinstance(part, Product))
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_a_processor_that_does_not_know_bfloat16_is_not_asked_to_pack_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    assert not packs(torch.bfloat16)
