@@ -54,11 +54,12 @@ class Evaluated:
     step: int
     steps: int
     seconds: float
-    train_loss: float
     val_loss: float
     val_nats_per_character: float
     val_bits_per_byte: float
     best: bool
+    train_loss: float | None  # none before the first step
+    remaining: float
 
 
 @dataclass(frozen=True)

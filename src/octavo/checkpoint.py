@@ -1,0 +1,135 @@
+"""The exact state of a training, in folders `checkpoints/step-N/`: weights, optimizer, and how far it had come."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from octavo.disk import saving, verify, write_folder
+from octavo.errors import DamagedError, RunError
+from octavo.model import GPT
+
+FACTS, STATE = "training.json", "state.safetensors"
+SNAPSHOT_BYTES = 1_000_000_000
+
+
+def steps_saved(run: Path) -> list[int]:
+    """The steps whose state stands in this run, newest first."""
+    folder = run / "checkpoints"
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return sorted((int(match[1]) for name in names if (match := re.fullmatch(r"step-(\d+)", name))), reverse=True)
+
+
+def checkpoint_folder(run: Path, step: int) -> Path:
+    """Where the state after this step stands."""
+    return run / "checkpoints" / f"step-{step}"
+
+
+def save_checkpoint(
+    run: Path, step: int, model: GPT, optimizers: Sequence[torch.optim.Optimizer], facts: Mapping[str, Any]
+) -> Path:
+    """Write the whole state after `step`; when this returns, it is on the disk. Raises `SaveError`."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in _state(model, optimizers)}
+
+    def write(folder: Path) -> None:
+        save_file(state, folder / STATE)
+        (folder / FACTS).write_text(json.dumps({"step": step, **facts}, indent=1) + "\n")
+
+    target = checkpoint_folder(run, step)
+    write_folder(target, write)
+    return target
+
+
+def _state(model: GPT, optimizers: Sequence[torch.optim.Optimizer]) -> Iterator[tuple[str, Tensor]]:
+    names: dict[Tensor, str] = {weight: name for name, weight in model.named_parameters()}
+    yield from ((f"model.{name}", weight) for name, weight in model.named_parameters())
+    for optimizer in optimizers:
+        for weight, values in optimizer.state.items():
+            for key, value in values.items():
+                yield f"optimizer.{names[weight]}.{key}", value.reshape(value.shape)
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself, its files verified first. Raises `DamagedError`."""
+    verify(folder)
+    return json.loads((folder / FACTS).read_bytes())
+
+
+def newest_valid(
+    run: Path, *, before: int | None = None, on_damage: Callable[[str], None]
+) -> tuple[int, dict[str, Any]]:
+    """The newest step whose files are whole (and is not later than `before`), and its facts.
+
+    A damaged one is passed over and named to `on_damage`; raises `RunError` where none is left.
+    """
+    for step in steps_saved(run):
+        if before is not None and step > before:
+            continue
+        try:
+            return step, read_facts(checkpoint_folder(run, step))
+        except DamagedError as error:
+            on_damage(f"{error}; going on from an earlier checkpoint")
+    raise RunError(f"{run} has no checkpoint to go on from; train anew with --force")
+
+
+def restore(folder: Path, model: GPT, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    """Put the saved tensors back, each in its own dtype. Raises `DamagedError` where names or shapes do not fit."""
+    try:
+        state = load_file(folder / STATE)
+    except SafetensorError as error:
+        raise DamagedError(f"{folder / STATE} cannot be read: {error}") from error
+    weights = dict(model.named_parameters())
+    saved = {name.removeprefix("model.") for name in state if name.startswith("model.")}
+    if saved != set(weights):
+        raise DamagedError(f"{folder} holds another model: {_few(saved ^ set(weights))} do not match")
+    with torch.no_grad():
+        for name, weight in weights.items():
+            if state[f"model.{name}"].shape != weight.shape:
+                raise DamagedError(f"{folder} holds {name} in another shape than the model's {tuple(weight.shape)}")
+            weight.copy_(state.pop(f"model.{name}"))
+    owners = {weight: optimizer for optimizer in optimizers for g in optimizer.param_groups for weight in g["params"]}
+    for name, tensor in state.items():  # not through load_state_dict, which casts to the parameter's dtype
+        parameter, key = name.removeprefix("optimizer.").rsplit(".", 1)
+        owner = weights[parameter]
+        owners[owner].state[owner][key] = tensor.to(owner.device)
+
+
+def _few(names: Collection[str]) -> str:
+    return ", ".join(sorted(names)[:3])
+
+
+def prune(run: Path, keep: Collection[int]) -> None:
+    """Remove all checkpoints but the newest two and those named."""
+    steps = steps_saved(run)
+    for step in steps[2:]:
+        if step not in keep:
+            shutil.rmtree(checkpoint_folder(run, step), ignore_errors=True)
+
+
+def snapshot_steps(steps: int, count: int = 16) -> list[int]:
+    """About `count` steps from 1 to `steps`, evenly spaced in the logarithm: early learning is fast.
+
+    >>> snapshot_steps(1000, 4)
+    [1, 10, 100, 1000]
+    """
+    return sorted({round(steps ** (index / (count - 1))) for index in range(count)})
+
+
+def save_snapshot(run: Path, step: int, model: GPT) -> None:
+    """Keep the weights of this step in bfloat16, as long as all snapshots together stay under 1 GB."""
+    folder = run / "snapshots"
+    weights = {
+        name: weight.detach().to("cpu", torch.bfloat16).contiguous() for name, weight in model.named_parameters()
+    }
+    size = sum(2 * weight.numel() for weight in weights.values())
+    with saving(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if size + sum(path.stat().st_size for path in folder.iterdir()) <= SNAPSHOT_BYTES:
+            save_file(weights, folder / f"step-{step}.safetensors")

@@ -1,0 +1,61 @@
+"""Where runs and caches live, and how a run is found by its name."""
+
+import os
+import re
+from pathlib import Path
+
+from octavo.errors import RunError
+
+RUNS = Path("runs")
+
+
+def home() -> Path:
+    """octavo's own folder: `$OCTAVO_HOME`, else `~/.octavo`."""
+    return Path(os.environ.get("OCTAVO_HOME") or Path.home() / ".octavo")
+
+
+def cache() -> Path:
+    """What can be made or fetched again: corpora and encoded texts."""
+    return home() / "cache"
+
+
+def is_run(folder: Path) -> bool:
+    """Whether there is a model in this folder, or a training that has not come to one yet."""
+    return any((folder / name).is_file() for name in ("config.json", "octavo.toml"))
+
+
+def find_run(name: str | None) -> Path:
+    """A run by its path, else by its name under `runs/`, else under octavo's home; without a name, the newest here.
+
+    Raises `RunError` where there is none.
+    """
+    if name is None:
+        return newest_run()
+    for folder in (Path(name), RUNS / name, home() / name):
+        if folder.is_dir() and is_run(folder):
+            return folder
+    if Path(name).exists():
+        raise RunError(f"{name} is not a run: it holds no config.json; give the folder that a training wrote")
+    known = ", ".join(run.name for run in runs()[:5])
+    raise RunError(f"no run {name}; " + (f"runs/ has {known}" if known else "make one with octavo train TEXT"))
+
+
+def runs() -> list[Path]:
+    """The runs under `runs/`, newest first."""
+    folders = [folder for folder in RUNS.iterdir() if is_run(folder)] if RUNS.is_dir() else []
+    return sorted(folders, key=lambda folder: folder.stat().st_mtime_ns, reverse=True)
+
+
+def newest_run() -> Path:
+    """The run that was written to last."""
+    found = runs()
+    if not found:
+        raise RunError("there is no run under runs/ yet; make one with octavo train TEXT, or name one")
+    return found[0]
+
+
+def new_run(text: str) -> Path:
+    """A folder that does not exist yet, for a training on this text: `runs/<text>-<n>`."""
+    stem = re.sub(r"[^\w-]+", "-", Path(text).stem).strip("-").lower() or "text"
+    taken = {folder.name for folder in RUNS.iterdir()} if RUNS.is_dir() else set()
+    return RUNS / next(name for n in range(1, len(taken) + 2) if (name := f"{stem}-{n}") not in taken)

@@ -1,0 +1,210 @@
+"""What a training will do and cost: the sizes that fit the text and the time, after a few seconds of probing."""
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from octavo.config import Asked, DataConfig, ModelConfig, RunConfig, TrainConfig
+from octavo.data import Prepared
+from octavo.errors import ConfigError, TextError
+from octavo.model import GPT
+from octavo.optim import has_bfloat16_units, make_optimizers
+from octavo.step import training_step
+
+MINUTES = 5.0  # where neither minutes nor steps are asked for
+EVALUATIONS = 20  # in one training
+EVALUATION_SHARE = 0.06  # of the time that goes into evaluating, sampling and saving, roughly
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """One rung of the ladder of sizes."""
+
+    layers: int
+    heads: int
+    width: int
+    context: int
+    batch: int
+
+
+LADDER = (
+    Shape(layers=4, heads=2, width=64, context=64, batch=16),
+    Shape(layers=6, heads=2, width=128, context=128, batch=32),
+    Shape(layers=6, heads=3, width=192, context=256, batch=16),
+    Shape(layers=8, heads=4, width=256, context=256, batch=32),
+    Shape(layers=8, heads=6, width=384, context=512, batch=32),
+    Shape(layers=12, heads=12, width=768, context=1024, batch=32),
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training as it will be, and what it looks like in a few lines."""
+
+    config: RunConfig
+    parameters: int
+    lines: tuple[str, ...]
+
+
+def choose_device(asked: str) -> str:
+    """The device asked for, or the fastest there is. Raises `ConfigError` where it is not there."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if asked == "auto":
+        return next(name for name, found in there.items() if found)
+    if not there[asked]:
+        raise ConfigError(f"device is {asked}, which PyTorch does not find here; give cpu, or leave it out")
+    return asked
+
+
+def plan(asked: Asked, data: DataConfig, prepared: Prepared, base: RunConfig | None = None) -> Plan:
+    """Choose what was not asked for. `base`, an earlier run's settings, is repeated where nothing else was asked."""
+    if base is not None:
+        return _described(_repeat(asked, data, prepared, base), prepared)
+    device = choose_device(asked.device)
+    tokens = len(prepared.train.tokens) - 1
+    rungs = [_config(asked, data, prepared, shape, device) for shape in LADDER]
+    if asked.steps is not None:
+        return _described(_with_steps(_fitting(rungs, tokens, float(asked.steps)), asked.steps, asked), prepared)
+    seconds = 60 * (asked.minutes or MINUTES)
+    config, pace = _by_time(rungs, tokens, seconds)
+    steps = max(1, round(seconds * (1 - EVALUATION_SHARE) / pace))
+    config = _with_steps(replace(config, train=replace(config.train, minutes=seconds / 60)), steps, asked)
+    return _described(config, prepared)
+
+
+def _config(asked: Asked, data: DataConfig, prepared: Prepared, shape: Shape, device: str) -> RunConfig:
+    model = _model(asked, prepared, shape)
+    muon = asked.dialect == "modern"
+    given: dict[str, Any] = {"lr": asked.lr, "dropout": asked.dropout}
+    train = TrainConfig(
+        steps=1,
+        batch=asked.batch or min(shape.batch, max(1, (len(prepared.train.tokens) - 1) // model.context)),
+        seed=asked.seed,
+        optimizer="muon" if muon else "adamw",
+        device=device,
+        dtype=_dtype(asked.dtype, device),
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    return RunConfig(model=model, data=data, train=train)
+
+
+def _model(asked: Asked, prepared: Prepared, shape: Shape) -> ModelConfig:
+    tokens = len(prepared.train.tokens) - 1
+    if asked.context is not None and asked.context > tokens:
+        raise TextError(
+            f"context is {asked.context}, and the text has only {tokens} tokens to learn from; ask for less"
+        )
+    width = asked.width or shape.width
+    heads = asked.heads or (shape.heads if width % shape.heads == 0 else 1)
+    return ModelConfig(
+        dialect=asked.dialect,
+        vocab_size=prepared.tokenizer.vocab_size,
+        context=asked.context or min(shape.context, tokens),
+        layers=asked.layers or shape.layers,
+        heads=heads,
+        kv_heads=asked.kv_heads or heads,
+        width=width,
+        tied=asked.dialect == "gpt2" or prepared.tokenizer.vocab_size > 1024,
+    )
+
+
+def _dtype(asked: str, device: str) -> Any:
+    if asked != "auto":
+        return asked
+    fast = {"cpu": has_bfloat16_units, "cuda": torch.cuda.is_bf16_supported}.get(device, bool)
+    return "bfloat16" if fast() else "float32"
+
+
+def _by_time(rungs: list[RunConfig], tokens: int, seconds: float) -> tuple[RunConfig, float]:
+    """The largest rung that still sees enough tokens in its time, and its pace in seconds a step, as measured."""
+    chosen, pace = rungs[0], probe(rungs[0])
+    for config in rungs[1:]:
+        if config == chosen:
+            continue
+        expected = pace * work(config) / work(chosen)
+        if expected * 20 > seconds or not _worth(config, tokens, seconds / expected):
+            break
+        chosen, pace = config, probe(config)
+    return chosen, pace
+
+
+def _fitting(rungs: list[RunConfig], tokens: int, steps: float) -> RunConfig:
+    fitting = [config for config in rungs if _worth(config, tokens, steps)]
+    return fitting[-1] if fitting else rungs[0]
+
+
+def _worth(config: RunConfig, tokens: int, steps: float) -> bool:
+    """Whether a model of this size has enough to learn from, and the time to: tokens seen, and different ones."""
+    size = count_parameters(config.model)
+    seen = steps * config.train.batch * config.model.context
+    return seen >= SEEN_PER_PARAMETER * size and tokens >= DIFFERENT_PER_PARAMETER * size
+
+
+SEEN_PER_PARAMETER = 0.8
+DIFFERENT_PER_PARAMETER = 0.3
+
+
+def work(config: RunConfig) -> float:
+    """The arithmetic of one step, as far as its size goes: parameters times tokens."""
+    return float(count_parameters(config.model)) * config.train.batch * config.model.context
+
+
+def count_parameters(model: ModelConfig) -> int:
+    """How many numbers a model of this shape learns."""
+    with torch.device("meta"):
+        return sum(weight.numel() for weight in GPT(model).parameters())
+
+
+def probe(config: RunConfig, steps: int = 3) -> float:
+    """Seconds a training step takes here: the fastest of a few, after one to warm up."""
+    train, device = config.train, torch.device(config.train.device)
+    with torch.random.fork_rng(devices=[]):
+        model = GPT(config.model, dropout=train.dropout).to(device)
+        tokens = torch.randint(config.model.vocab_size, (train.batch, config.model.context), device=device)
+    optimizers = make_optimizers(model, train)
+
+    def step() -> float:
+        begin = time.perf_counter()
+        training_step(
+            model, optimizers, [(tokens, tokens)], rate=1.0, clip=1.0, dtype=getattr(torch, train.dtype), seeds=[0]
+        )
+        return time.perf_counter() - begin
+
+    step()
+    return min(step() for _ in range(steps))
+
+
+def _with_steps(config: RunConfig, steps: int, asked: Asked) -> RunConfig:
+    every = asked.eval_every or max(1, steps // EVALUATIONS)
+    return replace(config, train=replace(config.train, steps=steps, eval_every=every))
+
+
+def _repeat(asked: Asked, data: DataConfig, prepared: Prepared, base: RunConfig) -> RunConfig:
+    model_words = ("layers", "heads", "kv_heads", "width", "context")
+    train_words = ("minutes", "steps", "batch", "lr", "dropout", "eval_every")
+    model = replace(base.model, vocab_size=prepared.tokenizer.vocab_size, **_given(asked, model_words))
+    train = replace(base.train, device=choose_device(asked.device), **_given(asked, train_words))
+    return RunConfig(model=model, data=data, train=train)
+
+
+def _given(asked: Asked, words: tuple[str, ...]) -> dict[str, Any]:
+    return {word: getattr(asked, word) for word in words if getattr(asked, word) is not None}
+
+
+def _described(config: RunConfig, prepared: Prepared) -> Plan:
+    model, train, parameters = config.model, config.train, count_parameters(config.model)
+    per_step = train.batch * model.context
+    epochs = train.steps * per_step / max(1, len(prepared.train.tokens) - 1)
+    end = f"about {train.minutes:g} minutes" if train.minutes else "as long as it takes"
+    unit = {"character": "characters", "word": "words", "bpe": "pieces of words"}[prepared.tokenizer.kind]
+    lines = (
+        f"text      {prepared.train.characters:,} characters to train on, {prepared.val.characters:,} held out to "
+        f"validate; a vocabulary of {model.vocab_size:,} {unit}",
+        f"model     {model.dialect}, {model.layers} layers of width {model.width}, {model.heads} heads, "
+        f"context {model.context}: {parameters / 1e6:.2f} million parameters",
+        f"training  {train.steps:,} steps of {train.batch} × {model.context} tokens, {epochs:.1f} times the text; "
+        f"{end} on {train.device}, {train.dtype}",
+    )
+    return Plan(config, parameters, lines)

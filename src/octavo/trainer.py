@@ -1,0 +1,315 @@
+"""The training loop: it yields what happens, and keeps the run's folder such that it can be stopped and gone on."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from math import log
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from octavo.checkpoint import (
+    checkpoint_folder,
+    newest_valid,
+    prune,
+    restore,
+    save_checkpoint,
+    save_snapshot,
+    snapshot_steps,
+    steps_saved,
+)
+from octavo.config import RunConfig
+from octavo.data import Batches, Part, Prepared, windows
+from octavo.disk import write_file
+from octavo.errors import OctavoError, RunError
+from octavo.events import Evaluated, Event, Finished, Note, Sampled, Saved, Stepped
+from octavo.figure import Series, line_chart
+from octavo.generation import generate
+from octavo.journal import Journal
+from octavo.model import GPT
+from octavo.optim import make_optimizers
+from octavo.randomness import seed_for
+from octavo.run import save
+from octavo.schedule import Schedule
+from octavo.step import Batch, StepResult, evaluate, training_step
+
+SAMPLE_TOKENS = 160
+FAILURES = 3  # steps in a row that came to no finite number, until the training gives up
+
+
+@dataclass(frozen=True)
+class Best:
+    """The evaluation whose weights the run's `model.safetensors` holds."""
+
+    step: int
+    val_loss: float
+    val_nats_per_character: float
+    val_bits_per_byte: float
+
+
+class Trainer:
+    """One training of one model in one folder. Iterate over `events()`; `stop()` ends it after the step it is in."""
+
+    def __init__(self, config: RunConfig, prepared: Prepared, run: Path) -> None:
+        self.config, self.prepared, self.run = config, prepared, run
+        train = config.train
+        self.device, self.dtype = torch.device(train.device), getattr(torch, train.dtype)
+        self.model = make_model(config).to(self.device)
+        self.optimizers = make_optimizers(self.model, train)
+        self.schedule = Schedule.planned(train.steps, warmup=train.warmup, decay=train.decay)
+        self.batches = Batches(prepared.train.tokens, config.model.context, train.batch, train.seed)
+        self.held_out = held_out(prepared)
+        self.journal = Journal(run)
+        self.step, self.seconds, self.minutes = 0, 0.0, train.minutes
+        self.best: Best | None = None
+        self.stopping = False
+        self._failures = 0
+
+    def stop(self) -> None:
+        """Ask the training to end after the step it is in, with everything saved."""
+        self.stopping = True
+
+    def events(self) -> Iterator[Event]:
+        """Train until the last step, or until asked to stop. Raises `SaveError` when the disk does not take more."""
+        self._clock = time.monotonic() - self.seconds
+        self._mark = (self.step, self.seconds)
+        try:
+            if self.step == 0:
+                yield from self._look()
+            while self.step < self.schedule.steps and not self.stopping:
+                yield from self._advance()
+            if self.stopping and self.step not in steps_saved(self.run):
+                yield from self._save()
+            yield self._finished()
+        finally:
+            self.journal.close()
+
+    def _advance(self) -> Iterator[Event]:
+        result = self._learn()
+        stepped = self._stepped(result)
+        yield stepped
+        if self.step in snapshot_steps(self.schedule.steps):
+            save_snapshot(self.run, self.step, self.model)
+        line = {name: value for name, value in asdict(stepped).items() if name not in ("steps", "remaining")}
+        if self.step % self.config.train.eval_every == 0 or self.step == self.schedule.steps:
+            for event in self._look(stepped):
+                if isinstance(event, Evaluated):
+                    line |= {name: getattr(event, name) for name in VALIDATION}
+                yield event
+            self.journal.metrics(line)
+            yield from self._replan()
+            yield from self._save()
+        else:
+            self.journal.metrics(line)
+
+    def _learn(self) -> StepResult:
+        train = self.config.train
+        pieces = [self._rows(start, stop) for start, stop in pairwise(cuts(train.batch, train.micro_batches))]
+        seeds = [seed_for("dropout", train.seed, self.step, piece, 0) for piece in range(len(pieces))]
+        rate = self.schedule.rate(self.step)
+        result = training_step(
+            self.model, self.optimizers, pieces, rate=rate, clip=train.clip, dtype=self.dtype, seeds=seeds
+        )
+        self.step += 1
+        self.seconds = time.monotonic() - self._clock
+        self._count_failures(result)
+        return result
+
+    def _count_failures(self, result: StepResult) -> None:
+        self._failures = 0 if result.used else self._failures + 1
+        if self._failures >= FAILURES:
+            raise OctavoError(
+                f"{FAILURES} steps in a row came to no finite loss (step {self.step}); the last checkpoint is intact, "
+                f"train again with a smaller --lr than {self.config.train.lr:g}"
+            )
+
+    def _rows(self, start: int, stop: int) -> Batch:
+        tokens, targets = self.batches.rows(self.step, start, stop)
+        return torch.from_numpy(tokens).to(self.device), torch.from_numpy(targets).to(self.device)
+
+    def _stepped(self, result: StepResult) -> Stepped:
+        train, steps = self.config.train, self.schedule.steps
+        per_step = train.batch * self.config.model.context
+        since, then = self._mark
+        pace = max(self.seconds - then, 1e-9) / (self.step - since)  # seconds a step, since the last evaluation
+        return Stepped(
+            step=self.step,
+            steps=steps,
+            seconds=round(self.seconds, 3),
+            tokens=self.step * per_step,
+            lr=train.lr * self.schedule.rate(self.step - 1),
+            train_loss=result.loss,
+            grad_norm=result.grad_norm,
+            tokens_per_second=round(per_step / pace, 1),
+            remaining=(steps - self.step) * pace,
+        )
+
+    def _look(self, stepped: Stepped | None = None) -> Iterator[Event]:
+        """Read the held-out text, write a sample, and keep the weights if they are the best so far."""
+        part, config = self.held_out, self.config
+        batches = windows(part.tokens, config.model.context, evaluation_rows(config))
+        to_torch = ((torch.from_numpy(x).to(self.device), torch.from_numpy(y).to(self.device)) for x, y in batches)
+        nats, count = evaluate(self.model, to_torch, self.dtype)
+        told = nats + 8 * log(2) * part.unknown_bytes  # an unknown token costs what it hides, too
+        evaluated = Best(
+            step=self.step,
+            val_loss=nats / count,
+            val_nats_per_character=told / part.characters,
+            val_bits_per_byte=told / log(2) / part.bytes,
+        )
+        improved = self.best is None or evaluated.val_loss < self.best.val_loss
+        if improved:
+            self.best = evaluated
+            save(self.model, self.prepared.tokenizer, self.run)
+        self.seconds = time.monotonic() - self._clock
+        yield Evaluated(
+            **asdict(evaluated),
+            steps=self.schedule.steps,
+            seconds=self.seconds,
+            best=improved,
+            train_loss=stepped.train_loss if stepped else None,
+            remaining=stepped.remaining if stepped else 0.0,
+        )
+        if stepped:
+            yield self._sample()
+
+    def _sample(self) -> Sampled:
+        tokenizer = self.prepared.tokenizer
+        never = (*tokenizer.forbidden, *([] if tokenizer.end_of_text is None else [tokenizer.end_of_text]))
+        start = [token for token in tokenizer.encode("\n") if token not in never]
+        tokens = [
+            step.tokens[0]
+            for step in generate(
+                self.model,
+                start or [0],
+                max_new_tokens=SAMPLE_TOKENS,
+                temperature=0.8,
+                seed=seed_for("sample", self.config.train.seed, self.step),
+                forbidden=never,
+            )
+        ]
+        text = tokenizer.decode([token for token in tokens if token is not None])
+        self.journal.sample({"step": self.step, "text": text})
+        return Sampled(self.step, text)
+
+    def _replan(self) -> Iterator[Event]:
+        """Where the end is a time, fit the number of steps to the pace seen: recorded with the state saved next."""
+        minutes, (since, then) = self.minutes, self._mark
+        self.seconds = time.monotonic() - self._clock
+        pace = (self.seconds - then) / max(1, self.step - since)
+        self._mark = (self.step, self.seconds)
+        if minutes is None or self.step >= self.schedule.steps:
+            return
+        steps = max(self.step + 1, self.step + round((60 * minutes - self.seconds) / pace))
+        if abs(steps - self.schedule.steps) > 0.02 * self.schedule.steps:
+            yield Note(f"{steps} steps fit into {minutes:g} minutes, not {self.schedule.steps}: the end is moved")
+            self.schedule = self.schedule.replanned(self.step, steps, self.config.train.decay)
+
+    def _save(self) -> Iterator[Event]:
+        write_file(self.run / "loss.svg", self._picture())
+        facts = {
+            "seconds": self.seconds,
+            "minutes": self.minutes,
+            "schedule": asdict(self.schedule),
+            "best": None if self.best is None else asdict(self.best),
+            "text_sha256": self.prepared.text_sha256,
+            "fingerprint": self.prepared.fingerprint,
+        }
+        self.journal.sync()
+        where = save_checkpoint(self.run, self.step, self.model, self.optimizers, facts)
+        prune(self.run, self._kept())
+        yield Saved(self.step, where)
+
+    def _kept(self) -> set[int]:
+        plateau = [step for step in steps_saved(self.run) if step <= self.schedule.falls_from]
+        return {*plateau[:1], self.best.step if self.best else 0}
+
+    def _picture(self) -> str:
+        lines = self.journal.read()
+        train = Series("training", [(line["step"], line["train_loss"]) for line in lines])
+        val = Series("held out", [(line["step"], line["val_loss"]) for line in lines if "val_loss" in line])
+        return line_chart([train.smoothed(), val], x="step", y="loss (nats per token)")
+
+    def restore(self, *, before: int | None = None) -> list[Note]:
+        """Go back to the newest state that is whole; without any, to the beginning. What was found is told."""
+        notes: list[Note] = []
+        if not steps_saved(self.run):
+            self.journal.cut(0)
+            return [Note("no checkpoint yet: starting from the first step")]
+        step, facts = newest_valid(self.run, before=before, on_damage=lambda line: notes.append(Note(line)))
+        restore(checkpoint_folder(self.run, step), self.model, self.optimizers)
+        self._adopt(step, facts)
+        return notes
+
+    def _adopt(self, step: int, facts: dict[str, Any]) -> None:
+        if facts["text_sha256"] != self.prepared.text_sha256:
+            raise RunError(f"the text is not the one that {self.run} was trained on; bring that back, or train anew")
+        self.step, self.seconds, self.minutes = step, facts["seconds"], facts["minutes"]
+        self.schedule = Schedule(**facts["schedule"])
+        self.best = Best(**facts["best"]) if facts["best"] else None
+        self.journal.cut(step)
+
+    def rewind(self) -> list[Note]:
+        """Go back to the newest state from before the rate fell; the best weights stay the best."""
+        best = self.best
+        notes = self.restore(before=self.schedule.falls_from)
+        self.best = best
+        return notes
+
+    def prolong(self, steps: int, minutes: float | None) -> Iterator[Event]:
+        """Move the end to `steps` in all, or to `minutes` from now; on the disk before it takes effect."""
+        self.minutes = None if minutes is None else self.seconds / 60 + minutes
+        self.schedule = self.schedule.replanned(self.step, steps, self.config.train.decay)
+        for step in steps_saved(self.run):  # of the way that is not taken any more; the best weights stay
+            if step > self.step:
+                shutil.rmtree(checkpoint_folder(self.run, step))
+        yield from self._save()
+
+    def _finished(self) -> Finished:
+        assert self.best is not None  # every training begins with an evaluation, and every resumed one remembers it
+        return Finished(
+            run=self.run,
+            step=self.step,
+            steps=self.schedule.steps,
+            seconds=self.seconds,
+            best_step=self.best.step,
+            val_loss=self.best.val_loss,
+            val_nats_per_character=self.best.val_nats_per_character,
+            val_bits_per_byte=self.best.val_bits_per_byte,
+            reason="done" if self.step >= self.schedule.steps else "stopped",
+        )
+
+
+VALIDATION = ("val_loss", "val_nats_per_character", "val_bits_per_byte")
+
+
+def make_model(config: RunConfig) -> GPT:
+    """The model of a run before its first step: random numbers from the seed, and from nothing else."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_for("weights", config.train.seed))
+        return GPT(config.model, dropout=config.train.dropout)
+
+
+def cuts(rows: int, pieces: int) -> list[int]:
+    """Where to cut a batch into pieces whose sizes differ by one row at the most.
+
+    >>> cuts(10, 4)
+    [0, 2, 5, 7, 10]
+    """
+    return [rows * piece // pieces for piece in range(pieces + 1)]
+
+
+def held_out(prepared: Prepared) -> Part:
+    """What is validated on: all of the validation text, or its beginning where it is long."""
+    return prepared.val.head(VALIDATION_TOKENS)
+
+
+VALIDATION_TOKENS = 2_000_000
+
+
+def evaluation_rows(config: RunConfig) -> int:
+    """How many windows are read at once, so that their logits take about 64 MB."""
+    return max(1, min(64, 16_000_000 // (config.model.context * config.model.vocab_size)))

@@ -1,0 +1,161 @@
+"""From a text to a training that can be iterated over: read it, plan, make the run's folder; or open one to go on."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from octavo import places, toml
+from octavo.checkpoint import checkpoint_folder, read_facts, steps_saved
+from octavo.config import Asked, DataConfig, RunConfig, from_dict
+from octavo.data import Prepared, find_texts, prepare, reopen
+from octavo.disk import write_file
+from octavo.errors import ConfigError, RunError
+from octavo.events import Event, Note, Planned
+from octavo.places import is_run, new_run
+from octavo.planner import Plan, plan
+from octavo.tokenizers import load_tokenizer
+from octavo.trainer import Trainer
+
+Listener = Callable[[Event], None]
+CHARACTERS_BELOW = 20_000_000  # bytes: a text up to here is learned by character, a longer one in pieces of words
+BPE_VOCABULARY = 8192
+
+
+def ignore(event: Event) -> None:
+    """Listen to nothing."""
+
+
+def read_texts(texts: Sequence[str], asked: Asked, on_event: Listener) -> tuple[DataConfig, Prepared]:
+    """Find, read and encode the texts of a training."""
+    sources = find_texts(texts, field=asked.field, errors=asked.errors, cache=places.cache(), on_event=on_event)
+    kind = asked.tokenizer or ("character" if sources.bytes <= CHARACTERS_BELOW else "bpe")
+    data = DataConfig(
+        texts=tuple(texts),
+        field=asked.field,
+        errors=asked.errors,
+        split=asked.split,
+        val=asked.val,
+        tokenizer=kind,
+        vocab_size=asked.vocab_size or (BPE_VOCABULARY if kind == "bpe" else None),
+    )
+    return data, prepare(data, None, cache=places.cache(), on_event=on_event, sources=sources)
+
+
+def plan_training(
+    texts: Sequence[str], asked: Asked, *, base: RunConfig | None = None, on_event: Listener = ignore
+) -> tuple[Plan, Prepared]:
+    """What a training on these texts would be; nothing is trained or written but the encoded text in the cache."""
+    data, prepared = read_texts(texts, asked, on_event)
+    on_event(Note("measuring this machine for a moment"))
+    return plan(asked, data, prepared, base), prepared
+
+
+def begin(
+    texts: Sequence[str],
+    asked: Asked,
+    *,
+    out: str | Path | None = None,
+    force: bool = False,
+    base: RunConfig | None = None,
+    on_event: Listener = ignore,
+) -> Trainer:
+    """Plan a training and make its folder.
+
+    Raises `RunError` where `out` already holds a run and `force` is not given, `TextError` for what cannot be read.
+    """
+    run = Path(out) if out is not None else new_run(texts[0])
+    check_free(run, force=force)
+    chosen, prepared = plan_training(texts, asked, base=base, on_event=on_event)
+    on_event(Planned(chosen.lines, chosen.config, chosen.parameters))
+    trainer = Trainer(chosen.config, prepared, run)
+    clear(run)
+    write_file(run / toml.NAME, toml.dump(chosen.config))
+    return trainer
+
+
+def check_free(run: Path, *, force: bool) -> None:
+    """Raise `RunError` unless a training may write into this folder."""
+    if run.exists() and not run.is_dir():
+        raise RunError(f"{run} is a file; give --out a folder")
+    if is_run(run) and not force:
+        raise RunError(f"{run} already holds a run; go on with --resume {run}, or overwrite it with --force")
+    if run.is_dir() and not is_run(run) and any(run.iterdir()):
+        raise RunError(f"{run} holds other files; give --out a new folder")
+
+
+def clear(run: Path) -> None:
+    """Make the folder of a run, without what an earlier training left in it."""
+    for name in ("checkpoints", "snapshots"):
+        shutil.rmtree(run / name, ignore_errors=True)
+    for name in ("metrics.jsonl", "samples.jsonl", "loss.svg", "model.safetensors"):
+        (run / name).unlink(missing_ok=True)
+    run.mkdir(parents=True, exist_ok=True)
+
+
+def resume(run: Path, asked: Asked, *, on_event: Listener = ignore) -> Trainer:
+    """Open a training to go on with, from its newest state that is whole.
+
+    With `minutes` (that many more) or `steps` (so many in all), a finished one goes on from before its rate fell.
+    Raises `ConfigError` where anything else was asked, `RunError` where the folder or the text is not what it was.
+    """
+    refuse_changes(asked)
+    if not (run / toml.NAME).is_file():
+        raise RunError(f"{run} holds a model but no training: {toml.NAME} is missing")
+    config = toml.load(run)
+    prepared = _same_text(run, config, on_event)
+    trainer = Trainer(config, prepared, run)
+    for note in trainer.restore():
+        on_event(note)
+    if asked.minutes is not None or asked.steps is not None:
+        _prolong(trainer, asked, on_event)
+    elif trainer.step >= trainer.schedule.steps:
+        raise RunError(f"{run} is finished; train it longer with --minutes or --steps")
+    on_event(Note(f"going on with {run} after step {trainer.step} of {trainer.schedule.steps}"))
+    return trainer
+
+
+def refuse_changes(asked: Asked) -> None:
+    """Raise `ConfigError` for the first setting that a resumed training cannot change."""
+    usual = asdict(Asked())
+    for name, value in asdict(asked).items():
+        if name not in ("minutes", "steps") and value != usual[name]:
+            flag = name.replace("_", "-")
+            raise ConfigError(f"--{flag} cannot change when a training is resumed; leave it out, or train anew")
+
+
+def _same_text(run: Path, config: RunConfig, on_event: Listener) -> Prepared:
+    if "-" not in config.data.texts:
+        return prepare(config.data, load_tokenizer(run), cache=places.cache(), on_event=on_event)
+    known = [read_facts(checkpoint_folder(run, step))["fingerprint"] for step in steps_saved(run)[:1]]
+    kept = reopen(places.cache(), known[0]) if known else None
+    if kept is None:  # standard input is gone, and so is what it said
+        raise RunError(f"{run} was trained on standard input, which cannot be read again; train anew from a file")
+    return kept
+
+
+def _prolong(trainer: Trainer, asked: Asked, on_event: Listener) -> None:
+    steps = asked.steps
+    if steps is not None and steps <= trainer.step:
+        raise ConfigError(f"--steps {steps} are already behind: {trainer.step} are done; give more")
+    pace = trainer.seconds / max(1, trainer.step)
+    for note in trainer.rewind():
+        on_event(note)
+    if steps is None:
+        steps = trainer.step + max(1, round(60 * (asked.minutes or 0) / pace))
+    for event in trainer.prolong(steps, asked.minutes):
+        on_event(event)
+
+
+def train(
+    *texts: str, out: str | Path | None = None, force: bool = False, on_event: Listener = ignore, **asked: Any
+) -> Path:
+    """Train a GPT on files, folders or a named corpus, and return the folder of the run.
+
+    Takes the words of the command line: `octavo.train("book.txt", minutes=10)`. Raises what `begin` raises.
+    """
+    trainer = begin(texts, from_dict(Asked, asked), out=out, force=force, on_event=on_event)
+    for event in trainer.events():
+        on_event(event)
+    return trainer.run

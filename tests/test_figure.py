@@ -1,0 +1,49 @@
+"""Pictures: well-formed, complete, and harmless whatever the words in them."""
+
+import xml.etree.ElementTree as ElementTree
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from octavo.figure import Series, bar_charts, heat_map, line_chart, ticks
+
+numbers = st.floats(-1e6, 1e6, allow_nan=False)
+
+
+@given(st.lists(st.tuples(numbers, numbers), max_size=50))
+def test_a_line_chart_holds_every_point_within_its_frame(points: list[tuple[float, float]]) -> None:
+    root = ElementTree.fromstring(line_chart([Series("line", points)], x="step", y="loss"))
+    drawn = root.find("{*}polyline").attrib["points"].split()
+    assert len(drawn) == len(points)
+    assert all(0 <= float(across) <= 720 for across, _ in (point.split(",") for point in drawn))
+
+
+def test_words_are_set_as_text_and_never_as_markup() -> None:
+    hostile = '</text><script>alert("x")</script>'
+    for picture in (
+        line_chart([Series(hostile, [(0, 0)])], x=hostile, y=hostile),
+        heat_map([[1.0]], [hostile], title=hostile),
+        bar_charts([(hostile, [(hostile, 0.5)])], title=hostile),
+    ):
+        root = ElementTree.fromstring(picture)
+        assert root.find(".//{*}script") is None
+
+
+def test_a_heat_map_has_a_square_for_every_weight_above_zero() -> None:
+    root = ElementTree.fromstring(heat_map([[1.0, 0.0], [0.5, 0.5]], ["a", "\n"]))
+    assert len(root.findall("{*}rect")) == 3
+    assert "↵" in [text.text for text in root.findall("{*}text")]
+
+
+def test_a_series_is_smoothed_to_at_most_about_as_many_points_as_asked() -> None:
+    series = Series("x", [(float(n), float(n % 2)) for n in range(1000)])
+    smooth = series.smoothed(100)
+    assert len(smooth.points) == 100
+    assert smooth.points[0] == (4.5, 0.5)
+
+
+@given(low=st.floats(-1e5, 1e5), span=st.floats(1e-3, 1e5))
+def test_ticks_are_round_and_within_range(low: float, span: float) -> None:
+    marks = ticks(low, low + span)
+    assert 2 <= len(marks) <= 14
+    assert all(low - 1e-6 * span <= mark <= low + span * (1 + 1e-6) + 1e-6 for mark in marks)

@@ -1,0 +1,63 @@
+"""Where runs are found, and by which names."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from octavo import places
+from octavo.errors import RunError
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OCTAVO_HOME", str(tmp_path / "home"))
+
+
+def make_run(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    return folder
+
+
+def test_a_run_is_a_path_then_a_name_here_then_a_name_at_home() -> None:
+    at_home = make_run(places.home() / "book")
+    assert places.find_run("book") == at_home
+    here = make_run(Path("runs/book"))
+    assert places.find_run("book") == here
+    path = make_run(Path("book"))
+    assert places.find_run("book") == path
+
+
+def test_without_a_name_the_newest_run_answers() -> None:
+    old, new = make_run(Path("runs/old-1")), make_run(Path("runs/new-1"))
+    os.utime(old, (1, 1))
+    assert places.find_run(None) == new
+    assert places.runs() == [new, old]
+
+
+def test_what_is_no_run_is_said_with_what_there_is(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="there is no run under runs/ yet; make one with octavo train TEXT"):
+        places.find_run(None)
+    with pytest.raises(RunError, match="no run nothing; make one with octavo train TEXT"):
+        places.find_run("nothing")
+    make_run(Path("runs/book-1"))
+    with pytest.raises(RunError, match="no run nothing; runs/ has book-1"):
+        places.find_run("nothing")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RunError, match=r"empty is not a run: it holds no config\.json"):
+        places.find_run("empty")
+
+
+def test_new_runs_are_named_after_the_text_and_counted() -> None:
+    assert places.new_run("../My Book.txt") == Path("runs/my-book-1")
+    make_run(Path("runs/my-book-1"))
+    assert places.new_run("My Book.txt") == Path("runs/my-book-2")
+    assert places.new_run("-") == Path("runs/text-1")
+
+
+def test_home_is_in_the_users_home_unless_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OCTAVO_HOME")
+    assert places.home() == Path.home() / ".octavo"
+    assert places.cache() == Path.home() / ".octavo" / "cache"

@@ -1,0 +1,273 @@
+"""The training loop and the run it leaves: exact, resumable, and honest about its best weights."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import octavo
+from octavo import training
+from octavo.checkpoint import checkpoint_folder, newest_valid, snapshot_steps, steps_saved
+from octavo.config import Asked
+from octavo.errors import ConfigError, OctavoError, RunError
+from octavo.events import Evaluated, Event, Finished, Note, Sampled, Saved, Stepped
+from octavo.trainer import Trainer
+from texts import sentences
+
+CLOCK = ("seconds", "tokens_per_second")
+TINY = {"layers": 2, "heads": 2, "width": 32, "context": 16, "batch": 4, "eval_every": 4}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OCTAVO_HOME", str(tmp_path / "home"))
+    (tmp_path / "text.txt").write_text(sentences(200))
+
+
+def begin(out: str = "run", **asked: Any) -> Trainer:
+    return training.begin(["text.txt"], Asked(**{**TINY, **asked}), out=out)
+
+
+def whole(trainer: Trainer) -> list[Event]:
+    return list(trainer.events())
+
+
+def until(trainer: Trainer, step: int) -> None:
+    for event in trainer.events():
+        if isinstance(event, Stepped) and event.step == step:
+            trainer.stop()
+
+
+def state(run: Path | str, step: int) -> dict[str, torch.Tensor]:
+    return load_file(checkpoint_folder(Path(run), step) / "state.safetensors")
+
+
+def metrics(run: Path | str) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (Path(run) / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in CLOCK} for line in lines]
+
+
+def assert_same_state(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        assert tensor.dtype == other[name].dtype and torch.equal(tensor, other[name]), name
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"dialect": "modern", "dropout": 0.1},
+        {"dialect": "gpt2", "dropout": 0.1},
+        {"dialect": "modern", "dtype": "bfloat16", "tokenizer": "bpe", "vocab_size": 300},
+    ],
+    ids=["modern", "gpt2", "bfloat16"],
+)
+def test_training_2n_steps_equals_n_stop_new_process_n_more_bitwise(asked: dict[str, Any]) -> None:
+    whole(begin("one", steps=12, **asked))
+    until(begin("two", steps=12, **asked), 5)
+    assert steps_saved(Path("two"))[0] == 5
+    done = subprocess.run(
+        [sys.executable, "-m", "octavo", "train", "--resume", "two"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+    )
+    assert done.returncode == 0, done.stderr
+    assert_same_state(state("one", 12), state("two", 12))
+    assert metrics("one") == metrics("two")
+    for name in ("model.safetensors", "config.json", "samples.jsonl"):
+        assert (Path("one") / name).read_bytes() == (Path("two") / name).read_bytes()
+
+
+def test_how_often_is_evaluated_does_not_change_what_is_learned() -> None:
+    whole(begin("often", steps=6, eval_every=1))
+    whole(begin("once", steps=6, eval_every=100))
+    assert_same_state(state("often", 6), state("once", 6))
+
+
+def test_a_training_tells_what_happens_in_order() -> None:
+    events = whole(begin(steps=8))
+    assert isinstance(events[0], Evaluated) and events[0].step == 0
+    assert [event.step for event in events if isinstance(event, Stepped)] == list(range(1, 9))
+    assert [event.step for event in events if isinstance(event, Evaluated)] == [0, 4, 8]
+    assert [event.step for event in events if isinstance(event, Sampled)] == [4, 8]
+    assert [event.step for event in events if isinstance(event, Saved)] == [4, 8]
+    finished = events[-1]
+    assert isinstance(finished, Finished) and finished.reason == "done" and finished.steps == 8
+
+
+def test_a_run_holds_all_that_the_design_names_and_nothing_else() -> None:
+    whole(begin(steps=8))
+    assert sorted(path.name for path in Path("run").iterdir()) == [
+        "checkpoints",
+        "config.json",
+        "generation_config.json",
+        "loss.svg",
+        "metrics.jsonl",
+        "model.safetensors",
+        "octavo.toml",
+        "samples.jsonl",
+        "snapshots",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
+    lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    usual = ["step", "seconds", "tokens", "lr", "train_loss", "grad_norm", "tokens_per_second"]
+    assert list(lines[0]) == usual
+    assert list(lines[3]) == [*usual, "val_loss", "val_nats_per_character", "val_bits_per_byte"]
+    assert [line["tokens"] for line in lines[:2]] == [64, 128]
+    kept = sorted(int(path.stem.removeprefix("step-")) for path in Path("run/snapshots").iterdir())
+    assert kept == snapshot_steps(8)
+    assert {weight.dtype for weight in load_file("run/snapshots/step-8.safetensors").values()} == {torch.bfloat16}
+
+
+def test_a_loss_by_character_is_the_same_in_nats_and_in_bits() -> None:
+    evaluated = [event for event in whole(begin(steps=4)) if isinstance(event, Evaluated)][-1]
+    assert evaluated.val_nats_per_character == pytest.approx(evaluated.val_loss, rel=0.01)
+    assert evaluated.val_bits_per_byte == pytest.approx(evaluated.val_nats_per_character / 0.6931471805599453)
+
+
+def test_a_model_learns_and_its_best_weights_are_what_the_run_holds() -> None:
+    trainer = begin(steps=60, eval_every=10)
+    events = whole(trainer)
+    losses = {event.step: event.val_loss for event in events if isinstance(event, Evaluated)}
+    assert losses[60] < 0.6 * losses[0]
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    assert finished.best_step == min(losses, key=lambda step: losses[step])
+    model, _ = octavo.load("run")
+    best = state("run", finished.best_step)
+    for name, weight in model.named_parameters():
+        assert torch.equal(weight, best[f"model.{name}"])
+
+
+def test_checkpoints_are_pruned_to_the_newest_two_the_best_and_the_plateau() -> None:
+    trainer = begin(steps=40, eval_every=4)
+    whole(trainer)
+    assert trainer.best is not None
+    assert set(steps_saved(Path("run"))) == {40, 36, 20, trainer.best.step}
+
+
+def test_a_finished_run_is_trained_longer_from_its_plateau() -> None:
+    whole(begin(steps=16, eval_every=4))
+    before = metrics("run")
+    with pytest.raises(RunError, match="run is finished; train it longer with --minutes or --steps"):
+        training.resume(Path("run"), Asked())
+    with pytest.raises(ConfigError, match="--steps 16 are already behind: 16 are done; give more"):
+        training.resume(Path("run"), Asked(steps=16))
+    trainer = training.resume(Path("run"), Asked(steps=32))
+    assert trainer.step == 8 and trainer.schedule.falls_from == 16
+    assert steps_saved(Path("run"))[0] == 8
+    whole(trainer)
+    after = metrics("run")
+    assert len(after) == 32 and after[:8] == before[:8]
+    assert after[15]["lr"] == before[7]["lr"]
+
+
+def test_nothing_but_the_length_may_change_on_resume() -> None:
+    until(begin(steps=8), 3)
+    with pytest.raises(ConfigError, match="--width cannot change when a training is resumed; leave it out"):
+        training.resume(Path("run"), Asked(width=64))
+    with pytest.raises(ConfigError, match="--eval-every cannot change"):
+        training.resume(Path("run"), Asked(eval_every=2))
+
+
+def test_a_training_that_was_stopped_before_its_first_step_begins_anew() -> None:
+    trainer = begin(steps=4)
+    trainer.stop()
+    events = whole(trainer)
+    assert isinstance(events[-1], Finished) and events[-1].reason == "stopped"
+    assert (Path("run") / "model.safetensors").is_file()
+    whole(training.resume(Path("run"), Asked()))
+    whole(begin("other", steps=4))
+    assert_same_state(state("run", 4), state("other", 4))
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_named() -> None:
+    until(begin("run", steps=12), 9)
+    whole(begin("whole", steps=12))
+    path = checkpoint_folder(Path("run"), 9) / "state.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 4
+    path.write_bytes(content)
+    heard: list[Event] = []
+    trainer = training.resume(Path("run"), Asked(), on_event=heard.append)
+    assert trainer.step == 8
+    assert any(isinstance(note, Note) and "is damaged" in note.text for note in heard)
+    whole(trainer)
+    assert_same_state(state("run", 12), state("whole", 12))
+    assert metrics("run") == metrics("whole")
+
+
+def test_without_any_whole_checkpoint_there_is_nothing_to_go_on_from() -> None:
+    until(begin(steps=4), 2)
+    (checkpoint_folder(Path("run"), 2) / "manifest.json").unlink()
+    with pytest.raises(RunError, match="run has no checkpoint to go on from; train anew with --force"):
+        newest_valid(Path("run"), on_damage=lambda line: None)
+
+
+def test_numbers_gone_wrong_stop_the_training_and_leave_finite_weights() -> None:
+    trainer = begin(steps=20, lr=1e35, eval_every=50)
+    with pytest.raises(OctavoError, match="3 steps in a row came to no finite loss"):
+        whole(trainer)
+    model, _ = octavo.load("run")
+    assert all(weight.isfinite().all() for weight in model.parameters())
+
+
+def test_with_an_end_in_time_the_number_of_steps_follows_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    def clock() -> Iterator[float]:
+        now = 0.0
+        while True:
+            now += 0.25
+            yield now
+
+    trainer = begin(steps=100, eval_every=5)
+    trainer.minutes = 0.5
+    ticking = clock()
+    monkeypatch.setattr("octavo.trainer.time.monotonic", lambda: next(ticking))
+    events = whole(trainer)
+    assert any(isinstance(event, Note) and "the end is moved" in event.text for event in events)
+    finished = events[-1]
+    assert isinstance(finished, Finished) and finished.reason == "done"
+    assert finished.step == finished.steps < 100
+    assert finished.seconds == pytest.approx(30, rel=0.1)
+
+
+def test_the_text_of_a_run_must_be_what_it_was(tmp_path: Path) -> None:
+    until(begin(steps=8), 3)
+    (tmp_path / "text.txt").write_text(sentences(200, seed=1))
+    with pytest.raises(RunError, match="the text is not the one that run was trained on"):
+        training.resume(Path("run"), Asked())
+
+
+def test_a_folder_is_never_overwritten_unasked() -> None:
+    whole(begin(steps=2))
+    with pytest.raises(
+        RunError, match="run already holds a run; go on with --resume run, or overwrite it with --force"
+    ):
+        begin(steps=2)
+    Path("other").mkdir()
+    (Path("other") / "letter.txt").write_text("mine")
+    with pytest.raises(RunError, match="other holds other files; give --out a new folder"):
+        begin("other", steps=2)
+    Path("file").write_text("mine")
+    with pytest.raises(RunError, match="file is a file; give --out a folder"):
+        begin("file", steps=2)
+
+
+def test_octavo_train_is_a_function_too() -> None:
+    heard: list[Event] = []
+    run = octavo.train("text.txt", on_event=heard.append, steps=2, layers=1, heads=1, width=16, context=8)
+    assert run == Path("runs/text-1")
+    assert isinstance(heard[-1], Finished)
+    with pytest.raises(ConfigError, match=r"step is no setting of Asked; did you mean steps\?"):
+        octavo.train("text.txt", step=3)
