@@ -4,6 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+import octavo
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -14,6 +18,13 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_a_module_imports_from_lower_floors_only() -> None:
     result = python("-c", "from importlinter.cli import lint_imports_command as lint; lint()")
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_octavo_has_what_it_lists_and_nothing_else() -> None:
+    assert set(octavo.__all__) <= set(dir(octavo))
+    assert all(getattr(octavo, name) is not None for name in octavo.__all__)
+    with pytest.raises(AttributeError, match="module 'octavo' has no attribute 'nothing'"):
+        octavo.nothing  # noqa: B018
 
 
 def test_importing_octavo_does_not_import_torch() -> None:

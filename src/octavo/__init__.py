@@ -1,1 +1,73 @@
-"""octavo: a GPT that fits the hand."""
+"""octavo: a GPT that fits the hand.
+
+What is named here is the public interface; a name is imported when it is first used, so that `import octavo` is quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from octavo.completion import complete, completions
+    from octavo.config import GPT2, GPT2_LARGE, GPT2_MEDIUM, GPT2_XL, ModelConfig, RunConfig, TrainConfig
+    from octavo.errors import OctavoError
+    from octavo.generation import generate
+    from octavo.model import GPT, FeedForward, GPTBlock, MultiHeadAttention, SelfAttention
+    from octavo.run import load, save
+    from octavo.sampling import Sampling
+    from octavo.tap import Tap
+    from octavo.tokenizers import BPETokenizer, SimpleTokenizer
+    from octavo.training import train
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "octavo.completion": ("complete", "completions"),
+    "octavo.config": ("GPT2", "GPT2_LARGE", "GPT2_MEDIUM", "GPT2_XL", "ModelConfig", "RunConfig", "TrainConfig"),
+    "octavo.errors": ("OctavoError",),
+    "octavo.generation": ("generate",),
+    "octavo.model": ("GPT", "FeedForward", "GPTBlock", "MultiHeadAttention", "SelfAttention"),
+    "octavo.run": ("load", "save"),
+    "octavo.sampling": ("Sampling",),
+    "octavo.tap": ("Tap",),
+    "octavo.tokenizers": ("BPETokenizer", "SimpleTokenizer"),
+    "octavo.training": ("train",),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "GPT",
+    "GPT2",
+    "GPT2_LARGE",
+    "GPT2_MEDIUM",
+    "GPT2_XL",
+    "BPETokenizer",
+    "FeedForward",
+    "GPTBlock",
+    "ModelConfig",
+    "MultiHeadAttention",
+    "OctavoError",
+    "RunConfig",
+    "Sampling",
+    "SelfAttention",
+    "SimpleTokenizer",
+    "Tap",
+    "TrainConfig",
+    "complete",
+    "completions",
+    "generate",
+    "load",
+    "save",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'octavo' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value  # a submodule of the same name (octavo.generation) must not hide it
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -1,0 +1,79 @@
+"""The command line: its words, one line for every mistake, and the exit status."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+
+from octavo import __version__
+from octavo.errors import OctavoError
+
+DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
+STDIN = "<standard input>"
+
+app = App(
+    name="octavo",
+    help="A GPT that fits the hand: train it on your own text, talk to it, take it elsewhere.",
+    help_epilogue='Begin with: octavo demo. Then: octavo train my.txt --minutes 10, and octavo generate "Once upon".',
+    version=__version__,
+    help_format="plaintext",
+)
+WORDS = {
+    "demo": """Train on Shakespeare for about two minutes and read what the model writes.
+
+Example: octavo demo""",
+    "train": """Train a GPT on your own text.
+
+Example: octavo train book.txt --minutes 10
+
+TEXT is files, folders, - for standard input, or a corpus by name (shakespeare). Everything has a default that fits \
+the text and the time. Ctrl-C saves and says how to go on. With --resume RUN, --minutes or --steps train a finished \
+run longer.""",
+    "generate": """Complete a text, or several at once.
+
+Example: octavo generate runs/book-1 "Once upon a time" --temperature 0.7
+
+With one argument it is the prompt, and the newest run answers. Without any, the prompt is read from standard input.""",
+    "talk": """Talk to a model in the terminal: it goes on with what you type.
+
+Example: octavo talk runs/book-1 --temperature 0.7
+
+Ctrl-C stops the answer, Ctrl-D ends the talk; /help lists what else can be said.""",
+    "plan": """Say what octavo train would do with these texts and flags, and train nothing.
+
+Example: octavo plan book.txt --minutes 10""",
+}
+for _order, (_word, _help) in enumerate(WORDS.items()):  # each is imported when it is called
+    app.command(f"octavo.cli.{_word}:{_word}", name=_word, help=_help, help_epilogue="", sort_key=_order)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Do what the words say and give the exit status; whatever a user can cause becomes one line."""
+    words = [STDIN if word == "-" else word for word in arguments]  # a lone hyphen would be read as an option
+    try:
+        app(words, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        return _complain(_one_line(error), MISTAKE)
+    except OctavoError as error:
+        return _complain(str(error), error.status)
+    except KeyboardInterrupt:
+        return _complain("stopped", INTERRUPTED)
+    except BrokenPipeError:  # whoever read the output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else FAILED
+    return DONE
+
+
+def _one_line(error: CycloptsError) -> str:
+    error.verbose = False
+    return " ".join(str(error).split())
+
+
+def _complain(line: str, status: int) -> int:
+    from octavo.progress import say
+
+    say(f"octavo: {line}")
+    return status

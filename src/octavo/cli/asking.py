@@ -1,0 +1,82 @@
+"""The flags that say what a training should be, shared by `train`, `plan` and `demo`: one field a flag."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from octavo.cli import STDIN
+from octavo.config import Asked, Dialect, RunConfig
+from octavo.errors import ConfigError
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Time:
+    """When a training ends."""
+
+    minutes: Annotated[float | None, Parameter(help="Train for so many minutes (5 where nothing is said).")] = None
+    steps: Annotated[int | None, Parameter(help="Train for so many steps instead.")] = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """How the text is read and cut."""
+
+    split: Annotated[float | None, Parameter(help="Train on this first part, 0.9 say, and validate on the rest.")] = (
+        None
+    )
+    val: Annotated[str | None, Parameter(help="Validate on this text instead of a part of TEXT.")] = None
+    field: Annotated[str, Parameter(help="The field of a JSONL file that holds the text.")] = "text"
+    errors: Annotated[Literal["strict", "replace"], Parameter(help="What to do with bytes that are no UTF-8.")] = (
+        "strict"
+    )
+    tokenizer: Annotated[Literal["character", "word", "bpe"] | None, Parameter(help="Cut the text into these.")] = None
+    vocab_size: Annotated[int | None, Parameter(help="How many different tokens there may be.")] = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """The size of the model and of a step; what is left out is chosen to fit the text and the time."""
+
+    dialect: Annotated[Dialect, Parameter(help="GPT-2 of 2019, or the modern form (Qwen3's).")] = "modern"
+    layers: Annotated[int | None, Parameter(help="How many blocks.")] = None
+    heads: Annotated[int | None, Parameter(help="Heads of attention in a block.")] = None
+    kv_heads: Annotated[int | None, Parameter(help="Heads of keys and values, a divisor of --heads.")] = None
+    width: Annotated[int | None, Parameter(help="How many numbers a token is.")] = None
+    context: Annotated[int | None, Parameter(help="How many tokens the model sees at once.")] = None
+    batch: Annotated[int | None, Parameter(help="How many windows of text one step learns from.")] = None
+    lr: Annotated[float | None, Parameter(help="The peak learning rate.")] = None
+    dropout: Annotated[float | None, Parameter(help="The share of values to drop while learning.")] = None
+    eval_every: Annotated[int | None, Parameter(help="Evaluate, sample and save after so many steps.")] = None
+    seed: Annotated[int, Parameter(help="Same seed, same text, same machine: same model.")] = 0
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Parameter(help="Where to compute.")] = "auto"
+    dtype: Annotated[Literal["auto", "float32", "bfloat16"], Parameter(help="The precision of matrix products.")] = (
+        "auto"
+    )
+
+
+def gather(time: Time | None, text: Text | None, shape: Shape | None) -> Asked:
+    """The flags of a command line as one value. Raises `ConfigError` for one that is out of its range."""
+    groups = (time or Time(), text or Text(), shape or Shape())
+    return Asked(**{f.name: getattr(group, f.name) for group in groups for f in fields(group)})
+
+
+def named(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """The texts as they were named: a hyphen is standard input."""
+    return tuple("-" if text == STDIN else text for text in texts)
+
+
+def read_base(config: Path | None) -> RunConfig | None:
+    """The settings that `--config FILE` repeats."""
+    if config is None:
+        return None
+    from octavo import toml
+    from octavo.config import from_dict
+
+    if not config.is_file():
+        raise ConfigError(f"--config {config} is no file; give the octavo.toml of a run")
+    return from_dict(RunConfig, toml.read(config))

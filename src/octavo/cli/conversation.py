@@ -1,0 +1,163 @@
+"""A conversation with a model in the terminal: lines with history, answers that can be stopped, words for the rest."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import get_type_hints
+
+from octavo.cli.generate import Knobs
+from octavo.cli.opening import unknown_note
+from octavo.completion import complete
+from octavo.errors import OctavoError, SamplingError, UserError
+from octavo.model import GPT
+from octavo.places import home
+from octavo.progress import printable, say
+from octavo.sampling import Sampling
+from octavo.tokenizers import Tokenizer
+
+HELP = """\
+/help                    this
+/set temperature 0.8     change a knob: {knobs}
+/retry                   another answer to the same line
+/save FILE               write the conversation to a file
+/quit                    end (as Ctrl-D does); Ctrl-C stops an answer"""
+BASE_STOP = "\n\n"
+
+
+class Conversation:
+    """Reads lines, streams answers, and remembers what was said."""
+
+    def __init__(self, model: GPT, tokenizer: Tokenizer, knobs: Knobs) -> None:
+        self.model, self.tokenizer, self.knobs = model, tokenizer, checked(knobs)
+        self.said: list[tuple[str, str]] = []  # what you wrote, what the model made of it
+        self.words: dict[str, Callable[[str], None]] = {
+            "help": self.help,
+            "set": self.set,
+            "retry": self.retry,
+            "save": self.save,
+        }
+
+    def run(self) -> None:
+        """Talk until the input ends."""
+        say("This model continues your text and stops at a blank line. /help says what else there is.")
+        read = _reader()
+        while True:
+            try:
+                line = read()
+            except KeyboardInterrupt:  # at the prompt it only clears the line
+                say("")
+                continue
+            except EOFError:
+                return say("")
+            if line.strip() in ("/quit", "/exit"):
+                return None
+            self.take(line)
+
+    def take(self, line: str) -> None:
+        """Do what a line says, or answer it; a mistake is one line, and the talk goes on."""
+        word, _, rest = line[1:].partition(" ")
+        try:
+            if not line.startswith("/"):
+                self.answer(line)
+            elif word in self.words:
+                self.words[word](rest.strip())
+            else:
+                raise UserError(f"/{word} is nothing I know; /help lists what there is")
+        except OctavoError as error:
+            say(str(error))
+
+    def answer(self, line: str) -> None:
+        """Continue a line, streamed; Ctrl-C keeps what was written until then."""
+        if not line.strip():
+            return
+        if note := unknown_note(self.tokenizer, line):
+            say(note)
+        written: list[str] = []
+        words = asdict(replace(self.knobs, seed=self.knobs.seed + len(self.said)))
+        try:
+            for piece in complete(self.model, self.tokenizer, line, stop=[BASE_STOP], **words):
+                written.append(piece.text)
+                print(printable(piece.text), end="", flush=True)
+        except KeyboardInterrupt:
+            pass
+        print(flush=True)
+        self.said.append((line, "".join(written)))
+
+    def help(self, rest: str) -> None:
+        """Say what can be said."""
+        say(HELP.format(knobs=", ".join(f.name for f in fields(Knobs))))
+
+    def set(self, rest: str) -> None:
+        """Change one knob of sampling."""
+        name, _, value = rest.partition(" ")
+        name = name.replace("-", "_")
+        hints = get_type_hints(Knobs)
+        if name not in hints:
+            raise UserError(f"{name or 'nothing'} is no knob; there are {', '.join(hints)}")
+        try:
+            number = int(value) if hints[name] in (int, int | None) else float(value)
+        except ValueError:
+            raise UserError(f"{name} is {value!r}; give a number") from None
+        values = asdict(self.knobs) | {name: number}
+        self.knobs = checked(Knobs(**values))
+        say(f"{name} is now {number}")
+
+    def retry(self, rest: str) -> None:
+        """Answer the last line anew, with another seed."""
+        if not self.said:
+            raise UserError("there is nothing to try again yet")
+        self.answer(self.said[-1][0])
+
+    def save(self, rest: str) -> None:
+        """Write what was said to a file that does not exist yet."""
+        if not rest:
+            raise UserError("say where to: /save talk.txt")
+        try:
+            with Path(rest).open("x", encoding="utf-8") as file:
+                file.write("\n\n".join(line + answer for line, answer in self.said) + "\n")
+        except OSError as error:
+            raise UserError(f"{rest} could not be written: {error.strerror}; give another name") from error
+        say(f"the conversation is in {rest}")
+
+
+def checked(knobs: Knobs) -> Knobs:
+    """The same knobs; raises `SamplingError` for one that is out of its range, before anybody waits for an answer."""
+    Sampling(**{name: value for name, value in asdict(knobs).items() if name != "max_new_tokens"})
+    if knobs.max_new_tokens < 1:
+        raise SamplingError(f"max_new_tokens is {knobs.max_new_tokens}; give a whole number from 1")
+    return knobs
+
+
+def _reader() -> Callable[[], str]:
+    """How lines are read: with editing and a history on a terminal, plainly from a pipe."""
+    if not sys.stdin.isatty():
+        return _piped_line
+    try:
+        import readline
+    except ImportError:
+        return lambda: input("> ")
+    history = home() / "history"
+    try:
+        home().mkdir(parents=True, exist_ok=True)
+        readline.read_history_file(history)
+    except OSError:
+        pass
+    readline.set_history_length(1000)
+
+    def read() -> str:
+        line = input("> ")
+        try:
+            readline.write_history_file(history)
+        except OSError:  # no history is no reason not to talk
+            pass
+        return line
+
+    return read
+
+
+def _piped_line() -> str:
+    line = sys.stdin.readline()
+    if not line:
+        raise EOFError
+    return line.rstrip("\n")

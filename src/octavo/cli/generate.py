@@ -1,0 +1,90 @@
+"""`octavo generate`: complete a text."""
+
+import sys
+from dataclasses import asdict, dataclass
+from json import dumps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from octavo.errors import RunError, UserError
+
+if TYPE_CHECKING:
+    from octavo.model import GPT
+    from octavo.tokenizers import Tokenizer
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Knobs:
+    """How the next token is chosen."""
+
+    max_new_tokens: Annotated[int, Parameter(help="Write at most so many tokens.")] = 200
+    temperature: Annotated[float, Parameter(help="0 takes the likeliest token; 1 samples as the model believes.")] = 0.8
+    top_k: Annotated[int | None, Parameter(help="Only the k likeliest tokens.")] = None
+    top_p: Annotated[float | None, Parameter(help="Only the likeliest tokens that sum to p.")] = None
+    min_p: Annotated[float | None, Parameter(help="Only tokens at least p times as likely as the likeliest.")] = None
+    repetition_penalty: Annotated[float, Parameter(help="Above 1: what was said before is less likely.")] = 1.0
+    seed: Annotated[int, Parameter(help="Same seed, same text.")] = 0
+
+
+def generate(
+    run: Annotated[str | None, Parameter(name="RUN", help="A run, by path or name; left out, the newest.")] = None,
+    /,
+    *prompts: Annotated[str, Parameter(name="PROMPT", help="What to go on from; several are written at once.")],
+    knobs: Knobs | None = None,
+    stop: Annotated[tuple[str, ...], Parameter(help="Stop before this text; may be given again.", negative=())] = (),
+    n: Annotated[int, Parameter(help="So many completions of each prompt.")] = 1,
+    slide: Annotated[
+        bool, Parameter(name="--slide", help="Go on when the context is full, from its newer half.")
+    ] = True,
+    json: Annotated[bool, Parameter(help="One JSON object for each completion, one a line.", negative=())] = False,
+) -> None:
+    """Complete a text, or several at once."""
+    from octavo.cli.opening import open_run, unknown_note
+    from octavo.completion import completions
+    from octavo.progress import printable, say
+
+    name, texts = which(run, prompts)
+    model, tokenizer = open_run(name)
+    for text in texts:
+        if note := unknown_note(tokenizer, text):
+            say(note)
+    words = asdict(knobs or Knobs()) | {"stop": stop, "n": n, "slide": slide}
+    if len(texts) == n == 1 and not json:
+        stream(model, tokenizer, texts[0], words)
+        return
+    for done in completions(model, tokenizer, texts, **words):
+        line = dumps(asdict(done), ensure_ascii=False) if json else printable(done.prompt + done.text) + "\n"
+        print(line, flush=True)
+
+
+def stream(model: "GPT", tokenizer: "Tokenizer", prompt: str, words: dict[str, Any]) -> None:
+    """Print the prompt and what follows it as it is written."""
+    from octavo.completion import complete
+    from octavo.progress import printable
+
+    pieces = complete(model, tokenizer, prompt, **words)
+    print(printable(prompt), end="", flush=True)
+    for piece in pieces:
+        print(printable(piece.text), end="", flush=True)
+    print()
+
+
+def which(run: str | None, prompts: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
+    """Tell the run from the prompts: a single argument that names no run is a prompt for the newest one."""
+    from octavo.places import find_run
+
+    if run is not None and not prompts:
+        try:
+            find_run(run)
+        except RunError:
+            if Path(run).exists() or "/" in run:
+                raise
+            return None, (run,)
+    if prompts:
+        return run, prompts
+    if sys.stdin.isatty():
+        raise UserError('there is no prompt; give one: octavo generate RUN "Once upon a time"')
+    return run, (sys.stdin.buffer.read().decode("utf-8", errors="replace"),)

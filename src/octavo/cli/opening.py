@@ -1,0 +1,34 @@
+"""Opening a run for those who want text from it."""
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from octavo.places import find_run
+
+if TYPE_CHECKING:
+    from octavo.model import GPT
+    from octavo.tokenizers import Tokenizer
+
+
+def open_run(name: str | None) -> "tuple[GPT, Tokenizer]":
+    """The model and the tokenizer of a run, by path or name, ready to write."""
+    folder = find_run(name)  # before torch is imported: a wrong name is answered at once
+
+    from octavo.run import load
+
+    model, tokenizer = load(folder)
+    return model.eval(), tokenizer
+
+
+def unknown_note(tokenizer: "Tokenizer", text: str) -> str:
+    """Which pieces of a prompt the vocabulary has never seen, in one line; empty where it knows all."""
+    from octavo.tokenizers import SimpleTokenizer
+
+    if not isinstance(tokenizer, SimpleTokenizer):
+        return ""
+    counts = Counter(unknown.text for unknown in tokenizer.unknowns(text))
+    if not counts:
+        return ""
+    shown = ", ".join(repr(piece) for piece, _ in counts.most_common(5))
+    more = f" and {len(counts) - 5} more" if len(counts) > 5 else ""
+    return f"the model has never seen {shown}{more}; it reads them as unknown"

@@ -1,0 +1,50 @@
+"""Running a training in the foreground: its events on the display, and Ctrl-C as a wish to stop."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from octavo.events import Finished
+from octavo.progress import Display, say
+from octavo.trainer import Trainer
+
+
+class Stopped(SystemExit):
+    """The training was asked to stop, by this signal: the exit status is 128 and its number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+
+
+def watch(start: Callable[[], Trainer], display: Display) -> Finished:
+    """Train to the end. The first Ctrl-C (or SIGTERM) ends it after its step, saved; a second one ends it at once."""
+    trainer = start()
+    finished = None
+    with _signals(trainer) as caught:
+        for event in trainer.events():
+            display.show(event)
+            finished = event if isinstance(event, Finished) else finished
+    if caught and (finished is None or finished.reason == "stopped"):
+        raise Stopped(caught[0])
+    assert finished is not None  # the last event of every training
+    return finished
+
+
+@contextmanager
+def _signals(trainer: Trainer) -> Iterator[list[int]]:
+    caught: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if caught:
+            raise Stopped(number)
+        caught.append(number)
+        trainer.stop()
+        say("\nstopping after this step; once more to stop at once")
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

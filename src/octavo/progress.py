@@ -1,0 +1,171 @@
+"""What a person sees while a training runs: a live display on a terminal, one plain line per evaluation elsewhere."""
+
+import sys
+import unicodedata
+from types import TracebackType
+from typing import TextIO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.text import Text
+
+from octavo.events import Evaluated, Event, Finished, Note, Planned, Preparing, Sampled, Stepped
+
+
+def printable(text: str) -> str:
+    """Text that cannot command a terminal: control characters become signs, but for line breaks and tabs.
+
+    >>> printable("red: \\x1b[31m")
+    'red: ␛[31m'
+    """
+    return "".join(
+        sign if sign in "\n\t" or unicodedata.category(sign) not in _COMMANDS else _sign(sign) for sign in text
+    )
+
+
+_COMMANDS = {"Cc", "Cf", "Cs", "Co"}
+_JOINERS = "\u200c\u200d"  # they change how letters join, in Persian and in emoji, and nothing else
+
+
+def _sign(sign: str) -> str:
+    if sign in _JOINERS:
+        return sign
+    return chr(0x2400 + ord(sign)) if ord(sign) < 32 else "�"
+
+
+def duration(seconds: float) -> str:
+    """A length of time as people say it.
+
+    >>> duration(7), duration(200), duration(7260)
+    ('7 s', '3 min 20 s', '2 h 1 min')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes_left = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes_left} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def say(line: str, file: TextIO | None = None) -> None:
+    """One line for the person at the terminal, on standard error: standard output belongs to results."""
+    print(printable(line), file=file or sys.stderr, flush=True)
+
+
+class Display:
+    """Shows events. On a terminal a live picture, elsewhere plain lines; `quiet` leaves only what must be known."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self.console = Console(stderr=True, highlight=False)
+        self.live = _Live(self.console) if self.console.is_terminal and not quiet else None
+
+    def __enter__(self) -> "Display":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.live:
+            self.live.stop()
+
+    def show(self, event: Event) -> None:
+        """Show one event."""
+        if self.live:
+            self.live.show(event)
+        if self.quiet:
+            return
+        line = self._line(event)
+        if line:
+            self._print(line)
+
+    def _print(self, line: str) -> None:
+        self.console.print(Text(printable(line)), soft_wrap=True)
+
+    def _line(self, event: Event) -> str:
+        match event:
+            case Note(text):
+                return text
+            case Planned(lines):
+                return "\n".join(lines)
+            case Evaluated():
+                return "" if self.live and event.step and event.step < event.steps else evaluation_line(event)
+            case Preparing(what, 0, total) if not self.live and total > 20_000_000:
+                return f"{what}: {total / 1e6:,.0f} MB"
+            case Finished():
+                return "\n".join(closing_lines(event))
+            case _:
+                return ""
+
+
+def evaluation_line(event: Evaluated) -> str:
+    """How far and how good, in one line."""
+    trained = f"training {event.train_loss:.3f}  " if event.train_loss is not None else ""
+    remaining = f"  {duration(event.remaining)} left" if event.remaining else ""
+    return (
+        f"step {event.step:>{len(str(event.steps))}} of {event.steps}  {duration(event.seconds):>10}  {trained}"
+        f"held out {event.val_loss:.3f} nats a token, {event.val_bits_per_byte:.3f} bits a byte{remaining}"
+    )
+
+
+def closing_lines(event: Finished) -> list[str]:
+    """What came of the training, and how to go on."""
+    name = event.run
+    head = "finished" if event.reason == "done" else "stopped and saved"
+    best = (
+        f"{head} after {event.step} steps in {duration(event.seconds)}; best at step {event.best_step}: "
+        f"{event.val_nats_per_character:.4f} nats a character, {event.val_bits_per_byte:.4f} bits a byte"
+    )
+    hint = f'octavo generate {name} "…"   octavo talk {name}'
+    return [best, hint if event.reason == "done" else f"go on with: octavo train --resume {name}"]
+
+
+class _Live:
+    """The picture on a terminal: a bar, the figures, the latest sample."""
+
+    def __init__(self, console: Console) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=32), TextColumn("{task.fields[figures]}"))
+        self.bar = Progress(*columns, console=console)
+        self.task: TaskID | None = None
+        self.sample, self.held_out = "", ""
+        self.live = Live(self._picture(), console=console, refresh_per_second=8, transient=True)
+        self.running = False
+
+    def show(self, event: Event) -> None:
+        match event:
+            case Preparing(what, done, total):
+                self._update(what, done, total, f"{done / 1e6:,.0f} of {total / 1e6:,.0f} MB")
+                if done >= total:
+                    self.stop()
+            case Stepped():
+                self._update("training", event.step, event.steps, self._figures(event))
+            case Evaluated():
+                self.held_out = f"  held out {event.val_loss:.3f}"
+            case Sampled(_, text):
+                self.sample = text
+                self.live.update(self._picture())
+            case Finished():
+                self.stop()
+
+    def _figures(self, event: Stepped) -> str:
+        speed = f"  {event.tokens_per_second:,.0f} tokens/s  {duration(event.remaining)} left"
+        return f"{event.step}/{event.steps}  training {event.train_loss:.3f}{self.held_out}{speed}"
+
+    def _update(self, what: str, done: int, total: int, figures: str) -> None:
+        if not self.running:
+            self.live.start()
+            self.running = True
+        if self.task is None:
+            self.task = self.bar.add_task(what, total=total, figures=figures)
+        self.bar.update(self.task, description=what, completed=done, total=max(1, total), figures=figures)
+
+    def _picture(self) -> Group:
+        lines = printable(self.sample).strip("\n").split("\n")[:8]
+        panel = Panel(Text("\n".join(lines)), title="what it writes by now", title_align="left", border_style="dim")
+        return Group(self.bar, panel) if self.sample else Group(self.bar)
+
+    def stop(self) -> None:
+        if self.running:
+            self.live.stop()
+            self.running = False

@@ -1,0 +1,258 @@
+"""The command line: its words and flags, one line for every mistake, and nothing lost."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from octavo.cli import WORDS, app, run
+from texts import sentences
+
+TINY = ["--steps", "4", "--layers", "1", "--heads", "1", "--width", "16", "--context", "8", "--batch", "2"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OCTAVO_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COLUMNS", "100")
+    (tmp_path / "text.txt").write_text(sentences(60))
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command line and gives its exit status, standard output and standard error."""
+
+    def call(*words: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = run(words)
+        output, errors = capsys.readouterr()
+        return status, output, errors
+
+    return call
+
+
+Said = Callable[..., tuple[int, str, str]]
+
+
+def test_the_flags_are_these_and_no_others() -> None:
+    flags = {
+        word: {
+            name for argument in app[word].assemble_argument_collection() for name in argument.names if name[0] == "-"
+        }
+        for word in WORDS
+    }
+    shape = "dialect layers heads kv-heads width context batch lr dropout eval-every seed device dtype"
+    text = "split val field errors tokenizer vocab-size"
+    knobs = "max-new-tokens temperature top-k top-p min-p repetition-penalty seed"
+    expected = {
+        "demo": "minutes dialect seed",
+        "train": f"minutes steps {text} {shape} out resume force config quiet",
+        "generate": f"{knobs} stop n slide no-slide json",
+        "talk": knobs,
+        "plan": f"minutes steps {text} {shape} config",
+    }
+    assert flags == {word: {f"--{name}" for name in names.split()} for word, names in expected.items()}
+
+
+def test_every_word_has_help_with_an_example(said: Said) -> None:
+    for word in WORDS:
+        status, output, _ = said(word, "--help")
+        assert status == 0 and f"Example: octavo {word}" in output
+    assert all(word in said("--help")[1] for word in WORDS)
+
+
+def test_help_does_not_import_torch() -> None:
+    code = "import sys; from octavo.cli import run; run(['train', '--help']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def test_version_is_the_packages(said: Said) -> None:
+    assert said("--version")[1].strip() == "0.1.0"
+
+
+def test_train_generate_and_plan_work_together(said: Said) -> None:
+    status, output, errors = said("train", "text.txt", *TINY)
+    assert status == 0 and output == "" and "finished after 4 steps" in errors
+    status, output, _ = said("generate", "text-1", "Ada ", "--max-new-tokens", "5", "--temperature", "0")
+    assert status == 0 and output.startswith("Ada ")
+    assert said("generate", "Ada ", "--max-new-tokens", "5", "--temperature", "0")[1] == output
+    status, output, _ = said("plan", "text.txt", *TINY)
+    assert status == 0 and "4 steps of 2 × 8 tokens" in output
+    assert sorted(path.name for path in Path("runs").iterdir()) == ["text-1"]
+
+
+def test_json_gives_one_object_a_line(said: Said) -> None:
+    said("train", "text.txt", *TINY)
+    words = ("generate", "text-1", "Ada", "Grace", "--n", "2", "--json", "--max-new-tokens", "3")
+    lines = [json.loads(line) for line in said(*words)[1].splitlines()]
+    assert [line["prompt"] for line in lines] == ["Ada", "Ada", "Grace", "Grace"]
+    for line in lines:
+        assert set(line) == {"prompt", "text", "tokens", "logprobs", "finish_reason"}
+        assert 1 <= len(line["tokens"]) == len(line["logprobs"]) <= 3
+
+
+def test_a_prompt_may_come_from_a_pipe() -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    octavo = [sys.executable, "-m", "octavo"]
+    subprocess.run(
+        [*octavo, "train", "-", *TINY, "--out", "piped"], input=sentences(60).encode(), env=environment, check=True
+    )
+    words = [*octavo, "generate", "piped", "--max-new-tokens", "4"]
+    done = subprocess.run(words, input=b"Emmy", capture_output=True, env=environment, check=True)
+    assert done.stdout.startswith(b"Emmy")
+
+
+def test_what_the_model_never_saw_in_a_prompt_is_said(said: Said) -> None:
+    said("train", "text.txt", *TINY)
+    status, output, errors = said("generate", "text-1", "Adaß€", "--max-new-tokens", "2")
+    assert status == 0 and output.startswith("Adaß€")
+    assert "the model has never seen 'ß', '€'; it reads them as unknown" in errors
+
+
+def test_a_prompt_longer_than_the_context_goes_on_unless_it_may_not_slide(said: Said) -> None:
+    said("train", "text.txt", *TINY)
+    assert said("generate", "text-1", sentences(5), "--max-new-tokens", "2")[0] == 0
+    status, output, errors = said("generate", "text-1", sentences(5), "--max-new-tokens", "2", "--no-slide")
+    assert status == 2 and output == ""
+    assert "fills the context of 8" in errors
+
+
+MISTAKES = {
+    "no such file": ("train nothing.txt", "nothing.txt"),
+    "empty file": ("train empty.txt", "empty"),
+    "folder without text": ("train folder", "folder"),
+    "binary file": ("train binary.bin", "binary.bin"),
+    "invalid UTF-8": ("train broken.txt", "broken.txt"),
+    "unknown word": ("trian text.txt", "Did you mean"),
+    "unknown option": ("train text.txt --stpes 3", "Did you mean"),
+    "not a number": ("train text.txt --steps many", "--steps"),
+    "zero": ("train text.txt --layers 0", "layers is 0; give a number above zero"),
+    "negative": ("train text.txt --width=-3", "width is -3; give a number above zero"),
+    "not a number at all": ("train text.txt --lr nan", "lr is nan; give a number above zero"),
+    "infinite": ("train text.txt --minutes inf", "minutes is inf; give a number above zero"),
+    "width and heads": ("train text.txt --width 30 --heads 4", "width 30 does not divide into 4 heads"),
+    "kv heads": ("train text.txt --steps 2 --width 32 --heads 4 --kv-heads 3", "4 heads do not divide into 3 kv_heads"),
+    "split": ("train text.txt --split 1.5", "split is 1.5; give the training part as a fraction"),
+    "dropout": ("train text.txt --steps 2 --dropout 1", "dropout is 1.0; give a fraction from 0 to 1"),
+    "two ends": ("train text.txt --steps 2 --minutes 2", "minutes and steps both say when to end"),
+    "long context": ("train text.txt --steps 2 --context 99999", "context is 99999, and the text has only"),
+    "nothing to do": ("train", "say what to do"),
+    "text and resume": ("train text.txt --resume x", "say what to do"),
+    "no such run to resume": ("train --resume nothing", "no run nothing"),
+    "resume and out": ("train --resume nothing --out x", "leave them out with --resume"),
+    "no such config": ("train text.txt --config no.toml", "--config no.toml is no file; give the octavo.toml of a run"),
+    "a config that is none": ("train text.txt --config text.txt", "cannot be read as TOML"),
+    "no such run": ("generate nothing prompt", "no run nothing"),
+    "not a run": ("generate folder prompt", "folder is not a run"),
+    "no run yet": ("talk", "there is no run under runs/ yet"),
+    "cuda": ("train text.txt --device tpu", "--device"),
+    "other dtype": ("train text.txt --dtype float8", "--dtype"),
+    "one field": ("train lines.jsonl --field body", "lines.jsonl"),
+    "seed": ("train text.txt --seed=-1", "seed is -1; give zero or a positive number"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_line_and_status_2_and_nothing_is_written(name: str, said: Said, tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "binary.bin").write_bytes(bytes(range(256)))
+    (tmp_path / "broken.txt").write_bytes(b"fine until here \xff and on" * 9)
+    (tmp_path / "lines.jsonl").write_text('{"text": "hello"}\n')
+    words, expected = MISTAKES[name]
+    status, output, errors = said(*words.split())
+    lines = [line for line in errors.splitlines() if line.startswith("octavo: ")]
+    assert status == 2, errors
+    assert len(lines) == 1 and errors.splitlines()[-1] == lines[0]
+    assert expected in lines[0] and "Traceback" not in errors and output == ""
+    assert not Path("runs").exists() and not Path("x").exists()
+
+
+KNOBS = {
+    "--temperature=-1": "temperature is -1.0; give 0",
+    "--temperature=nan": "temperature is nan",
+    "--top-p=0": "top_p is 0.0; give a probability",
+    "--top-p=1.5": "top_p is 1.5; give a probability",
+    "--top-k=0": "top_k is 0; give a whole number from 1",
+    "--min-p=1": "min_p is 1.0; give a probability",
+    "--repetition-penalty=0": "repetition_penalty is 0.0; give a number above 0",
+    "--seed=-1": "seed is -1; give a whole number from 0",
+    "--max-new-tokens=0": "max_new_tokens is 0; give a whole number from 1",
+    "--n=0": "n is 0; give",
+}
+
+
+def test_a_knob_out_of_its_range_is_one_line_and_status_2(said: Said) -> None:
+    said("train", "text.txt", *TINY)
+    for knob, expected in KNOBS.items():
+        status, output, errors = said("generate", "text-1", "Ada", knob)
+        assert (status, output) == (2, "") and len(errors.splitlines()) == 1, knob
+        assert expected in errors, knob
+
+
+def test_a_run_is_not_overwritten_unless_forced(said: Said) -> None:
+    said("train", "text.txt", *TINY, "--out", "mine")
+    before = Path("mine/metrics.jsonl").read_text()
+    status, _, errors = said("train", "text.txt", *TINY, "--out", "mine")
+    assert status == 2 and "mine already holds a run; go on with --resume mine, or overwrite it with --force" in errors
+    assert Path("mine/metrics.jsonl").read_text() == before
+    assert said("train", "text.txt", *TINY, "--out", "mine", "--force")[0] == 0
+
+
+def test_a_run_that_is_incomplete_is_said(said: Said) -> None:
+    said("train", "text.txt", *TINY, "--out", "mine")
+    Path("mine/model.safetensors").unlink()
+    status, _, errors = said("generate", "mine", "Ada")
+    assert status == 2 and "model.safetensors" in errors and len(errors.splitlines()) == 1
+    Path("mine/octavo.toml").unlink()
+    status, _, errors = said("train", "--resume", "mine")
+    assert status == 2 and "mine holds a model but no training: octavo.toml is missing" in errors
+
+
+def test_config_repeats_a_run_and_flags_override_it(said: Said) -> None:
+    said("train", "text.txt", *TINY, "--out", "one")
+    said("train", "text.txt", "--config", "one/octavo.toml", "--out", "two")
+    assert Path("one/model.safetensors").read_bytes() == Path("two/model.safetensors").read_bytes()
+    said("train", "text.txt", "--config", "one/octavo.toml", "--steps", "2", "--width", "8", "--out", "three")
+    assert "width = 8" in Path("three/octavo.toml").read_text()
+    assert "steps = 2" in Path("three/octavo.toml").read_text()
+
+
+def test_short_texts_are_trained_on_and_what_was_adapted_is_said(said: Said, tmp_path: Path) -> None:
+    (tmp_path / "short.txt").write_text("To be, or not to be.")
+    (tmp_path / "same.txt").write_text("a" * 300)
+    (tmp_path / "one.txt").write_text("x")
+    for name in ("short", "same", "one"):
+        status, _, errors = said(
+            "train", f"{name}.txt", "--steps", "2", "--layers", "1", "--width", "16", "--heads", "1"
+        )
+        assert status == 0, errors
+        assert "finished after 2 steps" in errors
+    assert said("generate", "short-1", "To", "--max-new-tokens", "3")[0] == 0
+
+
+def test_quiet_says_only_where_the_run_is(said: Said) -> None:
+    status, output, errors = said("train", "text.txt", *TINY, "--quiet")
+    assert (status, output, errors) == (0, "", "")
+
+
+def test_a_fifo_and_an_unreadable_file_are_refused(said: Said, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    status, _, errors = said("train", "pipe")
+    assert status == 2 and "pipe" in errors and len(errors.splitlines()) == 1
+
+
+def test_a_training_on_standard_input_can_be_gone_on_with() -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    octavo = [sys.executable, "-m", "octavo"]
+    subprocess.run(
+        [*octavo, "train", "-", *TINY, "--out", "piped"], input=sentences(60).encode(), env=environment, check=True
+    )
+    words = [*octavo, "train", "--resume", "piped", "--steps", "6"]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, check=True)
+    assert "finished after 6 steps" in done.stderr

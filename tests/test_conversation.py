@@ -1,0 +1,98 @@
+"""Talking to a model: what can be said, and that no mistake ends the talk."""
+
+import io
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import octavo
+from octavo.cli import run
+from octavo.cli.conversation import Conversation
+from octavo.cli.generate import Knobs
+from octavo.config import ModelConfig
+from octavo.errors import SamplingError
+from octavo.model import GPT
+from octavo.tokenizers import SimpleTokenizer
+
+TOKENIZER = SimpleTokenizer("Ada finds a circle.\n")
+Talk = Callable[[str], tuple[str, str]]
+
+
+@pytest.fixture
+def talk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Talk:
+    """Says these lines to a small model, through the command; gives what it wrote and what was said about it."""
+    monkeypatch.chdir(tmp_path)
+    config = ModelConfig(vocab_size=TOKENIZER.vocab_size, context=16, layers=1, heads=1, width=16)
+    octavo.save(GPT(config), TOKENIZER, tmp_path / "runs" / "ada")
+
+    def call(lines: str) -> tuple[str, str]:
+        monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+        assert run(["talk", "ada", "--max-new-tokens", "8"]) == 0
+        output, errors = capsys.readouterr()
+        return output, errors
+
+    return call
+
+
+def test_the_first_line_says_what_a_base_model_does(talk: Talk) -> None:
+    output, errors = talk("")
+    assert output == ""
+    assert errors.splitlines()[0].startswith("This model continues your text and stops at a blank line.")
+
+
+def test_the_same_line_gets_the_same_answer_and_retry_another(talk: Talk) -> None:
+    output, _ = talk("Ada finds\n")
+    assert output and talk("Ada finds\n")[0] == output
+    twice = talk("Ada finds\n/retry\n")[0]
+    assert twice.startswith(output) and len(twice) > len(output) and twice != output + output
+
+
+def test_knobs_can_be_set_and_a_wrong_one_leaves_the_talk_as_it_was(talk: Talk) -> None:
+    _, errors = talk("/set temperature 0\n/set top-k 3\n/set temperature -1\n/set heat 3\n/set seed x\nAda\n")
+    assert "temperature is now 0.0" in errors and "top_k is now 3" in errors
+    assert "temperature is -1.0; give 0" in errors
+    assert "heat is no knob; there are max_new_tokens, temperature" in errors
+    assert "seed is 'x'; give a number" in errors
+    assert errors.count("temperature is -1.0") == 1  # it was not taken
+
+
+def test_what_was_said_can_be_saved_once_under_a_name(talk: Talk) -> None:
+    output, errors = talk("Ada\n/save talk.txt\n/save talk.txt\n/save\n")
+    assert Path("talk.txt").read_text() == "Ada" + output
+    assert "talk.txt could not be written: File exists; give another name" in errors
+    assert "say where to: /save talk.txt" in errors
+
+
+def test_help_unknown_words_and_an_early_retry_are_answered(talk: Talk) -> None:
+    _, errors = talk("/help\n/dance\n/retry\n\n/quit\nAda\n")
+    assert "/set temperature 0.8" in errors
+    assert "/dance is nothing I know; /help lists what there is" in errors
+    assert "there is nothing to try again yet" in errors
+
+
+def test_unknown_characters_are_named(talk: Talk) -> None:
+    assert "the model has never seen 'ß'; it reads them as unknown" in talk("Adaß\n")[1]
+
+
+def test_ctrl_c_stops_the_answer_and_not_the_program(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = ModelConfig(vocab_size=TOKENIZER.vocab_size, context=16, layers=1, heads=1, width=16)
+    conversation = Conversation(GPT(config), TOKENIZER, Knobs(max_new_tokens=10**6, temperature=1.0))
+    monkeypatch.setattr(conversation.tokenizer, "end_of_text", None, raising=False)
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    monkeypatch.setattr("octavo.cli.conversation.BASE_STOP", "no such text")
+    signal.signal(signal.SIGALRM, signal.default_int_handler)  # what Ctrl-C does, half a second from now
+    conversation.take("Ada")
+    assert 0 < len(conversation.said[0][1]) < 10**6
+    assert capsys.readouterr().out.endswith("\n")
+
+
+def test_knobs_out_of_range_are_refused_before_the_talk() -> None:
+    config = ModelConfig(vocab_size=TOKENIZER.vocab_size, context=16, layers=1, heads=1, width=16)
+    with pytest.raises(SamplingError, match="top_p is 7; give a probability"):
+        Conversation(GPT(config), TOKENIZER, Knobs(top_p=7))
+    with pytest.raises(SamplingError, match="max_new_tokens is 0; give a whole number from 1"):
+        Conversation(GPT(config), TOKENIZER, Knobs(max_new_tokens=0))

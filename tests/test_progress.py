@@ -1,0 +1,84 @@
+"""What a person sees while a training runs."""
+
+import io
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from octavo.config import ModelConfig, RunConfig, TrainConfig
+from octavo.events import Evaluated, Event, Finished, Note, Planned, Preparing, Sampled, Stepped
+from octavo.progress import Display, duration, printable
+
+CONFIG = RunConfig(model=ModelConfig(), train=TrainConfig(steps=10, batch=2))
+STEPPED = Stepped(5, 10, 3.0, 640, 0.02, 2.5, 1.0, 1234.5, 65.0)
+EVALUATED = Evaluated(5, 10, 3.0, 2.4, 2.4, 3.46, True, 2.5, 65.0)
+EVENTS: list[Event] = [
+    Note("3 files skipped"),
+    Preparing("reading", 0, 50_000_000),
+    Preparing("reading", 50_000_000, 50_000_000),
+    Planned(("model 1", "model 2"), CONFIG, 99),
+    STEPPED,
+    EVALUATED,
+    Sampled(5, "To be \x1b[31mor"),
+    Finished(Path("runs/x-1"), 10, 10, 9.0, 5, 2.4, 2.4, 3.46, "done"),
+]
+
+
+def shown(display: Display) -> str:
+    buffer = io.StringIO()
+    display.console.file = buffer
+    with display:
+        for event in EVENTS:
+            display.show(event)
+    return buffer.getvalue()
+
+
+def test_without_a_terminal_each_evaluation_is_one_plain_line() -> None:
+    text = shown(Display())
+    assert "step  5 of 10         3 s  training 2.500  held out 2.400 nats a token, 3.460 bits a byte" in text
+    assert "1 min 5 s left" in text
+    assert "3 files skipped" in text and "model 2" in text and "reading: 50 MB" in text
+    assert "finished after 10 steps in 9 s; best at step 5: 2.4000 nats a character" in text
+    assert "octavo talk runs/x-1" in text
+    assert "\x1b" not in text
+
+
+def test_quiet_says_nothing_of_the_way() -> None:
+    assert shown(Display(quiet=True)) == ""
+
+
+def test_on_a_terminal_there_is_a_live_picture_with_the_latest_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "octavo.progress.Console", lambda **_: Console(file=io.StringIO(), force_terminal=True, width=100)
+    )
+    text = shown(Display())
+    assert "what it writes by now" in text
+    assert "To be ␛[31mor" in text
+    assert "1,234 tokens/s" in text
+
+
+def test_a_stopped_training_says_how_to_go_on() -> None:
+    display, buffer = Display(), io.StringIO()
+    display.console.file = buffer
+    display.show(Finished(Path("runs/x-1"), 5, 10, 9.0, 5, 2.4, 2.4, 3.46, "stopped"))
+    assert "stopped and saved after 5 steps" in buffer.getvalue()
+    assert "go on with: octavo train --resume runs/x-1" in buffer.getvalue()
+
+
+@given(st.text())
+def test_text_cannot_command_a_terminal(text: str) -> None:
+    safe = printable(text)
+    assert len(safe) == len(text)
+    assert not any((ord(sign) < 32 and sign not in "\n\t") or 127 <= ord(sign) < 160 for sign in safe)
+
+
+def test_family_emoji_and_scripts_stay_whole() -> None:
+    text = "👩‍👩‍👧 می‌خواهم ক্ষ"
+    assert printable(text) == text
+
+
+def test_durations_are_said_as_people_say_them() -> None:
+    assert [duration(s) for s in (0.4, 59.6, 3600)] == ["0 s", "1 min 0 s", "1 h 0 min"]
