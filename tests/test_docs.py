@@ -1,0 +1,165 @@
+"""The pages say what is true: their code runs and prints what they show, their quotations, commands and links hold."""
+
+import io
+import re
+import shlex
+import textwrap
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from cyclopts import CycloptsError
+
+from octavo.cli import app
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TOUR, REFERENCES, PICTURES = ROOT / "docs/tour.md", ROOT / "docs/references.md", ROOT / "docs/pictures"
+CITATION = re.compile(r"\[([A-Z][\w’-]+ \d{4})(?:, [^\]]+)?\](?!\()")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: what stands behind the fence's opening, its lines, and on which line of the page they begin."""
+
+    info: str
+    text: str
+    line: int
+
+    @property
+    def shown(self) -> list[str]:
+        """What the block says that it prints: all that stands behind an arrow, line by line."""
+        return re.findall(r"# → ?(.*)$", self.text, re.MULTILINE)
+
+
+def blocks(page: str) -> list[Block]:
+    """All fenced blocks of a page that name what they hold.
+
+    >>> blocks("```python\\nprint(1 + 1)  # → 2\\n```\\n")[0].shown
+    ['2']
+    """
+    fences = re.finditer(r"^```(\S[^\n]*)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    return [Block(fence[1], fence[2], page.count("\n", 0, fence.start()) + 2) for fence in fences]
+
+
+def prose(page: str) -> str:
+    """A page without its blocks."""
+    return re.sub(r"^```.*?^```$", "", page, flags=re.MULTILINE | re.DOTALL)
+
+
+def printed(block: Block, page: Path, names: dict[str, object]) -> list[str]:
+    """The lines that a block prints; a traceback names the line of the page."""
+    output = io.StringIO()
+    with redirect_stdout(output):
+        exec(compile("\n" * (block.line - 1) + block.text, str(page), "exec"), names)
+    return [line.rstrip() for line in output.getvalue().splitlines()]
+
+
+@every_page
+def test_every_block_runs_and_prints_what_the_page_shows(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OCTAVO_HOME", str(tmp_path / "home"))
+    Path("book.txt").write_text("It was a dark and stormy night. The rain fell in torrents.\n" * 40)
+    text = page.read_text("utf-8")
+    names: dict[str, object] = {"__name__": page.stem}
+    for block in blocks(text):
+        if block.info == "python":
+            assert printed(block, page, names) == block.shown, f"{page.name}, line {block.line}"
+    if page == TOUR:
+        drawn = {f"pictures/{path.name}" for path in Path("pictures").iterdir()}
+        assert drawn == {link for link in LINK.findall(text) if link.startswith("pictures/")}
+
+
+@every_page
+def test_every_quotation_of_the_code_stands_in_the_code(page: Path) -> None:
+    for block in blocks(page.read_text("utf-8")):
+        if block.info.startswith("python source="):
+            source = (ROOT / block.info.removeprefix("python source=")).read_text("utf-8").splitlines()
+            lines = block.text.splitlines()
+            passages = ("\n".join(source[start : start + len(lines)]) for start in range(len(source)))
+            wanted = textwrap.dedent(block.text).strip()
+            assert any(textwrap.dedent(passage).strip() == wanted for passage in passages), (
+                f"{page.name}, line {block.line}: these lines do not stand in {block.info}"
+            )
+
+
+def test_every_formula_of_the_tour_stands_above_the_lines_that_compute_it() -> None:
+    formulas = re.findall(r"^> .+\n\n?(.*)", TOUR.read_text("utf-8"), re.MULTILINE)
+    assert len(formulas) > 15
+    assert all(line.startswith("```python source=src/octavo/") for line in formulas)
+
+
+def commands(page: str) -> Iterator[list[str]]:
+    """The words of every command in a ```sh block, each part of a pipe by itself, and of those within a sentence."""
+    lines = [line for block in blocks(page) if block.info == "sh" for line in block.text.splitlines()]
+    lines += re.findall(r"`((?:octavo|make) [^`]+)`", prose(page))
+    for line in lines:
+        parts = re.split(r" (?:\||&&|<|>) ", line)
+        yield from (words for part in parts if (words := shlex.split(part, comments=True)))
+
+
+@every_page
+def test_every_command_is_one_that_octavo_or_make_understands(page: Path) -> None:
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    for program, *words in commands(page.read_text("utf-8")):
+        if Path(program).name == "octavo":
+            assert words == ["--help"] or understood(words), f"{page.name}: octavo {shlex.join(words)}"
+        if program == "make":
+            assert set(words) <= {*targets, *(word for word in words if "=" in word)}, f"{page.name}: {words}"
+
+
+def understood(words: list[str]) -> bool:
+    """Whether the command line takes these words; nothing is done."""
+    try:
+        app.parse_args(words, exit_on_error=False, print_error=False)
+    except CycloptsError:
+        return False
+    return True
+
+
+def test_a_command_that_does_not_exist_is_noticed() -> None:
+    assert understood(["train", "book.txt", "--minutes", "10"])
+    assert not understood(["train", "book.txt", "--hours", "10"])
+    assert not understood(["trian", "book.txt"])
+
+
+@every_page
+def test_every_link_within_the_clone_leads_somewhere(page: Path) -> None:
+    for link in LINK.findall(prose(page.read_text("utf-8"))):
+        if not re.match(r"\w+:", link):
+            path, _, heading = link.partition("#")
+            target = page.parent / path if path else page
+            assert target.exists(), f"{page.name}: {link}"
+            assert not heading or heading in headings(target), f"{page.name}: {link}"
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors of a page, as GitHub names them."""
+    titles = re.findall(r"^#+ (.*)", prose(page.read_text("utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_every_citation_has_its_reference_and_every_reference_is_cited() -> None:
+    pages = [page for page in PAGES if page != REFERENCES]
+    texts = [path.read_text("utf-8") for path in (*pages, *(ROOT / "src").rglob("*.py"))]
+    cited = {key for text in texts for key in CITATION.findall(text)}
+    keys = re.findall(r"^\*\*(.+?)\*\*: ", REFERENCES.read_text("utf-8"), re.MULTILINE)
+    assert cited == set(keys)
+    assert keys == sorted(keys)
+
+
+@pytest.mark.parametrize("picture", sorted(PICTURES.iterdir()), ids=lambda picture: picture.name)
+def test_every_picture_is_a_well_formed_svg_that_some_page_shows(picture: Path) -> None:
+    root = ElementTree.parse(picture).getroot()
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert root.find("{*}title") is not None
+    links = {(page.parent / link).resolve() for page in PAGES for link in LINK.findall(page.read_text("utf-8"))}
+    assert picture.resolve() in links
