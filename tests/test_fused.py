@@ -9,7 +9,7 @@ from torch import Tensor
 from octavo import fused as module
 from octavo.cache import StaticCache
 from octavo.config import ModelConfig
-from octavo.fused import Product, attend, fused, packs
+from octavo.fused import Product, fused, memory_dtype, packs
 from octavo.generation import generate
 from octavo.model import GPT
 
@@ -74,20 +74,26 @@ def test_a_product_is_a_linear_layer(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     linear = torch.nn.Linear(48, 72, dtype=dtype)
     product, x = Product(linear.weight, linear.bias), torch.randn(3, 5, 48, dtype=dtype)
+    curved, stream = Product(linear.weight, linear.bias, gelu=True), torch.randn(3, 5, 72, dtype=dtype)
+    before, bound = stream.clone(), 0.03 if dtype == torch.bfloat16 else 1e-5
     with torch.inference_mode():
         for rows in (x, x[:, -1], x[:1, :1], x.transpose(0, 1)):
-            bound = 0.02 if dtype == torch.bfloat16 else 1e-5
             torch.testing.assert_close(product(rows), linear(rows), rtol=bound, atol=bound)
+            gelu = torch.nn.functional.gelu(linear(rows), approximate="tanh")
+            torch.testing.assert_close(curved(rows), gelu, rtol=bound, atol=bound)
+        torch.testing.assert_close(product(x, stream), linear(x) + stream, rtol=bound, atol=bound)
+    assert torch.equal(stream, before)
 
 
-def test_one_query_in_bfloat16_sees_what_the_fused_kernel_sees() -> None:
-    torch.manual_seed(0)
-    q, k, v = (torch.randn(3, heads, length, 16) for heads, length in ((6, 1), (2, 40), (2, 40)))
-    mask = torch.arange(40)[None, None, None] <= torch.tensor([5, 39, 0])[:, None, None, None]
-    for seen in (None, mask):
-        exact = torch.nn.functional.scaled_dot_product_attention(q, k, v, seen, enable_gqa=True)
-        rounded = attend(q.bfloat16(), k.bfloat16(), v.bfloat16(), seen)
-        torch.testing.assert_close(rounded.float(), exact, rtol=0.05, atol=0.05)
+def test_a_copy_remembers_in_float32_at_least_and_makes_do_with_less(random_model: Models) -> None:
+    config = ModelConfig(dialect="modern", vocab_size=23, context=16, layers=2, heads=4, kv_heads=2, width=16)
+    for dtype, wider in ((torch.bfloat16, torch.float32), (torch.float32, torch.float32), (torch.float64,) * 2):
+        model = random_model(config, dtype=dtype, deviation=0.1)
+        assert (memory_dtype(model), memory_dtype(fused(model))) == (dtype, wider)
+    model, tokens = random_model(config, deviation=0.1).bfloat16(), torch.arange(16)[None]
+    expected = model(tokens).detach()
+    for narrow in (torch.bfloat16, torch.float32):
+        torch.testing.assert_close(in_pieces(fused(model), tokens, [9, 1, 6], narrow), expected, rtol=0.1, atol=0.1)
 
 
 def test_a_model_that_is_listened_to_stays_as_it_is(model: GPT) -> None:

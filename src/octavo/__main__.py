@@ -1,5 +1,6 @@
 """`python -m octavo` and the command `octavo`."""
 
+import os
 import sys
 
 from octavo.cli import run
@@ -7,6 +8,9 @@ from octavo.cli import run
 
 def main() -> None:
     """The command line: exits with 0 done, 1 failed, 2 the user's mistake, 130 or 143 stopped."""
+    # threads that spin while they wait make a step 20 times slower as soon as another program wants a core; the
+    # variable is read when torch is loaded, which no word has done yet
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.exit(run(sys.argv[1:]))
 
 

@@ -6,7 +6,7 @@ large matrices are laid out in the order in which the processor fetches them. It
 """
 
 import math
-from copy import copy
+from copy import copy, deepcopy
 from functools import cache
 from typing import cast
 
@@ -42,36 +42,63 @@ def fused(model: GPT) -> GPT:
     return swift
 
 
-class Product(nn.Module):
-    """x Wᵀ + b, with W packed for the processor where that is known to be quicker."""
+def memory_dtype(model: GPT) -> torch.dtype:
+    """What a cache holds for this model: its own type, but at least float32 for a copy made here.
 
-    def __init__(self, weight: Float[Tensor, "out in"], bias: Float[Tensor, " out"] | None = None) -> None:
+    The kernel that looks back from one position takes five to ten times as long in bfloat16.
+    """
+    dtype = model.embed.weight.dtype
+    return torch.promote_types(dtype, torch.float32) if isinstance(model.unembed, Product) else dtype
+
+
+class Product(nn.Module):
+    """x Wᵀ + b, or GELU of it, added to something or not, with W packed where that is known to be quicker."""
+
+    def __init__(
+        self, weight: Float[Tensor, "out in"], bias: Float[Tensor, " out"] | None = None, *, gelu: bool = False
+    ) -> None:
         super().__init__()
+        self.weight, self.bias, self.gelu = weight.detach(), None if bias is None else bias.detach(), gelu
         self.packed = packs(weight.dtype) and (weight.dtype == torch.bfloat16 or weight.numel() >= PACKED_FROM)
-        self.weight, self.bias = weight.detach(), None if bias is None else bias.detach()
         if self.packed:
             self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight, 16)
 
-    def forward(self, x: Float[Tensor, "*rows in"]) -> Float[Tensor, "*rows out"]:
+    def forward(
+        self, x: Float[Tensor, "*rows in"], stream: Float[Tensor, "*rows out"] | None = None
+    ) -> Float[Tensor, "*rows out"]:
         if self.packed:
-            return torch.ops.mkldnn._linear_pointwise.default(x, self.weight, self.bias, "none", [], "")
-        return F.linear(x, self.weight, self.bias)
+            return packed_product(x, self.weight, self.bias, self.gelu, stream)
+        y = F.linear(x, self.weight, self.bias)
+        y = F.gelu(y, approximate="tanh") if self.gelu else y
+        return y if stream is None else stream + y
+
+
+def packed_product(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, gelu: bool = False, stream: Tensor | None = None
+) -> Tensor:
+    """What `Product` says, in one step: operations that PyTorch's compiler uses, and promises to nobody."""
+    operation = torch.ops.mkldnn._linear_pointwise
+    if stream is not None:
+        return operation.binary(x, stream, weight, bias, "add")
+    return operation.default(x, weight, bias, "gelu" if gelu else "none", [], "tanh" if gelu else "")
 
 
 @cache
 def packs(dtype: torch.dtype) -> bool:
-    """Whether this PyTorch, on this processor, packs matrices of this type, and gives the right product with them."""
+    """Whether this PyTorch, on this processor, packs matrices of this type, and gives the right products with them."""
     if dtype not in (torch.float32, torch.bfloat16):
         return False
-    x, weight = torch.eye(4, 32, dtype=dtype), torch.arange(1024.0).view(32, 32).to(dtype)
+    x, weight = torch.eye(4, 32, dtype=dtype), torch.linspace(-3, 3, 1024).view(32, 32).to(dtype)
+    y = F.linear(x, weight)
     try:
         if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
             return False
         packed = torch.ops.mkldnn._reorder_linear_weight(weight, 16)
-        product = torch.ops.mkldnn._linear_pointwise.default(x, packed, None, "none", [], "")
-    except (AttributeError, RuntimeError, TypeError):  # PyTorch keeps these to itself and may change them
+        found = [packed_product(x, packed), packed_product(x, packed, stream=x), packed_product(x, packed, gelu=True)]
+    except (AttributeError, RuntimeError, TypeError):  # gone, or changed
         return False
-    return torch.equal(product, F.linear(x, weight))
+    expected = [y, y + x, F.gelu(y, approximate="tanh")]
+    return all(torch.allclose(ours, theirs, 0.02, 0.02) for ours, theirs in zip(found, expected, strict=True))
 
 
 class Norm(nn.Module):
@@ -84,26 +111,21 @@ class Norm(nn.Module):
     def __init__(self, norm: nn.Module) -> None:
         super().__init__()
         self.norm = cast(nn.LayerNorm | nn.RMSNorm, norm)
-        self.size, self.eps, weight = self.norm.normalized_shape, self.norm.eps or 0.0, self.norm.weight.detach()
-        self.rms, self.precise = isinstance(norm, nn.RMSNorm), weight.dtype.itemsize < 4
-        self.scale = weight if self.precise else weight * math.sqrt(self.size[0])
-        self.least = weight.new_tensor(math.sqrt(self.eps * self.size[0]))
+        size, weight = self.norm.normalized_shape[0], self.norm.weight.detach()
+        self.folds = isinstance(norm, nn.RMSNorm) and weight.dtype.itemsize >= 4
+        self.scale = weight * math.sqrt(size)
+        self.least = weight.new_tensor(math.sqrt((self.norm.eps or 0.0) * size))
 
-    def into(self, *linears: nn.Linear) -> Product:
+    def into(self, *linears: nn.Linear, gelu: bool = False) -> Product:
         """The matrices that read what is normed, below each other, with the weight in them."""
         weight = torch.cat([linear.weight.detach() for linear in linears])
         biases = [linear.bias.detach() for linear in linears if linear.bias is not None]
-        folds = self.rms and not self.precise
-        return Product(weight * self.scale if folds else weight, torch.cat(biases) if biases else None)
-
-    def bare(self, x: Float[Tensor, "*rows C"]) -> Float[Tensor, "*rows C"]:
-        """RMSNorm without a weight, and without √C, which is in `scale`, unless in half precision."""
-        if self.precise:
-            return F.rms_norm(x, self.size, None, self.eps)
-        return x / torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), self.least)
+        return Product(weight * self.scale if self.folds else weight, torch.cat(biases) if biases else None, gelu=gelu)
 
     def forward(self, x: Float[Tensor, "*rows C"]) -> Float[Tensor, "*rows C"]:
-        return self.bare(x) if self.rms and not self.precise else self.norm(x)
+        if not self.folds:
+            return self.norm(x)
+        return x / torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), self.least)
 
 
 class FusedBlock(nn.Module):
@@ -117,47 +139,42 @@ class FusedBlock(nn.Module):
         self.attention_norm, self.feed_forward_norm = Norm(block.attention_norm), Norm(block.feed_forward_norm)
         self.project = self.attention_norm.into(heads.query, heads.key, heads.value)
         self.mix = Product(block.attention.mix.weight, block.attention.mix.bias)
-        self.gated = feed_forward.gate is not None
         ups = [part for part in (feed_forward.gate, feed_forward.up) if part is not None]
-        self.up = self.feed_forward_norm.into(*ups)
+        self.gated = feed_forward.gate is not None
+        self.up = self.feed_forward_norm.into(*ups, gelu=not self.gated)
         self.down = Product(feed_forward.down.weight, feed_forward.down.bias)
-        self.query_norm = None if heads.query_norm is None else Norm(heads.query_norm)
-        if self.query_norm is not None and heads.key_norm is not None:
-            scales = [self.query_norm.scale] * self.heads + [Norm(heads.key_norm).scale] * self.kv_heads
+        self.head_type = torch.promote_types(heads.query.weight.dtype, torch.float32)
+        norms = [Norm(deepcopy(norm).to(self.head_type)) for norm in (heads.query_norm, heads.key_norm) if norm]
+        self.head_norm = norms[0] if norms else None
+        if norms:
+            scales = [norms[0].scale] * self.heads + [norms[1].scale] * self.kv_heads
             self.head_scale = torch.stack(scales)[:, None]
 
     def forward(
         self, x: Float[Tensor, "B T C"], rotation: Rotation | None, cache: LayerCache
     ) -> Float[Tensor, "B T C"]:
-        heads = self.project(self.attention_norm(x)).unflatten(-1, (-1, self.head_width)).transpose(1, 2)
+        heads = self.project(self.attention_norm(x)).to(self.head_type)
+        heads = heads.unflatten(-1, (-1, self.head_width)).transpose(1, 2)
         turned, values = heads[:, : -self.kv_heads], heads[:, -self.kv_heads :]
-        if self.query_norm is not None:
-            turned = self.query_norm.bare(turned) * self.head_scale
+        if self.head_norm is not None:
+            turned = self.head_norm(turned) * self.head_scale
         if rotation is not None:
             turned = rotate(turned, rotation)
-        k, v, mask = cache.append(turned[:, self.heads :], values)
-        x = x + self.mix(attend(turned[:, : self.heads], k, v, mask).transpose(1, 2).flatten(2))
+        seen = self.look_back(turned[:, : self.heads], *cache.append(turned[:, self.heads :], values))
+        x = self.mix(seen.to(x.dtype).transpose(1, 2).flatten(2), x)
         inner = self.up(self.feed_forward_norm(x))
         if self.gated:
             gate, inner = inner.chunk(2, -1)
-            return x + self.down(F.silu(gate).mul_(inner))
-        return x + self.down(F.gelu(inner, approximate="tanh"))
+            inner = F.silu(gate).mul_(inner)
+        return self.down(inner, x)
 
-
-def attend(
-    q: Float[Tensor, "B H T D"],
-    k: Float[Tensor, "B K S D"],
-    v: Float[Tensor, "B K S D"],
-    mask: Bool[Tensor, "B 1 T S"] | None,
-) -> Float[Tensor, "B H T D"]:
-    """softmax(Q Kᵀ / √d_k) V, by two products where the fused kernel is slow: one query in bfloat16."""
-    grouped = q.size(1) != k.size(1)
-    if q.dtype != torch.bfloat16 or q.size(2) > 1:
-        return F.scaled_dot_product_attention(
-            q, k, v, mask, is_causal=mask is None and q.size(2) > 1, enable_gqa=grouped
-        )
-    queries = q.reshape(q.size(0), k.size(1), -1, q.size(3)) * q.size(3) ** -0.5  # those that share keys side by side
-    scores = (k @ queries.mT).mT  # so, and not Q Kᵀ, as that would copy the keys to turn them
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -math.inf)
-    return (scores.softmax(-1, dtype=torch.float32).to(v.dtype) @ v).view_as(q)
+    def look_back(
+        self,
+        q: Float[Tensor, "B H T D"],
+        k: Float[Tensor, "B K S D"],
+        v: Float[Tensor, "B K S D"],
+        mask: Bool[Tensor, "B 1 T S"] | None,
+    ) -> Float[Tensor, "B H T D"]:
+        """softmax(Q Kᵀ / √d_k) V."""
+        causal, grouped = mask is None and q.size(2) > 1, self.heads != self.kv_heads
+        return F.scaled_dot_product_attention(q.to(k.dtype), k, v, mask, is_causal=causal, enable_gqa=grouped)

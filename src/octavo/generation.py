@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from octavo.cache import StaticCache
 from octavo.config import ModelConfig
 from octavo.errors import SamplingError, TextError
-from octavo.fused import fused
+from octavo.fused import fused, memory_dtype
 from octavo.model import GPT
 from octavo.sampling import Number, Sampling, choose
 
@@ -222,14 +222,13 @@ class Reader:
 
     def _remember(self, windows: Sequence[Sequence[int]]) -> StaticCache:
         """A cache that has read one window of text per row; equal windows are read once."""
-        weight = self.model.embed.weight
         unique = list(dict.fromkeys(map(tuple, windows)))
         cache = StaticCache(
             self.model.config,
             batch=len(unique),
             capacity=self.capacity,
-            dtype=weight.dtype,
-            device=weight.device,
+            dtype=memory_dtype(self.model),
+            device=self.model.embed.weight.device,
             block=self.block,
         )
         length = -(-max(map(len, unique)) // self.unit) * self.unit

@@ -31,7 +31,8 @@ class Shape:
 
 LADDER = (
     Shape(layers=4, heads=2, width=64, context=64, batch=16),
-    Shape(layers=6, heads=2, width=128, context=128, batch=32),
+    Shape(layers=6, heads=2, width=128, context=128, batch=16),
+    Shape(layers=6, heads=3, width=192, context=128, batch=16),
     Shape(layers=6, heads=3, width=192, context=256, batch=16),
     Shape(layers=8, heads=4, width=256, context=256, batch=32),
     Shape(layers=8, heads=6, width=384, context=512, batch=32),
@@ -123,10 +124,13 @@ def _by_time(rungs: list[RunConfig], tokens: int, seconds: float) -> tuple[RunCo
     for config in rungs[1:]:
         if config == chosen:
             continue
-        expected = pace * work(config) / work(chosen)
-        if expected * 20 > seconds or not _worth(config, tokens, seconds / expected):
+        hoped = HOPE * pace * work(config) / work(chosen)  # a larger step has less overhead; the probe must not last
+        if not _worth(config, tokens, seconds / hoped):
             break
-        chosen, pace = config, probe(config)
+        measured = probe(config)
+        if not _worth(config, tokens, seconds / measured):
+            break
+        chosen, pace = config, measured
     return chosen, pace
 
 
@@ -142,6 +146,7 @@ def _worth(config: RunConfig, tokens: int, steps: float) -> bool:
     return seen >= SEEN_PER_PARAMETER * size and tokens >= DIFFERENT_PER_PARAMETER * size
 
 
+HOPE = 0.3
 SEEN_PER_PARAMETER = 0.8
 DIFFERENT_PER_PARAMETER = 0.3
 
