@@ -59,7 +59,7 @@ def main() -> None:
     import torch
     import transformers
 
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    os.environ["GOMP_SPINCOUNT"] = "1000"  # as `octavo` sets it
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
     parts = [
         "# Benchmarks",

@@ -8,9 +8,9 @@ from octavo.cli import run
 
 def main() -> None:
     """The command line: exits with 0 done, 1 failed, 2 the user's mistake, 130 or 143 stopped."""
-    # threads that spin while they wait make a step 20 times slower as soon as another program wants a core; the
-    # variable is read when torch is loaded, which no word has done yet
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # threads that spin for long while they wait make a step 20 times slower as soon as another program wants a core,
+    # and threads that never spin a third slower where none does; read when torch is loaded, which no word has done yet
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     sys.exit(run(sys.argv[1:]))
 
 

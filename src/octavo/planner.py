@@ -146,7 +146,7 @@ def _worth(config: RunConfig, tokens: int, steps: float) -> bool:
     return seen >= SEEN_PER_PARAMETER * size and tokens >= DIFFERENT_PER_PARAMETER * size
 
 
-HOPE = 0.3
+HOPE = 0.15
 SEEN_PER_PARAMETER = 0.8
 DIFFERENT_PER_PARAMETER = 0.3
 

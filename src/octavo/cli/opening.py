@@ -14,10 +14,11 @@ def open_run(name: str | None) -> "tuple[GPT, Tokenizer]":
     """The model and the tokenizer of a run, by path or name, ready to write."""
     folder = find_run(name)  # before torch is imported: a wrong name is answered at once
 
+    from octavo.fused import fused
     from octavo.run import load
 
     model, tokenizer = load(folder)
-    return model.eval(), tokenizer
+    return fused(model.eval()), tokenizer
 
 
 def unknown_note(tokenizer: "Tokenizer", text: str) -> str:
