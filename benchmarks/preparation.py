@@ -77,7 +77,7 @@ def in_its_own_process(what: str, *words: str) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure(megabytes: int = 1000, peer_megabytes: int = 100) -> list[str]:
+def measure(megabytes: int = 1000, peer_megabytes: int = 50) -> list[str]:
     """The lines of a Markdown table: by character, and by byte pairs beside the peer."""
     lines = [
         f"| text of | cut into | octavo | its memory | tokenizers {tokenizers.__version__} | ratio |",

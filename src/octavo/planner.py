@@ -14,7 +14,7 @@ from octavo.optim import has_bfloat16_units, make_optimizers
 from octavo.step import training_step
 
 MINUTES = 5.0  # where neither minutes nor steps are asked for
-EVALUATIONS = 20  # in one training
+EVALUATIONS = 10  # in one training
 EVALUATION_SHARE = 0.06  # of the time that goes into evaluating, sampling and saving, roughly
 
 

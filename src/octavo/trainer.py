@@ -311,5 +311,5 @@ VALIDATION_TOKENS = 2_000_000
 
 
 def evaluation_rows(config: RunConfig) -> int:
-    """How many windows are read at once, so that their logits take about 64 MB."""
-    return max(1, min(64, 16_000_000 // (config.model.context * config.model.vocab_size)))
+    """How many windows are read at once, so that what they take stays small."""
+    return max(1, min(32, 16_000_000 // (config.model.context * config.model.vocab_size)))
