@@ -3,9 +3,8 @@
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import pairwise
-from math import log
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,10 @@ from octavo.checkpoint import (
     steps_saved,
 )
 from octavo.config import RunConfig
-from octavo.data import Batches, Part, Prepared, windows
+from octavo.data import Batches, Prepared
 from octavo.disk import write_file
 from octavo.errors import OctavoError, RunError
+from octavo.evaluation import VALIDATION, Evaluation, examine, held_out
 from octavo.events import Evaluated, Event, Finished, Note, Sampled, Saved, Stepped
 from octavo.figure import Series, line_chart
 from octavo.generation import generate
@@ -34,20 +34,10 @@ from octavo.optim import make_optimizers
 from octavo.randomness import seed_for
 from octavo.run import save
 from octavo.schedule import Schedule
-from octavo.step import Batch, StepResult, evaluate, training_step
+from octavo.step import Batch, StepResult, training_step
 
 SAMPLE_TOKENS = 160
 FAILURES = 3  # steps in a row that came to no finite number, until the training gives up
-
-
-@dataclass(frozen=True)
-class Best:
-    """The evaluation whose weights the run's `model.safetensors` holds."""
-
-    step: int
-    val_loss: float
-    val_nats_per_character: float
-    val_bits_per_byte: float
 
 
 class Trainer:
@@ -64,7 +54,7 @@ class Trainer:
         self.held_out = held_out(prepared)
         self.journal = Journal(run)
         self.step, self.seconds, self.minutes = 0, 0.0, train.minutes
-        self.best: Best | None = None
+        self.best: Evaluation | None = None
         self.stopping = False
         self._failures = 0
 
@@ -149,17 +139,7 @@ class Trainer:
 
     def _look(self, stepped: Stepped | None = None) -> Iterator[Event]:
         """Read the held-out text, write a sample, and keep the weights if they are the best so far."""
-        part, config = self.held_out, self.config
-        batches = windows(part.tokens, config.model.context, evaluation_rows(config))
-        to_torch = ((torch.from_numpy(x).to(self.device), torch.from_numpy(y).to(self.device)) for x, y in batches)
-        nats, count = evaluate(self.model, to_torch, self.dtype)
-        told = nats + 8 * log(2) * part.unknown_bytes  # an unknown token costs what it hides, too
-        evaluated = Best(
-            step=self.step,
-            val_loss=nats / count,
-            val_nats_per_character=told / part.characters,
-            val_bits_per_byte=told / log(2) / part.bytes,
-        )
+        evaluated = examine(self.model, self.held_out, step=self.step, dtype=self.dtype)
         improved = self.best is None or evaluated.val_loss < self.best.val_loss
         if improved:
             self.best = evaluated
@@ -249,7 +229,7 @@ class Trainer:
             raise RunError(f"the text is not the one that {self.run} was trained on; bring that back, or train anew")
         self.step, self.seconds, self.minutes = step, facts["seconds"], facts["minutes"]
         self.schedule = Schedule(**facts["schedule"])
-        self.best = Best(**facts["best"]) if facts["best"] else None
+        self.best = Evaluation(**facts["best"]) if facts["best"] else None
         self.journal.cut(step)
 
     def rewind(self) -> list[Note]:
@@ -283,9 +263,6 @@ class Trainer:
         )
 
 
-VALIDATION = ("val_loss", "val_nats_per_character", "val_bits_per_byte")
-
-
 def make_model(config: RunConfig) -> GPT:
     """The model of a run before its first step: random numbers from the seed, and from nothing else."""
     with torch.random.fork_rng(devices=[]):
@@ -300,16 +277,3 @@ def cuts(rows: int, pieces: int) -> list[int]:
     [0, 2, 5, 7, 10]
     """
     return [rows * piece // pieces for piece in range(pieces + 1)]
-
-
-def held_out(prepared: Prepared) -> Part:
-    """What is validated on: all of the validation text, or its beginning where it is long."""
-    return prepared.val.head(VALIDATION_TOKENS)
-
-
-VALIDATION_TOKENS = 2_000_000
-
-
-def evaluation_rows(config: RunConfig) -> int:
-    """How many windows are read at once, so that what they take stays small."""
-    return max(1, min(32, 16_000_000 // (config.model.context * config.model.vocab_size)))

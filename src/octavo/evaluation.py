@@ -1,0 +1,49 @@
+"""How good a model is on text that it has not learned from: nats per token, nats per character, bits per byte."""
+
+from dataclasses import dataclass
+from math import log
+
+import torch
+
+from octavo.config import ModelConfig
+from octavo.data import Part, Prepared, windows
+from octavo.model import GPT
+from octavo.step import evaluate
+
+VALIDATION = ("val_loss", "val_nats_per_character", "val_bits_per_byte")
+VALIDATION_TOKENS = 2_000_000
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the held-out text said of the weights after a step."""
+
+    step: int
+    val_loss: float
+    val_nats_per_character: float
+    val_bits_per_byte: float
+
+
+def held_out(prepared: Prepared) -> Part:
+    """What is validated on: all of the validation text, or its beginning where it is long."""
+    return prepared.val.head(VALIDATION_TOKENS)
+
+
+def rows_at_once(config: ModelConfig) -> int:
+    """How many windows are read at once, so that what they take stays small."""
+    return max(1, min(32, 16_000_000 // (config.context * config.vocab_size)))
+
+
+def examine(model: GPT, part: Part, *, step: int, dtype: torch.dtype) -> Evaluation:
+    """Read a part in windows of the model's own context, and predict every token of it but the first once."""
+    device = model.embed.weight.device
+    batches = windows(part.tokens, model.config.context, rows_at_once(model.config))
+    moved = ((torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)) for x, y in batches)
+    nats, count = evaluate(model, moved, dtype)
+    told = nats + 8 * log(2) * part.unknown_bytes  # an unknown token costs what it hides, too
+    return Evaluation(
+        step=step,
+        val_loss=nats / count,
+        val_nats_per_character=told / part.characters,
+        val_bits_per_byte=told / log(2) / part.bytes,
+    )
