@@ -11,6 +11,7 @@ from octavo.data import Prepared
 from octavo.errors import ConfigError, TextError
 from octavo.model import GPT
 from octavo.optim import has_bfloat16_units, make_optimizers
+from octavo.progress import duration
 from octavo.step import training_step
 
 MINUTES = 5.0  # where neither minutes nor steps are asked for
@@ -202,7 +203,7 @@ def _described(config: RunConfig, prepared: Prepared) -> Plan:
     model, train, parameters = config.model, config.train, count_parameters(config.model)
     per_step = train.batch * model.context
     epochs = train.steps * per_step / max(1, len(prepared.train.tokens) - 1)
-    end = f"about {train.minutes:g} minutes" if train.minutes else "as long as it takes"
+    end = f"about {duration(60 * train.minutes)}" if train.minutes else "as long as it takes"
     unit = {"character": "characters", "word": "words", "bpe": "pieces of words"}[prepared.tokenizer.kind]
     lines = (
         f"text      {prepared.train.characters:,} characters to train on, {prepared.val.characters:,} held out to "

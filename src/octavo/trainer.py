@@ -185,7 +185,7 @@ class Trainer:
             return
         steps = max(self.step + 1, self.step + round((60 * minutes - self.seconds) / pace))
         if abs(steps - self.schedule.steps) > 0.02 * self.schedule.steps:
-            yield Note(f"{steps} steps fit into {minutes:g} minutes, not {self.schedule.steps}: the end is moved")
+            yield Note(f"{steps} steps fit into the time, not {self.schedule.steps}: the end is moved")
             self.schedule = self.schedule.replanned(self.step, steps, self.config.train.decay)
 
     def _save(self) -> Iterator[Event]:
