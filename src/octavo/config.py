@@ -180,7 +180,6 @@ class TrainConfig:
     device: str = "cpu"
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
     eval_every: int = 100
-    sample_every: int = 0  # 0: at every evaluation
 
     def __post_init__(self) -> None:
         if self.lr is None:
