@@ -1,6 +1,7 @@
 """GPT-2 as transformers' `GPT2LMHeadModel` writes it: one fused projection, linear layers as (in, out)."""
 
-from octavo.layouts.layout import Layout, Row
+from octavo.layouts.layout import Layout
+from octavo.layouts.names import Row
 
 BLOCK = "transformer.h.{}"
 HEADS = "blocks.{}.attention.heads"

@@ -5,7 +5,8 @@ from typing import Any
 
 from octavo.config import ModelConfig, RopeScaling
 from octavo.errors import ConfigError
-from octavo.layouts.layout import Layout, Row, Settings
+from octavo.layouts.layout import Layout, Settings
+from octavo.layouts.names import Row
 
 BLOCK = "model.layers.{}"
 HEADS = "blocks.{}.attention.heads"

@@ -4,7 +4,7 @@ from typing import Any
 
 from octavo.config import ModelConfig
 from octavo.errors import ConfigError
-from octavo.layouts.layout import Layout, Row, Settings
+from octavo.layouts.layout import Layout, Settings
 from octavo.layouts.llama import (
     BLOCK,
     HEADS,
@@ -16,6 +16,7 @@ from octavo.layouts.llama import (
     rope_from,
     rope_to,
 )
+from octavo.layouts.names import Row
 
 
 def windows_to(config: ModelConfig) -> dict[str, Any]:
