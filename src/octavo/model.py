@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from octavo.cache import Cache, LayerCache, NoCache
 from octavo.config import ModelConfig
+from octavo.norm import RMSNorm
 from octavo.tap import Tap
 
 Rotation = tuple[Float[Tensor, "B 1 T D"], Float[Tensor, "B 1 T D"]]
@@ -65,7 +66,7 @@ def rotate(x: Float[Tensor, "B heads T D"], rotation: Rotation) -> Float[Tensor,
 
 def make_norm(config: ModelConfig, width: int) -> nn.Module:
     """LayerNorm [Ba 2016] where there are biases, else RMSNorm, x / √(mean(x²) + ε) · g  [Zhang 2019, eq. 4]."""
-    return (nn.LayerNorm if config.biased else nn.RMSNorm)(width, eps=config.norm_epsilon)
+    return (nn.LayerNorm if config.biased else RMSNorm)(width, eps=config.norm_epsilon)
 
 
 def fused_is_slower(q: Float[Tensor, "B H T D"]) -> bool:
@@ -124,8 +125,9 @@ class SelfAttention(nn.Module):
         k, v = (part.repeat_interleave(q.size(1) // part.size(1), dim=1) for part in (k, v))
         if mask is None:
             mask = torch.ones(q.size(2), k.size(2), dtype=torch.bool, device=q.device).tril(k.size(2) - q.size(2))
-        scores = self.scores(q @ k.mT / math.sqrt(self.head_width))
-        return self.weights(scores.masked_fill(~mask, -math.inf).softmax(-1)) @ v
+        hidden = torch.zeros_like(mask, dtype=q.dtype).masked_fill_(~mask, -math.inf)
+        scores = self.scores(q / math.sqrt(self.head_width) @ k.mT)
+        return self.weights((scores + hidden).softmax(-1)) @ v
 
 
 class MultiHeadAttention(nn.Module):

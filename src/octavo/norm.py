@@ -1,0 +1,49 @@
+"""RMSNorm with a backward pass of its own, for processors on which PyTorch has none."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class RMSNorm(nn.RMSNorm):
+    """x / √(mean(x²) + ε) · g  [Zhang 2019, eq. 4].
+
+    On a CPU, PyTorch learns through this in a dozen small operations, in bfloat16 by way of float32; written out it
+    takes a third of the time. Where nothing is learned, and on other devices, PyTorch's own is used.
+
+    >>> RMSNorm(2, eps=0.0)(torch.tensor([3.0, 4.0])).mul(5 / 2**0.5).round(decimals=4).tolist()
+    [3.0, 4.0]
+    """
+
+    def forward(self, x: Float[Tensor, "*rows C"]) -> Float[Tensor, "*rows C"]:
+        if x.device.type == "cpu" and torch.is_grad_enabled() and self.eps is not None:
+            normed: Tensor = WrittenOut.apply(x, self.weight, self.eps)
+            return normed
+        return super().forward(x)
+
+
+class WrittenOut(torch.autograd.Function):
+    """y = x r g with r = 1 / √(mean(x²) + ε), one r per row; the mean is taken in float32 or better."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Float[Tensor, "*rows C"], weight: Float[Tensor, " C"], epsilon: float
+    ) -> Float[Tensor, "*rows C"]:
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
+        r = length.square_().div_(x.size(-1)).add_(epsilon).rsqrt_().to(x.dtype)
+        ctx.save_for_backward(x, weight, r)
+        return (x * r).mul_(weight)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, dy: Float[Tensor, "*rows C"]) -> tuple[Tensor, Tensor, None]:
+        """dx = r g dy − x r³ (x · g dy) / C, and dg = Σ r x dy over the rows."""
+        x, weight, r = ctx.saved_tensors
+        width = x.size(-1)
+        dy = dy.contiguous()  # of heads it comes turned round
+        product = (dy * x).view(-1, width)
+        along = (product @ weight).view(r.shape)  # how much of the gradient only makes x longer
+        dx = torch.addcmul((dy * weight).mul_(r), x, along.mul_(r.pow(3)).div_(-width))
+        return dx, (r.view(1, -1) @ product).view(width), None

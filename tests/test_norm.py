@@ -1,0 +1,41 @@
+"""RMSNorm's written-out backward pass is PyTorch's own, in fewer steps."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from octavo.norm import RMSNorm
+
+
+def numbers(*shape: int, dtype: torch.dtype) -> Tensor:
+    return torch.randn(*shape, generator=torch.manual_seed(len(shape)), dtype=torch.float64).to(dtype)
+
+
+def learned(norm: RMSNorm, x: Tensor, dy: Tensor, own: bool) -> list[Tensor]:
+    """The output, the gradient of the input and that of the weight."""
+    x, weight = x.detach().requires_grad_(), norm.weight.detach().requires_grad_()
+    y = torch.func.functional_call(norm, {"weight": weight}, x) if own else F.rms_norm(x, (8,), weight, norm.eps)
+    y.backward(dy)
+    assert x.grad is not None and weight.grad is not None
+    return [y.detach(), x.grad, weight.grad]
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 0.03)])
+@pytest.mark.parametrize("turned", [False, True], ids=["straight", "turned"])
+def test_it_learns_as_the_one_of_pytorch_does(dtype: torch.dtype, bound: float, turned: bool) -> None:
+    norm = RMSNorm(8, eps=1e-6)
+    with torch.no_grad():
+        norm.weight.copy_(numbers(8, dtype=torch.float64))
+    norm, x, dy = norm.to(dtype), numbers(3, 5, 2, 8, dtype=dtype), numbers(3, 5, 2, 8, dtype=dtype).flip(0)
+    if turned:  # as the gradient of heads arrives: the same numbers, laid out in another order
+        dy = dy.transpose(1, 2).contiguous().transpose(1, 2)
+    for ours, theirs in zip(learned(norm, x, dy, True), learned(norm, x, dy, False), strict=True):
+        assert ours.dtype == theirs.dtype == dtype
+        assert (ours - theirs).abs().max() <= bound * theirs.abs().max()
+
+
+def test_its_gradient_is_that_of_the_formula() -> None:
+    norm = RMSNorm(6, eps=1e-3).double()
+    x = numbers(4, 6, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x, w: torch.func.functional_call(norm, {"weight": w}, x), (x, norm.weight))
