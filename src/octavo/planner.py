@@ -9,14 +9,17 @@ import torch
 from octavo.config import Asked, DataConfig, ModelConfig, RunConfig, TrainConfig
 from octavo.data import Prepared
 from octavo.errors import ConfigError, TextError
+from octavo.evaluation import held_out
 from octavo.model import GPT
 from octavo.optim import has_bfloat16_units, make_optimizers
 from octavo.progress import duration
 from octavo.step import training_step
 
 MINUTES = 5.0  # where neither minutes nor steps are asked for
-EVALUATIONS = 10  # in one training
-EVALUATION_SHARE = 0.06  # of the time that goes into evaluating, sampling and saving, roughly
+EVALUATIONS = 10  # in one training, or as many as fit into this share of its time
+EVALUATION_SHARE = 0.1
+SAVING = 0.5  # seconds that a sample and a checkpoint take besides
+READING = 1 / 3  # of the time that learning from a token takes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,12 +71,20 @@ def plan(asked: Asked, data: DataConfig, prepared: Prepared, base: RunConfig | N
     tokens = len(prepared.train.tokens) - 1
     rungs = [_config(asked, data, prepared, shape, device) for shape in LADDER]
     if asked.steps is not None:
-        return _described(_with_steps(_fitting(rungs, tokens, float(asked.steps)), asked.steps, asked), prepared)
+        config = _with_steps(_fitting(rungs, tokens, float(asked.steps)), asked.steps, EVALUATIONS, asked)
+        return _described(config, prepared)
     seconds = 60 * (asked.minutes or MINUTES)
     config, pace = _by_time(rungs, tokens, seconds)
-    steps = max(1, round(seconds * (1 - EVALUATION_SHARE) / pace))
-    config = _with_steps(replace(config, train=replace(config.train, minutes=seconds / 60)), steps, asked)
-    return _described(config, prepared)
+    looks, steps = _looks_and_steps(config, len(held_out(prepared).tokens), seconds, pace)
+    config = replace(config, train=replace(config.train, minutes=seconds / 60))
+    return _described(_with_steps(config, steps, looks, asked), prepared)
+
+
+def _looks_and_steps(config: RunConfig, held_out: int, seconds: float, pace: float) -> tuple[int, int]:
+    """How often to evaluate, and the steps that the rest of the time is enough for."""
+    look = SAVING + READING * pace * held_out / (config.train.batch * config.model.context)
+    looks = min(EVALUATIONS, max(1, int(EVALUATION_SHARE * seconds / look)))
+    return looks, max(1, round((seconds - looks * look) / pace))
 
 
 def _config(asked: Asked, data: DataConfig, prepared: Prepared, shape: Shape, device: str) -> RunConfig:
@@ -182,8 +193,8 @@ def probe(config: RunConfig, steps: int = 3) -> float:
     return min(step() for _ in range(steps))
 
 
-def _with_steps(config: RunConfig, steps: int, asked: Asked) -> RunConfig:
-    every = asked.eval_every or max(1, steps // EVALUATIONS)
+def _with_steps(config: RunConfig, steps: int, looks: int, asked: Asked) -> RunConfig:
+    every = asked.eval_every or -(-steps // looks)
     return replace(config, train=replace(config.train, steps=steps, eval_every=every))
 
 

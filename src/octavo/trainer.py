@@ -24,7 +24,7 @@ from octavo.config import RunConfig
 from octavo.data import Batches, Prepared
 from octavo.disk import write_file
 from octavo.errors import OctavoError, RunError
-from octavo.evaluation import VALIDATION, Evaluation, examine, held_out
+from octavo.evaluation import GLANCE, VALIDATION, Evaluation, examine, held_out
 from octavo.events import Evaluated, Event, Finished, Note, Sampled, Saved, Stepped
 from octavo.figure import Series, line_chart
 from octavo.generation import generate
@@ -139,7 +139,8 @@ class Trainer:
 
     def _look(self, stepped: Stepped | None = None) -> Iterator[Event]:
         """Read the held-out text, write a sample, and keep the weights if they are the best so far."""
-        evaluated = examine(self.model, self.held_out, step=self.step, dtype=self.dtype)
+        part = self.held_out if self.step else self.held_out.head(GLANCE)
+        evaluated = examine(self.model, part, step=self.step, dtype=self.dtype)
         improved = self.best is None or evaluated.val_loss < self.best.val_loss
         if improved:
             self.best = evaluated

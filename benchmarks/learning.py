@@ -1,0 +1,100 @@
+"""How much sooner, and how much better, a text is learned than by the yardstick's recipe (`yardstick.py`)."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from octavo.data import fetch
+
+HERE = Path(__file__).resolve().parent
+SHORT = (0.1, 0.15, 0.2, 0.3, 0.45)  # minutes: the first that comes to the yardstick's loss is shown
+REPEATS = 3
+
+
+@dataclass(frozen=True)
+class Process:
+    """What a whole process took, from its start to its end, and the loss it came to."""
+
+    loss: float
+    training: float  # seconds
+    whole: float  # seconds
+    memory: float  # MiB, at most
+
+
+def timed(*words: str) -> tuple[float, float]:
+    """Seconds and MiB of a Python process."""
+    begin = time.perf_counter()
+    child = subprocess.Popen([sys.executable, *words])
+    _, status, used = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise SystemExit(f"{' '.join(words)} ended with status {child.returncode}")
+    return time.perf_counter() - begin, used.ru_maxrss / 1024
+
+
+def yardstick(text: Path) -> Process:
+    """The recipe over transformers' GPT-2, in a process of its own."""
+    with TemporaryDirectory() as folder:
+        result = Path(folder) / "result.json"
+        whole, memory = timed(str(HERE / "yardstick.py"), str(text), str(result))
+        said = json.loads(result.read_text("utf-8"))
+    return Process(said["loss"], said["seconds"], whole, memory)
+
+
+def octavo(text: Path, minutes: float) -> Process:
+    """`octavo train TEXT --split 0.9 --minutes …`, in a process of its own."""
+    with TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        flags = ["--split", "0.9", "--minutes", f"{minutes:.4f}", "--quiet", "--out", str(run)]
+        whole, memory = timed("-m", "octavo", "train", str(text), *flags)
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
+    best = min(line["val_loss"] for line in lines if "val_loss" in line)
+    return Process(best, lines[-1]["seconds"], whole, memory)
+
+
+def soonest(text: Path, loss: float) -> tuple[float, list[Process]]:
+    """The shortest training that comes to this loss: its minutes, and some repeats of it, the median process first."""
+    for minutes in SHORT:
+        tried = sorted((octavo(text, minutes) for _ in range(REPEATS)), key=lambda process: process.whole)
+        if statistics.median(process.loss for process in tried) <= loss:
+            break
+    return minutes, tried
+
+
+def row(name: str, process: Process, yard: Process) -> str:
+    """A line of the table."""
+    ratio = yard.whole / process.whole
+    return (
+        f"| {name} | {process.loss:.4f} | {process.whole:.1f} s | {process.training:.1f} s | {process.memory:,.0f} MiB "
+        f"| **{ratio:.1f}** |"
+    )
+
+
+def measure() -> list[str]:
+    """The lines of a Markdown table."""
+    text = fetch("shakespeare")
+    yard = yardstick(text)
+    minutes, short = soonest(text, yard.loss)
+    middle = short[len(short) // 2]
+    start = middle.whole - middle.training
+    long = octavo(text, (yard.whole - start) / 60)
+    losses = ", ".join(f"{process.loss:.3f}" for process in short)
+    return [
+        "| | nats a character, held out | whole process | in training | peak memory | sooner, times |",
+        "|---|---|---|---|---|---|",
+        row("the yardstick", yard, yard),
+        row(f"octavo, `--minutes {minutes:g}`", middle, yard),
+        row("octavo, given the yardstick's time", long, yard),
+        "",
+        f"The short training was repeated to losses of {losses}; the one of median length is shown.",
+    ]
+
+
+if __name__ == "__main__":
+    print("\n".join(measure()))
