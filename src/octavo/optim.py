@@ -94,7 +94,7 @@ def make_optimizers(model: nn.Module, train: TrainConfig) -> list[torch.optim.Op
     if train.optimizer == "adamw":
         return [_adamw([(outer + hidden, train.lr, train.weight_decay), (vectors, train.lr, 0.0)])]
     optimizers = [
-        Muon(hidden, lr=train.lr, weight_decay=train.weight_decay),
+        Muon(hidden, lr=train.lr, weight_decay=train.weight_decay, momentum=MOMENTUM),
         _adamw([(outer, train.lr * OUTER_RATE, OUTER_DECAY), (vectors, train.lr * OUTER_RATE, 0.0)]),
     ]
     for group in optimizers[0].param_groups:
@@ -102,6 +102,7 @@ def make_optimizers(model: nn.Module, train: TrainConfig) -> list[torch.optim.Op
     return optimizers
 
 
+MOMENTUM = 0.9  # Muon's usual 0.95 remembers too long for a training of a few thousand steps
 OUTER_RATE = 0.15  # AdamW's rate beside Muon's
 OUTER_DECAY = 0.0
 

@@ -24,23 +24,24 @@ READING = 1 / 3  # of the time that learning from a token takes
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """One rung of the ladder of sizes."""
+    """One rung of the ladder of sizes: the right one from so many `tokens` on that a training has the time to read."""
 
     layers: int
     heads: int
     width: int
     context: int
     batch: int
+    tokens: int
 
 
 LADDER = (
-    Shape(layers=4, heads=2, width=64, context=64, batch=16),
-    Shape(layers=6, heads=2, width=128, context=128, batch=16),
-    Shape(layers=6, heads=3, width=192, context=128, batch=16),
-    Shape(layers=6, heads=3, width=192, context=256, batch=16),
-    Shape(layers=8, heads=4, width=256, context=256, batch=32),
-    Shape(layers=8, heads=6, width=384, context=512, batch=32),
-    Shape(layers=12, heads=12, width=768, context=1024, batch=32),
+    Shape(layers=4, heads=2, width=64, context=64, batch=16, tokens=0),
+    Shape(layers=4, heads=2, width=128, context=64, batch=8, tokens=50_000),
+    Shape(layers=6, heads=2, width=128, context=128, batch=16, tokens=600_000),
+    Shape(layers=6, heads=3, width=192, context=256, batch=8, tokens=3_000_000),
+    Shape(layers=8, heads=4, width=256, context=256, batch=16, tokens=10_000_000),
+    Shape(layers=8, heads=6, width=384, context=512, batch=16, tokens=40_000_000),
+    Shape(layers=12, heads=12, width=768, context=1024, batch=32, tokens=200_000_000),
 )
 
 
@@ -71,13 +72,13 @@ def plan(asked: Asked, data: DataConfig, prepared: Prepared, base: RunConfig | N
     tokens = len(prepared.train.tokens) - 1
     rungs = [_config(asked, data, prepared, shape, device) for shape in LADDER]
     if asked.steps is not None:
-        config = _with_steps(_fitting(rungs, tokens, float(asked.steps)), asked.steps, EVALUATIONS, asked)
+        config = _with_steps(_fitting(rungs, tokens, float(asked.steps)), asked.steps, EVALUATIONS, tokens, asked)
         return _described(config, prepared)
     seconds = 60 * (asked.minutes or MINUTES)
     config, pace = _by_time(rungs, tokens, seconds)
     looks, steps = _looks_and_steps(config, len(held_out(prepared).tokens), seconds, pace)
     config = replace(config, train=replace(config.train, minutes=seconds / 60))
-    return _described(_with_steps(config, steps, looks, asked), prepared)
+    return _described(_with_steps(config, steps, looks, tokens, asked), prepared)
 
 
 def _looks_and_steps(config: RunConfig, held_out: int, seconds: float, pace: float) -> tuple[int, int]:
@@ -133,34 +134,34 @@ def _dtype(asked: str, device: str) -> Any:
 def _by_time(rungs: list[RunConfig], tokens: int, seconds: float) -> tuple[RunConfig, float]:
     """The largest rung that still sees enough tokens in its time, and its pace in seconds a step, as measured."""
     chosen, pace = rungs[0], probe(rungs[0])
-    for config in rungs[1:]:
+    for shape, config in zip(LADDER[1:], rungs[1:], strict=True):
         if config == chosen:
             continue
         hoped = HOPE * pace * work(config) / work(chosen)  # a larger step has less overhead; the probe must not last
-        if not _worth(config, tokens, seconds / hoped):
+        if not _worth(shape, config, tokens, seconds / hoped):
             break
         measured = probe(config)
-        if not _worth(config, tokens, seconds / measured):
+        if not _worth(shape, config, tokens, seconds / measured):
             break
         chosen, pace = config, measured
     return chosen, pace
 
 
 def _fitting(rungs: list[RunConfig], tokens: int, steps: float) -> RunConfig:
-    fitting = [config for config in rungs if _worth(config, tokens, steps)]
+    fitting = [config for shape, config in zip(LADDER, rungs, strict=True) if _worth(shape, config, tokens, steps)]
     return fitting[-1] if fitting else rungs[0]
 
 
-def _worth(config: RunConfig, tokens: int, steps: float) -> bool:
-    """Whether a model of this size has enough to learn from, and the time to: tokens seen, and different ones."""
-    size = count_parameters(config.model)
+def _worth(shape: Shape, config: RunConfig, tokens: int, steps: float) -> bool:
+    """Whether a model of this size has enough different text to learn from, and the time to read it."""
     seen = steps * config.train.batch * config.model.context
-    return seen >= SEEN_PER_PARAMETER * size and tokens >= DIFFERENT_PER_PARAMETER * size
+    return seen >= shape.tokens and tokens >= DIFFERENT_PER_PARAMETER * count_parameters(config.model)
 
 
 HOPE = 0.15
-SEEN_PER_PARAMETER = 0.8
 DIFFERENT_PER_PARAMETER = 0.3
+TIRES_AFTER = 4.0  # times that a text is read, before some of what is read is hidden by dropout
+DROPOUT = 0.1
 
 
 def work(config: RunConfig) -> float:
@@ -193,9 +194,15 @@ def probe(config: RunConfig, steps: int = 3) -> float:
     return min(step() for _ in range(steps))
 
 
-def _with_steps(config: RunConfig, steps: int, looks: int, asked: Asked) -> RunConfig:
+def _with_steps(config: RunConfig, steps: int, looks: int, tokens: int, asked: Asked) -> RunConfig:
     every = asked.eval_every or -(-steps // looks)
-    return replace(config, train=replace(config.train, steps=steps, eval_every=every))
+    train = replace(config.train, steps=steps, eval_every=every)
+    tired = asked.dropout is None and train.optimizer == "muon" and _epochs(config, steps, tokens) > TIRES_AFTER
+    return replace(config, train=replace(train, dropout=DROPOUT) if tired else train)
+
+
+def _epochs(config: RunConfig, steps: int, tokens: int) -> float:
+    return steps * config.train.batch * config.model.context / max(1, tokens)
 
 
 def _repeat(asked: Asked, data: DataConfig, prepared: Prepared, base: RunConfig) -> RunConfig:
@@ -212,8 +219,7 @@ def _given(asked: Asked, words: tuple[str, ...]) -> dict[str, Any]:
 
 def _described(config: RunConfig, prepared: Prepared) -> Plan:
     model, train, parameters = config.model, config.train, count_parameters(config.model)
-    per_step = train.batch * model.context
-    epochs = train.steps * per_step / max(1, len(prepared.train.tokens) - 1)
+    epochs = _epochs(config, train.steps, len(prepared.train.tokens) - 1)
     end = f"about {duration(60 * train.minutes)}" if train.minutes else "as long as it takes"
     unit = {"character": "characters", "word": "words", "bpe": "pieces of words"}[prepared.tokenizer.kind]
     lines = (

@@ -1,0 +1,165 @@
+"""What each ingredient of the recipe is worth: trainings that differ from the recipe in one thing, over three seeds.
+
+    python benchmarks/recipe.py --out recipe.jsonl          trains what is not in the file yet: hours on two cores
+    python benchmarks/recipe.py --out recipe.jsonl --page   writes docs/recipe.md from the file
+
+All read the same number of characters of tiny-Shakespeare in the same order. The losses do not depend on the clock, so
+several of these may run side by side, a thread each.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+
+from octavo import optim
+from octavo.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from octavo.data import Batches, Prepared, fetch, prepare
+from octavo.evaluation import examine
+from octavo.model import GPT
+from octavo.optim import make_optimizers
+from octavo.places import cache
+from octavo.schedule import Schedule
+from octavo.step import training_step
+from octavo.trainer import make_model
+
+HERE = Path(__file__).resolve().parent
+PAGE = HERE.parent / "docs" / "recipe.md"
+CHARACTERS = 1_500_000
+SEEDS = (0, 1, 2)
+MODEL = ModelConfig(dialect="modern", vocab_size=67, context=128, layers=6, heads=2, width=128, tied=False)
+TRAIN = TrainConfig(steps=1, batch=16, dtype="bfloat16")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The recipe with one thing changed."""
+
+    words: str
+    model: Mapping[str, Any] = field(default_factory=dict)
+    train: Mapping[str, Any] = field(default_factory=dict)
+    constants: Mapping[str, Any] = field(default_factory=dict)  # of `octavo.optim`
+    start: float | None = None  # the spread of projections into the stream, instead of zero
+
+
+VARIANTS = {
+    "recipe": Variant("the recipe as it stands"),
+    "adamw": Variant("AdamW for everything, rate 0.001", train={"optimizer": "adamw", "lr": 1e-3}),
+    "adamw3": Variant("AdamW for everything, rate 0.003", train={"optimizer": "adamw", "lr": 3e-3}),
+    "no-qk-norm": Variant("no norms on queries and keys", model={"qk_norm": False}),
+    "start": Variant("projections into the stream begin at random (σ 0.02)", start=0.02),
+    "decay20": Variant("the rate falls over the last 20 % of the steps", train={"decay": 0.2}),
+    "decay50": Variant("the rate falls over the last 50 % of the steps", train={"decay": 0.5}),
+    "decay80": Variant("the rate falls over the last 80 % of the steps", train={"decay": 0.8}),
+    "decay100": Variant("the rate falls from the first step on", train={"decay": 1.0}),
+    "outer15": Variant("AdamW's rate 0.15 of Muon's", constants={"OUTER_RATE": 0.15}),
+    "outer30": Variant("AdamW's rate 0.3 of Muon's", constants={"OUTER_RATE": 0.3}),
+    "momentum85": Variant("Muon's momentum 0.85", constants={"MOMENTUM": 0.85}),
+    "momentum90": Variant("Muon's momentum 0.9", constants={"MOMENTUM": 0.9}),
+    "momentum95": Variant("Muon's momentum 0.95", constants={"MOMENTUM": 0.95}),
+    "wd0": Variant("no weight decay", train={"weight_decay": 0.0}),
+    "wd3": Variant("weight decay 0.3", train={"weight_decay": 0.3}),
+    "lr10": Variant("rate 0.01", train={"lr": 0.01}),
+    "lr30": Variant("rate 0.03", train={"lr": 0.03}),
+    "batch8": Variant("8 rows a step, twice the steps", train={"batch": 8}),
+    "batch32": Variant("32 rows a step, half the steps", train={"batch": 32}),
+    "dropout": Variant("dropout 0.1", train={"dropout": 0.1}),
+    "layers4": Variant("4 layers", model={"layers": 4}),
+    "width192": Variant("width 192, 3 heads", model={"width": 192, "heads": 3}),
+    "float32": Variant("float32 instead of bfloat16", train={"dtype": "float32"}),
+}
+
+
+def config_of(variant: Variant, seed: int, characters: int) -> RunConfig:
+    """The settings of one training, and the steps that come to so many characters."""
+    model = replace(MODEL, kv_heads=None, head_width=None, feed_forward=None, norm_epsilon=None, **variant.model)
+    train = replace(TRAIN, seed=seed, **variant.train)
+    return RunConfig(model=model, train=replace(train, steps=characters // (train.batch * model.context)))
+
+
+@contextmanager
+def constants(variant: Variant) -> Iterator[None]:
+    """Other constants for the optimizers, for a while."""
+    with mock.patch.multiple(optim, **variant.constants) if variant.constants else mock.patch.dict({}):
+        yield
+
+
+def begun(config: RunConfig, variant: Variant) -> GPT:
+    """The model before its first step."""
+    model = make_model(config)
+    if variant.start is not None:
+        generator = torch.Generator().manual_seed(config.train.seed)
+        for name, weight in model.named_parameters():
+            if name.endswith(("mix.weight", "down.weight")):
+                torch.nn.init.normal_(weight, 0.0, variant.start, generator)
+    return model
+
+
+def learn(variant: Variant, seed: int, characters: int, prepared: Prepared) -> dict[str, float]:
+    """One training, and the losses it comes to on what it read last and on what it never read."""
+    config = config_of(variant, seed, characters)
+    train, dtype = config.train, getattr(torch, config.train.dtype)
+    model = begun(config, variant)
+    with constants(variant):
+        optimizers = make_optimizers(model, train)
+    schedule = Schedule.planned(train.steps, warmup=train.warmup, decay=train.decay)
+    batches = Batches(prepared.train.tokens, config.model.context, train.batch, train.seed)
+    begin, losses = time.perf_counter(), []
+    for step in range(train.steps):
+        rows = [torch.from_numpy(part) for part in batches.rows(step, 0, train.batch)]
+        rate = schedule.rate(step)
+        piece = (rows[0], rows[1])
+        result = training_step(model, optimizers, [piece], rate=rate, clip=train.clip, dtype=dtype, seeds=[step])
+        losses.append(result.loss)
+    seconds = time.perf_counter() - begin
+    found = examine(model, prepared.val, step=train.steps, dtype=dtype)
+    last = statistics.mean(losses[-max(1, len(losses) // 10) :])
+    return {"val_loss": found.val_loss, "train_loss": last, "seconds": seconds}
+
+
+def text() -> Prepared:
+    """Tiny-Shakespeare by character, its last tenth held out."""
+    data = DataConfig(texts=(str(fetch("shakespeare")),), split=0.9)
+    return prepare(data, None, cache=cache())
+
+
+def read(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in out.read_text("utf-8").splitlines()] if out.is_file() else []
+
+
+def train_missing(out: Path, names: list[str], seeds: list[int], characters: int) -> None:
+    """Train each variant with each seed that the file does not hold yet; a line is written as soon as one is done."""
+    prepared = text()
+    for seed in seeds:
+        for name in names:
+            key = {"variant": name, "seed": seed, "characters": characters}
+            if any(key.items() <= line.items() for line in read(out)):
+                continue
+            line = {**key, **learn(VARIANTS[name], seed, characters, prepared)}
+            with out.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+            print(line, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=HERE / "recipe.jsonl")
+    parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS))
+    parser.add_argument("--characters", type=int, default=CHARACTERS)
+    parser.add_argument("--threads", type=int, default=1)
+    words = parser.parse_args()
+    torch.set_num_threads(words.threads)
+    train_missing(words.out, words.variants, words.seeds, words.characters)
+
+
+if __name__ == "__main__":
+    main()
