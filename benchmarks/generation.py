@@ -85,8 +85,8 @@ def prompts(case: Case, batch: int) -> Texts:
     return torch.randint(case.config.vocab_size, (batch, PROMPT), generator=generator).tolist()
 
 
-def our_writer(model: GPT) -> Writer:
-    model = fused(model)  # once, as after loading; `generate` would do it at every call, 0.1 s for GPT-2
+def our_writer(model: GPT, rows: int) -> Writer:
+    model = fused(model, rows=rows)  # once, as after loading; `generate` would do it at every call, 0.1 s for GPT-2
 
     def write(texts: Texts, new: int) -> Texts:
         steps = list(generate(model, texts, max_new_tokens=new, temperature=0))
@@ -143,7 +143,7 @@ def check(case: Case, batches: Sequence[int]) -> None:
     ours, theirs = models(case, torch.float32)
     for batch in batches:
         texts = prompts(case, batch)
-        share = agreement(our_writer(ours)(texts, case.new), their_writer(theirs)(texts, case.new))
+        share = agreement(our_writer(ours, batch)(texts, case.new), their_writer(theirs)(texts, case.new))
         if share < 1:
             raise RuntimeError(f"{case.name}, batch {batch}: only {share:.1%} of the greedy tokens are the same")
 
@@ -158,7 +158,7 @@ def measure(
         ours, theirs = models(case, case.dtype)
         for batch in batches:
             texts = prompts(case, batch)
-            write, others = our_writer(ours), working(their_writers(theirs, compiled), texts)
+            write, others = our_writer(ours, batch), working(their_writers(theirs, compiled), texts)
             same = agreement(write(texts, case.new), others["dynamic cache"](texts, case.new))
             found = speeds({"octavo": write, **others}, texts, case.new, repeats)
             rows.append(Row(case, batch, found.pop("octavo"), found, same))

@@ -11,7 +11,10 @@ import jaxtyping
 import pytest
 import torch
 
-CHECKED = [f"octavo.{name}" for name in ("model", "cache", "loss", "optim", "step", "sampling", "fused", "generation")]
+CHECKED = [
+    f"octavo.{name}"
+    for name in ("model", "cache", "loss", "optim", "step", "sampling", "fused", "generation", "products")
+]
 with jaxtyping.install_import_hook(CHECKED, "beartype.beartype"):
     for name in CHECKED:
         import_module(name)

@@ -1,5 +1,6 @@
 """The command line: its words and flags, one line for every mistake, and nothing lost."""
 
+import io
 import json
 import os
 import subprocess
@@ -52,8 +53,8 @@ def test_the_flags_are_these_and_no_others() -> None:
     expected = {
         "demo": "minutes dialect seed",
         "train": f"minutes steps {text} {shape} out resume force config quiet",
-        "generate": f"{knobs} stop n slide no-slide json",
-        "talk": knobs,
+        "generate": f"{knobs} stop n slide no-slide json quantize",
+        "talk": f"{knobs} quantize",
         "plan": f"minutes steps {text} {shape} config",
     }
     assert flags == {word: {f"--{name}" for name in names.split()} for word, names in expected.items()}
@@ -84,6 +85,19 @@ def test_train_generate_and_plan_work_together(said: Said) -> None:
     status, output, _ = said("plan", "text.txt", *TINY)
     assert status == 0 and "4 steps of 2 × 8 tokens" in output
     assert sorted(path.name for path in Path("runs").iterdir()) == ["text-1"]
+
+
+@pytest.mark.parametrize("words", [("generate", "text-1", "Ada "), ("talk", "text-1")])
+def test_eight_bits_give_text_too(said: Said, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]) -> None:
+    from octavo import products
+
+    said("train", "text.txt", *TINY)
+    monkeypatch.setattr(products, "PACKED_FROM", 1)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Ada \n"))
+    status, output, _ = said(*words, "--quantize", "int8", "--max-new-tokens", "5", "--temperature", "0")
+    assert status == 0 and len(output.strip()) > 3
+    status, _, errors = said(*words, "--quantize", "int4")
+    assert status != 0 and "int8" in errors
 
 
 def test_json_gives_one_object_a_line(said: Said) -> None:

@@ -1,17 +1,20 @@
 """The quick copy of a model says what the model says."""
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 
 import pytest
 import torch
 from torch import Tensor
 
-from octavo import fused as module
+from octavo import products as module
 from octavo.cache import StaticCache
 from octavo.config import ModelConfig
-from octavo.fused import Product, fused, memory_dtype, packs
+from octavo.errors import ConfigError
+from octavo.fused import fused, memory_dtype
 from octavo.generation import generate
 from octavo.model import GPT
+from octavo.products import EightBitProduct, HalfProduct, Product, counts_in_eight_bits, halves, packs
 
 Models = Callable[..., GPT]
 Configs = Callable[[str, int], ModelConfig]
@@ -31,9 +34,11 @@ def everything_packed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def forgetful() -> Iterator[None]:
     """What was found out about this processor is found out again, before and after."""
-    packs.cache_clear()
+    for found in (packs, halves, counts_in_eight_bits):
+        found.cache_clear()
     yield
-    packs.cache_clear()
+    for found in (packs, halves, counts_in_eight_bits):
+        found.cache_clear()
 
 
 def test_a_fused_model_says_the_same_in_float64(model: GPT, tokens: Tensor) -> None:
@@ -134,3 +139,72 @@ def test_where_pytorch_does_not_pack_the_plain_product_is_taken(model: GPT, monk
 def test_a_processor_that_does_not_know_bfloat16_is_not_asked_to_pack_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
     assert not packs(torch.bfloat16)
+
+
+def error_of(model: GPT, exact: Tensor, tokens: Tensor) -> float:
+    with torch.inference_mode():
+        found = in_pieces(model, tokens, [5, *[1] * 11], memory_dtype(model)).double()
+    return float((found - exact).norm() / exact.norm())
+
+
+@pytest.mark.skipif(not halves(), reason="this processor does not read float16 in one step")
+def test_one_text_is_read_in_float16_and_no_less_exactly(
+    config: ModelConfig, random_model: Models, tokens: Tensor
+) -> None:
+    model = random_model(config, deviation=0.1).bfloat16()
+    exact, swift = deepcopy(model).double()(tokens).detach(), fused(model, rows=1)
+    assert all(part.halved for part in swift.modules() if isinstance(part, HalfProduct))
+    assert any(isinstance(part, HalfProduct) for part in swift.modules())
+    assert not any(isinstance(part, HalfProduct) for part in fused(model, rows=2).modules())
+    rows = tokens[:1]
+    assert error_of(swift, exact[:1], rows) <= error_of(fused(model), exact[:1], rows)
+
+
+@pytest.mark.skipif(not halves(), reason="this processor does not read float16 in one step")
+@pytest.mark.parametrize("factor", [1e6, 1e-7, 1.0])
+def test_what_float16_cannot_hold_stays_as_it_was_and_nothing_overflows(factor: float) -> None:
+    torch.manual_seed(0)
+    weight, bias = (torch.randn(48, 72) * factor).bfloat16(), torch.randn(48).bfloat16()
+    product = HalfProduct(weight, bias)
+    assert product.halved == (factor == 1.0)
+    for x in (torch.randn(1, 72) * 1e9, torch.randn(1, 72) * 1e-9, torch.zeros(1, 72), torch.randn(3, 72)):
+        for stream in (None, torch.randn(len(x), 48)):
+            exact = torch.nn.functional.linear(x, weight.float(), bias.float()) + (0 if stream is None else stream)
+            assert product(x, stream).dtype == torch.float32
+            torch.testing.assert_close(product(x, stream), exact, rtol=0.02, atol=0.02 * float(exact.abs().max()))
+
+
+@pytest.mark.usefixtures("everything_packed")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_eight_bits_are_near(config: ModelConfig, random_model: Models, tokens: Tensor, dtype: torch.dtype) -> None:
+    model = random_model(config, deviation=0.1)
+    exact = model(tokens).detach()
+    near = fused(model.to(dtype), quantize="int8")
+    assert any(isinstance(part, EightBitProduct) and not part.whole for part in near.modules())
+    assert 1e-4 < error_of(near, exact, tokens) < 0.1
+    assert fused(near, rows=1) is fused(near, quantize="int8") is near
+    assert len(list(generate(near, [1, 2], max_new_tokens=20, temperature=0))) == 20
+
+
+def test_small_matrices_stay_whole(random_model: Models, config: ModelConfig) -> None:
+    model, tokens = random_model(config, dtype=torch.float32), torch.arange(9)[None]
+    torch.testing.assert_close(fused(model, quantize="int8")(tokens), fused(model)(tokens))
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_where_eight_bits_cannot_be_had_a_line_says_so(
+    model: GPT, config: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match="quantize is 'int4'; give 'int8' or None"):
+        fused(model, quantize="int4")
+    with torch.device("meta"), pytest.raises(ConfigError, match="int8 is for a CPU and the model is on meta; move it"):
+        fused(GPT(config), quantize="int8")
+    with pytest.raises(ConfigError, match="a quick copy already, with whole weights; quantize the model that it is of"):
+        fused(fused(model), quantize="int8")
+    handle = model.blocks[1].stream.register_forward_hook(lambda *_: None)
+    with pytest.raises(ConfigError, match=r"somebody listens to the model, .*; remove the hooks"):
+        fused(model, quantize="int8")
+    handle.remove()
+    monkeypatch.setattr(torch.ops.quantized, "linear_dynamic", None)
+    with pytest.raises(ConfigError, match="this PyTorch does not multiply in int8 on this processor; leave quantize"):
+        fused(model, quantize="int8")

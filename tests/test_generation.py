@@ -252,7 +252,7 @@ def test_the_memory_is_no_larger_than_the_text(model: GPT) -> None:
 
 
 def test_a_reader_reads_what_it_is_given(model: GPT) -> None:
-    reader = Reader(model, model.config.context, bitwise=False)
+    reader = Reader(model, model.config.context, bitwise=False, rows=2)
     with torch.inference_mode():
         for texts in ([[1, 2], [3]], [[1, 2, 5], [3, 4]]):
             expected = torch.stack([model(torch.tensor([text]))[0, -1] for text in texts])

@@ -154,7 +154,10 @@ class StaticCache:
             together = all(length == start for length in self.lengths)
             fresh, plain = together and start == 0, together and new == 1
             mask = None if self.block == 1 and (fresh or plain) else self.mask(new, visible)
-            self._place = Place(new, visible, start, None if together else self.positions(new), mask)
+            slots = None if together else self.positions(new)
+            written = self.memory.narrow(4, start, new).flatten(0, 1).unbind() if together else ()
+            seen = self.memory.narrow(4, 0, visible).flatten(0, 1).unbind()
+            self._place = Place(new, start, slots, mask, written, seen)
         return self._place
 
     def mask(self, new: int, visible: int) -> Bool[Tensor, "B 1 T S"]:
@@ -164,13 +167,17 @@ class StaticCache:
 
 
 class Place(NamedTuple):
-    """A stretch of `new` slots in every row, beginning at `start`, or at `slots` where rows differ in length."""
+    """A stretch of `new` slots in every row, beginning at `start`, or at `slots` where rows differ in length.
+
+    Keys and values of each layer in turn: of the stretch (of none where rows differ), and of all that is visible.
+    """
 
     new: int
-    visible: int
     start: int
     slots: Int[Tensor, "B T"] | None
     mask: Bool[Tensor, "B 1 T S"] | None
+    written: tuple[Float[Tensor, "B K T D"], ...]
+    seen: tuple[Float[Tensor, "B K S D"], ...]
 
 
 class GrowingCache(StaticCache):
@@ -200,14 +207,14 @@ class StaticLayer:
 
     def append(self, k: Float[Tensor, "B K T D"], v: Float[Tensor, "B K T D"]) -> Seen:
         place = self.cache.place(k.size(2))
-        keys, values = self.cache.memory[self.index].unbind()
+        keys, values = place.seen[2 * self.index : 2 * self.index + 2]
         if place.slots is None:
-            keys.narrow(2, place.start, place.new).copy_(k.detach())
-            values.narrow(2, place.start, place.new).copy_(v.detach())
+            place.written[2 * self.index].copy_(k.detach())
+            place.written[2 * self.index + 1].copy_(v.detach())
         else:
             rows = torch.arange(k.size(0), device=k.device)[:, None]
             keys[rows, :, place.slots] = k.detach().transpose(1, 2)
             values[rows, :, place.slots] = v.detach().transpose(1, 2)
         if place.mask is None and place.start == 0:
             return k, v, None  # nothing stands before them
-        return keys.narrow(2, 0, place.visible), values.narrow(2, 0, place.visible), place.mask
+        return keys, values, place.mask

@@ -7,7 +7,6 @@ large matrices are laid out in the order in which the processor fetches them. It
 
 import math
 from copy import copy, deepcopy
-from functools import cache
 from typing import cast
 
 import torch
@@ -16,30 +15,62 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from octavo.cache import LayerCache
+from octavo.errors import ConfigError
 from octavo.model import GPT, GPTBlock, Rotation, rotate
+from octavo.products import EightBitProduct, HalfProduct, Product, counts_in_eight_bits, halves
 
-PACKED_FROM = 2**18  # numbers in a float32 matrix; a packed product takes longer to call, and a smaller one is quick
+ALONE_UNDER = 2**18  # numbers to look back at; a second thread is woken later than one has looked at fewer
 
 
-def fused(model: GPT) -> GPT:
+def fused(model: GPT, *, rows: int | None = None, quantize: str | None = None) -> GPT:
     """A copy of a model that says the same up to rounding, and sooner; the model itself where there is none.
 
     A copy does not learn when the model does, has no dropout, and none of its taps can be listened to: a model on
-    which somebody listens comes back as it is, and so does one that is not on a CPU, or is a copy already.
+    which somebody listens comes back as it is, and so does one that is not on a CPU, or is a copy already. For one of
+    `rows`, bfloat16 weights are laid out for one text. `quantize="int8"` rounds weights to eight bits, which is said
+    to be near, not the same; it raises `ConfigError` where that cannot be had.
     """
     heard = any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
+    if quantize is not None:
+        check_quantize(model, quantize, heard)
     if heard or model.embed.weight.device.type != "cpu" or isinstance(model.unembed, Product):
         return model
+    kind = kind_for(model, rows, quantize)
     swift = copy(model)
-    norm = Norm(model.norm)
+    norm = Norm(model.norm, kind)
     parts = {
-        "blocks": nn.ModuleList(FusedBlock(block) for block in model.blocks if isinstance(block, GPTBlock)),
+        "blocks": nn.ModuleList(FusedBlock(block, kind) for block in model.blocks if isinstance(block, GPTBlock)),
         "norm": norm,
         "unembed": norm.into(model.unembed),
         "dropout": nn.Dropout(0.0),
     }
     swift._modules = {**model._modules, **parts}  # what is not replaced is shared
     return swift
+
+
+def check_quantize(model: GPT, quantize: str, heard: bool) -> None:
+    """Raise `ConfigError` where weights cannot be rounded so."""
+    device = model.embed.weight.device.type
+    if quantize != "int8":
+        raise ConfigError(f"quantize is {quantize!r}; give 'int8' or None")
+    if device != "cpu":
+        raise ConfigError(f"int8 is for a CPU and the model is on {device}; move it there, or leave quantize out")
+    if heard:
+        raise ConfigError(
+            "somebody listens to the model, and to no copy of it; remove the hooks, or leave quantize out"
+        )
+    if isinstance(model.unembed, Product) and not isinstance(model.unembed, EightBitProduct):
+        raise ConfigError("the model is a quick copy already, with whole weights; quantize the model that it is of")
+    if not counts_in_eight_bits():
+        raise ConfigError("this PyTorch does not multiply in int8 on this processor; leave quantize out")
+
+
+def kind_for(model: GPT, rows: int | None, quantize: str | None) -> type[Product]:
+    """How the weights of a copy are held."""
+    if quantize is not None:
+        return EightBitProduct
+    half = rows == 1 and model.embed.weight.dtype == torch.bfloat16 and halves()
+    return HalfProduct if half else Product
 
 
 def memory_dtype(model: GPT) -> torch.dtype:
@@ -51,68 +82,19 @@ def memory_dtype(model: GPT) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32) if isinstance(model.unembed, Product) else dtype
 
 
-class Product(nn.Module):
-    """x Wᵀ + b, or GELU of it, added to something or not, with W packed where that is known to be quicker."""
-
-    def __init__(
-        self, weight: Float[Tensor, "out in"], bias: Float[Tensor, " out"] | None = None, *, gelu: bool = False
-    ) -> None:
-        super().__init__()
-        self.weight, self.bias, self.gelu = weight.detach(), None if bias is None else bias.detach(), gelu
-        self.packed = packs(weight.dtype) and (weight.dtype == torch.bfloat16 or weight.numel() >= PACKED_FROM)
-        if self.packed:
-            self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight, 16)
-
-    def forward(
-        self, x: Float[Tensor, "*rows in"], stream: Float[Tensor, "*rows out"] | None = None
-    ) -> Float[Tensor, "*rows out"]:
-        if self.packed:
-            return packed_product(x, self.weight, self.bias, self.gelu, stream)
-        y = F.linear(x, self.weight, self.bias)
-        y = F.gelu(y, approximate="tanh") if self.gelu else y
-        return y if stream is None else stream + y
-
-
-def packed_product(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, gelu: bool = False, stream: Tensor | None = None
-) -> Tensor:
-    """What `Product` says, in one step: operations that PyTorch's compiler uses, and promises to nobody."""
-    operation = torch.ops.mkldnn._linear_pointwise
-    if stream is not None:
-        return operation.binary(x, stream, weight, bias, "add")
-    return operation.default(x, weight, bias, "gelu" if gelu else "none", [], "tanh" if gelu else "")
-
-
-@cache
-def packs(dtype: torch.dtype) -> bool:
-    """Whether this PyTorch, on this processor, packs matrices of this type, and gives the right products with them."""
-    if dtype not in (torch.float32, torch.bfloat16):
-        return False
-    x, weight = torch.eye(4, 32, dtype=dtype), torch.linspace(-3, 3, 1024).view(32, 32).to(dtype)
-    y = F.linear(x, weight)
-    try:
-        if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-            return False
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight, 16)
-        found = [packed_product(x, packed), packed_product(x, packed, stream=x), packed_product(x, packed, gelu=True)]
-    except (AttributeError, RuntimeError, TypeError):  # gone, or changed
-        return False
-    expected = [y, y + x, F.gelu(y, approximate="tanh")]
-    return all(torch.allclose(ours, theirs, 0.02, 0.02) for ours, theirs in zip(found, expected, strict=True))
-
-
 class Norm(nn.Module):
     """LayerNorm, or RMSNorm without its weight, which belongs into the matrix behind it.
 
     x / √(mean(x²) + ε) · g = x / √(‖x‖² + εC) · √C g: three steps for the processor, where PyTorch takes six. In half
-    precision those six are the more exact way, and the matrix stays as it was.
+    precision those six are the more exact way, and the matrix stays as it was; so it does where it is held as float16.
     """
 
-    def __init__(self, norm: nn.Module) -> None:
+    def __init__(self, norm: nn.Module, kind: type[Product] = Product) -> None:
         super().__init__()
-        self.norm = cast(nn.LayerNorm | nn.RMSNorm, norm)
+        self.kind = kind
+        self.norm = cast(nn.LayerNorm | nn.RMSNorm, deepcopy(norm).float() if kind.wide else norm)
         size, weight = self.norm.normalized_shape[0], self.norm.weight.detach()
-        self.folds = isinstance(norm, nn.RMSNorm) and weight.dtype.itemsize >= 4
+        self.folds = isinstance(norm, nn.RMSNorm) and weight.dtype.itemsize >= 4 and kind is not HalfProduct
         self.scale = weight * math.sqrt(size)
         self.least = weight.new_tensor(math.sqrt((self.norm.eps or 0.0) * size))
 
@@ -120,7 +102,11 @@ class Norm(nn.Module):
         """The matrices that read what is normed, below each other, with the weight in them."""
         weight = torch.cat([linear.weight.detach() for linear in linears])
         biases = [linear.bias.detach() for linear in linears if linear.bias is not None]
-        return Product(weight * self.scale if self.folds else weight, torch.cat(biases) if biases else None, gelu=gelu)
+        weight = weight * self.scale if self.folds else weight
+        return self.kind(weight, torch.cat(biases) if biases else None, gelu=gelu)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.forward(x)  # as of a `Product`
 
     def forward(self, x: Float[Tensor, "*rows C"]) -> Float[Tensor, "*rows C"]:
         if not self.folds:
@@ -131,19 +117,22 @@ class Norm(nn.Module):
 class FusedBlock(nn.Module):
     """`GPTBlock`, with queries, keys and values from one matrix, and gate and values from another."""
 
-    def __init__(self, block: GPTBlock) -> None:
+    def __init__(self, block: GPTBlock, kind: type[Product] = Product) -> None:
         super().__init__()
         heads, feed_forward = block.attention.heads, block.feed_forward
         self.head_width = heads.head_width
         self.heads, self.kv_heads = (part.out_features // heads.head_width for part in (heads.query, heads.key))
-        self.attention_norm, self.feed_forward_norm = Norm(block.attention_norm), Norm(block.feed_forward_norm)
+        self.attention_norm, self.feed_forward_norm = (
+            Norm(norm, kind) for norm in (block.attention_norm, block.feed_forward_norm)
+        )
         self.project = self.attention_norm.into(heads.query, heads.key, heads.value)
-        self.mix = Product(block.attention.mix.weight, block.attention.mix.bias)
+        self.mix = kind(block.attention.mix.weight, block.attention.mix.bias)
         ups = [part for part in (feed_forward.gate, feed_forward.up) if part is not None]
         self.gated = feed_forward.gate is not None
         self.up = self.feed_forward_norm.into(*ups, gelu=not self.gated)
-        self.down = Product(feed_forward.down.weight, feed_forward.down.bias)
+        self.down = kind(feed_forward.down.weight, feed_forward.down.bias)
         self.head_type = torch.promote_types(heads.query.weight.dtype, torch.float32)
+        self.stream_type = torch.float32 if kind.wide else heads.query.weight.dtype
         norms = [Norm(deepcopy(norm).to(self.head_type)) for norm in (heads.query_norm, heads.key_norm) if norm]
         self.head_norm = norms[0] if norms else None
         if norms:
@@ -153,6 +142,7 @@ class FusedBlock(nn.Module):
     def forward(
         self, x: Float[Tensor, "B T C"], rotation: Rotation | None, cache: LayerCache
     ) -> Float[Tensor, "B T C"]:
+        x = x.to(self.stream_type)
         heads = self.project(self.attention_norm(x)).to(self.head_type)
         heads = heads.unflatten(-1, (-1, self.head_width)).transpose(1, 2)
         turned, values = heads[:, : -self.kv_heads], heads[:, -self.kv_heads :]
@@ -177,4 +167,20 @@ class FusedBlock(nn.Module):
     ) -> Float[Tensor, "B H T D"]:
         """softmax(Q Kᵀ / √d_k) V."""
         causal, grouped = mask is None and q.size(2) > 1, self.heads != self.kv_heads
-        return F.scaled_dot_product_attention(q.to(k.dtype), k, v, mask, is_causal=causal, enable_gqa=grouped)
+        with alone(q.size(2) == 1 and k.numel() < ALONE_UNDER):
+            return F.scaled_dot_product_attention(q.to(k.dtype), k, v, mask, is_causal=causal, enable_gqa=grouped)
+
+
+class alone:  # a word for a with statement
+    """One thread within a `with` statement, where that is asked for; setting it takes less than a millionth second."""
+
+    def __init__(self, asked: bool) -> None:
+        self.threads = torch.get_num_threads() if asked else 1
+
+    def __enter__(self) -> None:
+        if self.threads > 1:
+            torch.set_num_threads(1)
+
+    def __exit__(self, *_: object) -> None:
+        if self.threads > 1:
+            torch.set_num_threads(self.threads)

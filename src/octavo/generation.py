@@ -141,7 +141,7 @@ class Generation(Iterator[Step]):
         self._samplings, self._stop, self._left = samplings, stop, limit
         self._longest = math.inf if slide else model.config.context
         capacity = min(model.config.context, max(map(len, prompts)) + limit)
-        self.reader = Reader(model, capacity, bitwise)
+        self.reader = Reader(model, capacity, bitwise, len(prompts))
 
     def end(self, row: int) -> None:
         """Let a row end here."""
@@ -179,8 +179,8 @@ class Reader:
     take other roads through the processor and round differently.
     """
 
-    def __init__(self, model: GPT, capacity: int, bitwise: bool) -> None:
-        self.model, self.capacity = model if bitwise else fused(model), capacity
+    def __init__(self, model: GPT, capacity: int, bitwise: bool, rows: int) -> None:
+        self.model, self.capacity = model if bitwise else fused(model, rows=rows), capacity
         self.unit, self.block = (8, 128) if bitwise else (1, 1)
         self.starts: list[int] = []
         self.cache: StaticCache | None = None

@@ -4,7 +4,7 @@ import sys
 from dataclasses import asdict, dataclass
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -13,6 +13,11 @@ from octavo.errors import RunError, UserError
 if TYPE_CHECKING:
     from octavo.model import GPT
     from octavo.tokenizers import Tokenizer
+
+
+Quantize = Annotated[
+    Literal["int8"] | None, Parameter(help="Round weights to eight bits: sooner on a CPU, and nearly the same text.")
+]
 
 
 @Parameter(name="*")
@@ -40,6 +45,7 @@ def generate(
         bool, Parameter(name="--slide", help="Go on when the context is full, from its newer half.")
     ] = True,
     json: Annotated[bool, Parameter(help="One JSON object for each completion, one a line.", negative=())] = False,
+    quantize: Quantize = None,
 ) -> None:
     """Complete a text, or several at once."""
     from octavo.cli.opening import open_run, unknown_note
@@ -47,7 +53,7 @@ def generate(
     from octavo.progress import printable, say
 
     name, texts = which(run, prompts)
-    model, tokenizer = open_run(name)
+    model, tokenizer = open_run(name, rows=len(texts) * n, quantize=quantize)
     for text in texts:
         if note := unknown_note(tokenizer, text):
             say(note)

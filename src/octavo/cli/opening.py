@@ -1,7 +1,7 @@
 """Opening a run for those who want text from it."""
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from octavo.places import find_run
 
@@ -10,15 +10,15 @@ if TYPE_CHECKING:
     from octavo.tokenizers import Tokenizer
 
 
-def open_run(name: str | None) -> "tuple[GPT, Tokenizer]":
-    """The model and the tokenizer of a run, by path or name, ready to write."""
+def open_run(name: str | None, *, rows: int = 1, quantize: Literal["int8"] | None = None) -> "tuple[GPT, Tokenizer]":
+    """The model and the tokenizer of a run, by path or name, ready to write so many texts at once."""
     folder = find_run(name)  # before torch is imported: a wrong name is answered at once
 
     from octavo.fused import fused
     from octavo.run import load
 
     model, tokenizer = load(folder)
-    return fused(model.eval()), tokenizer
+    return fused(model.eval(), rows=rows, quantize=quantize), tokenizer
 
 
 def unknown_note(tokenizer: "Tokenizer", text: str) -> str:

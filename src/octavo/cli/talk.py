@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from octavo.cli.generate import Knobs
+from octavo.cli.generate import Knobs, Quantize
 
 
 def talk(
@@ -12,10 +12,11 @@ def talk(
     /,
     *,
     knobs: Knobs | None = None,
+    quantize: Quantize = None,
 ) -> None:
     """Talk to a model: what you type goes on as the model would have it."""
     from octavo.cli.conversation import Conversation
     from octavo.cli.opening import open_run
 
-    model, tokenizer = open_run(run)
+    model, tokenizer = open_run(run, quantize=quantize)
     Conversation(model, tokenizer, knobs or Knobs()).run()
