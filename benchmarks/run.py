@@ -12,6 +12,13 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 SECTIONS = {
+    "Learning beside the yardstick": (
+        "learning",
+        "Tiny-Shakespeare by character, the last tenth held out and every character of it predicted once. The yardstick "
+        "is the published recipe for a small GPT (4 layers, width 128, context 64, 2,000 steps of 12 rows, AdamW) in a "
+        "plain float32 loop over transformers' GPT-2, which neither evaluates on the way nor saves. octavo is given the "
+        "text and the minutes, nothing else.",
+    ),
     "Two minutes of training": (
         "demo",
         "`octavo train shakespeare --split 0.9 --minutes 2` in either dialect: the best loss on the last tenth of the "
@@ -22,6 +29,10 @@ SECTIONS = {
         "generation",
         "Tokens per second of `generate` beside transformers on the same weights, prompts and threads; greedy ids are "
         "compared first. The peer is timed in each of its modes and its best is shown.",
+    ),
+    "Writing beside llama.cpp": (
+        "decoding",
+        "One text, greedily, from the first new token to the last, on the same weights at the same number of bits.",
     ),
     "Preparing a large text": (
         "preparation",
