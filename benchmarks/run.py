@@ -14,10 +14,10 @@ PAGE = HERE.parent / "docs" / "benchmarks.md"
 SECTIONS = {
     "Learning beside the yardstick": (
         "learning",
-        "Tiny-Shakespeare by character, the last tenth held out and every character of it predicted once. The yardstick "
-        "is the published recipe for a small GPT (4 layers, width 128, context 64, 2,000 steps of 12 rows, AdamW) in a "
-        "plain float32 loop over transformers' GPT-2, which neither evaluates on the way nor saves. octavo is given the "
-        "text and the minutes, nothing else.",
+        "Tiny-Shakespeare by character, the last tenth held out and every character of it predicted once. The "
+        "yardstick is the published recipe for a small GPT (4 layers, width 128, context 64, 2,000 steps of 12 rows, "
+        "AdamW) in a plain float32 loop over transformers' GPT-2, which neither evaluates on the way nor saves. octavo "
+        "is given the text and the minutes, nothing else.",
     ),
     "Two minutes of training": (
         "demo",

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import Any
 
 import torch
@@ -176,7 +177,7 @@ def count_parameters(model: ModelConfig) -> int:
 
 
 def probe(config: RunConfig, steps: int = 3) -> float:
-    """Seconds a training step takes here: the fastest of a few, after one to warm up."""
+    """Seconds a training step takes here: the median of a few, after one to warm up."""
     train, device = config.train, torch.device(config.train.device)
     with torch.random.fork_rng(devices=[]):
         model = GPT(config.model, dropout=train.dropout).to(device)
@@ -191,7 +192,7 @@ def probe(config: RunConfig, steps: int = 3) -> float:
         return time.perf_counter() - begin
 
     step()
-    return min(step() for _ in range(steps))
+    return median(step() for _ in range(steps))
 
 
 def _with_steps(config: RunConfig, steps: int, looks: int, tokens: int, asked: Asked) -> RunConfig:
