@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from octavo.cache import Cache, LayerCache, NoCache
 from octavo.config import ModelConfig
+from octavo.dropout import Dropout
 from octavo.norm import RMSNorm
 from octavo.tap import Tap
 
@@ -170,7 +171,7 @@ class GPTBlock(nn.Module):
         self.attention = MultiHeadAttention(config)
         self.feed_forward_norm = make_norm(config, config.width)
         self.feed_forward = FeedForward(config)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.attention_out, self.feed_forward_out, self.stream = Tap(), Tap(), Tap()
 
     def forward(
@@ -195,7 +196,7 @@ class GPT(nn.Module):
         self.embed = nn.Embedding(config.vocab_size, config.width)
         self.positions = None if config.rotary else nn.Embedding(config.context, config.width)
         self.rotary = Rotary(config) if config.rotary else None
-        self.dropout, self.stream = nn.Dropout(dropout), Tap()
+        self.dropout, self.stream = Dropout(dropout), Tap()
         self.blocks = nn.ModuleList(GPTBlock(config, dropout) for _ in range(config.layers))
         self.norm = make_norm(config, config.width)
         self.unembed = nn.Linear(config.width, config.vocab_size, bias=False)
