@@ -1,7 +1,8 @@
 """What each ingredient of the recipe is worth: trainings that differ from the recipe in one thing, over three seeds.
 
-    python benchmarks/recipe.py --out recipe.jsonl          trains what is not in the file yet: hours on two cores
-    python benchmarks/recipe.py --out recipe.jsonl --page   writes docs/recipe.md from the file
+    python benchmarks/recipe.py --out recipe.jsonl
+
+trains what is not in the file yet, a line each: hours on two cores.
 
 All read the same number of characters of tiny-Shakespeare in the same order. The losses do not depend on the clock, so
 several of these may run side by side, a thread each.
@@ -11,8 +12,8 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,6 @@ from octavo.step import training_step
 from octavo.trainer import make_model
 
 HERE = Path(__file__).resolve().parent
-PAGE = HERE.parent / "docs" / "recipe.md"
 CHARACTERS = 1_500_000
 SEEDS = (0, 1, 2)
 MODEL = ModelConfig(dialect="modern", vocab_size=67, context=128, layers=6, heads=2, width=128, tied=False)
@@ -85,13 +85,6 @@ def config_of(variant: Variant, seed: int, characters: int) -> RunConfig:
     return RunConfig(model=model, train=replace(train, steps=characters // (train.batch * model.context)))
 
 
-@contextmanager
-def constants(variant: Variant) -> Iterator[None]:
-    """Other constants for the optimizers, for a while."""
-    with mock.patch.multiple(optim, **variant.constants) if variant.constants else mock.patch.dict({}):
-        yield
-
-
 def begun(config: RunConfig, variant: Variant) -> GPT:
     """The model before its first step."""
     model = make_model(config)
@@ -108,7 +101,7 @@ def learn(variant: Variant, seed: int, characters: int, prepared: Prepared) -> d
     config = config_of(variant, seed, characters)
     train, dtype = config.train, getattr(torch, config.train.dtype)
     model = begun(config, variant)
-    with constants(variant):
+    with mock.patch.multiple(optim, **variant.constants) if variant.constants else nullcontext():
         optimizers = make_optimizers(model, train)
     schedule = Schedule.planned(train.steps, warmup=train.warmup, decay=train.decay)
     batches = Batches(prepared.train.tokens, config.model.context, train.batch, train.seed)
