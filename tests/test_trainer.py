@@ -150,6 +150,16 @@ def test_a_model_learns_and_its_best_weights_are_what_the_run_holds() -> None:
         assert torch.equal(weight, best[f"model.{name}"])
 
 
+def test_a_training_that_stops_before_it_was_ever_evaluated_leaves_what_it_has_learned() -> None:
+    trainer = begin(steps=60, eval_every=60)
+    for event in trainer.events():
+        if isinstance(event, Stepped) and event.step == 7:
+            trainer.stop()
+    model, _ = octavo.load("run")
+    for name, weight in model.named_parameters():
+        assert torch.equal(weight, state("run", 7)[f"model.{name}"])
+
+
 def test_checkpoints_are_pruned_to_the_newest_two_the_best_and_the_plateau() -> None:
     trainer = begin(steps=40, eval_every=4)
     whole(trainer)

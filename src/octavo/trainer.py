@@ -72,6 +72,8 @@ class Trainer:
             while self.step < self.schedule.steps and not self.stopping:
                 yield from self._advance()
             if self.stopping and self.step not in steps_saved(self.run):
+                if self.best is not None and self.best.step == 0:  # what was learned is better than nothing, unmeasured
+                    save(self.model, self.prepared.tokenizer, self.run)
                 yield from self._save()
             yield self._finished()
         finally:
