@@ -1,8 +1,7 @@
 """What each ingredient of the recipe is worth: trainings that differ from the recipe in one thing, over three seeds.
 
-    python benchmarks/recipe.py --out recipe.jsonl
-
-trains what is not in the file yet, a line each: hours on two cores.
+    python benchmarks/recipe.py train    # what recipe.jsonl does not hold yet, a line each: an hour on two cores
+    python benchmarks/recipe.py page     # the table in docs/recipe.md, from recipe.jsonl
 
 All read the same number of characters of tiny-Shakespeare in the same order. The losses do not depend on the clock, so
 several of these may run side by side, a thread each.
@@ -20,6 +19,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from octavo import optim
 from octavo.config import DataConfig, ModelConfig, RunConfig, TrainConfig
@@ -33,7 +33,9 @@ from octavo.step import training_step
 from octavo.trainer import make_model
 
 HERE = Path(__file__).resolve().parent
-CHARACTERS = 1_500_000
+PAGE = HERE.parent / "docs" / "recipe.md"
+BEGIN, END = "<!-- made by benchmarks/recipe.py -->", "<!-- to here -->"
+CHARACTERS = 500_000
 SEEDS = (0, 1, 2)
 MODEL = ModelConfig(dialect="modern", vocab_size=67, context=128, layers=6, heads=2, width=128, tied=False)
 TRAIN = TrainConfig(steps=1, batch=16, dtype="bfloat16")
@@ -48,6 +50,7 @@ class Variant:
     train: Mapping[str, Any] = field(default_factory=dict)
     constants: Mapping[str, Any] = field(default_factory=dict)  # of `octavo.optim`
     start: float | None = None  # the spread of projections into the stream, instead of zero
+    average: float | None = None  # of the weights, how much of it a step leaves as it was
 
 
 VARIANTS = {
@@ -57,13 +60,12 @@ VARIANTS = {
     "no-qk-norm": Variant("no norms on queries and keys", model={"qk_norm": False}),
     "start": Variant("projections into the stream begin at random (σ 0.02)", start=0.02),
     "decay20": Variant("the rate falls over the last 20 % of the steps", train={"decay": 0.2}),
-    "decay50": Variant("the rate falls over the last 50 % of the steps", train={"decay": 0.5}),
     "decay80": Variant("the rate falls over the last 80 % of the steps", train={"decay": 0.8}),
-    "decay100": Variant("the rate falls from the first step on", train={"decay": 1.0}),
-    "outer15": Variant("AdamW's rate 0.15 of Muon's", constants={"OUTER_RATE": 0.15}),
+    "average": Variant("weights averaged over about 50 steps", average=0.98),
+    "plateau-average": Variant(
+        "the rate never falls, weights averaged over about 50 steps", train={"decay": 0.0}, average=0.98
+    ),
     "outer30": Variant("AdamW's rate 0.3 of Muon's", constants={"OUTER_RATE": 0.3}),
-    "momentum85": Variant("Muon's momentum 0.85", constants={"MOMENTUM": 0.85}),
-    "momentum90": Variant("Muon's momentum 0.9", constants={"MOMENTUM": 0.9}),
     "momentum95": Variant("Muon's momentum 0.95", constants={"MOMENTUM": 0.95}),
     "wd0": Variant("no weight decay", train={"weight_decay": 0.0}),
     "wd3": Variant("weight decay 0.3", train={"weight_decay": 0.3}),
@@ -72,8 +74,8 @@ VARIANTS = {
     "batch8": Variant("8 rows a step, twice the steps", train={"batch": 8}),
     "batch32": Variant("32 rows a step, half the steps", train={"batch": 32}),
     "dropout": Variant("dropout 0.1", train={"dropout": 0.1}),
-    "layers4": Variant("4 layers", model={"layers": 4}),
-    "width192": Variant("width 192, 3 heads", model={"width": 192, "heads": 3}),
+    "tied": Variant("one matrix for what a token is, coming in and going out", model={"tied": True}),
+    "gpt2": Variant("GPT-2's dialect", model={"dialect": "gpt2", "tied": True, "qk_norm": False}),
     "float32": Variant("float32 instead of bfloat16", train={"dtype": "float32"}),
 }
 
@@ -105,6 +107,9 @@ def learn(variant: Variant, seed: int, characters: int, prepared: Prepared) -> d
         optimizers = make_optimizers(model, train)
     schedule = Schedule.planned(train.steps, warmup=train.warmup, decay=train.decay)
     batches = Batches(prepared.train.tokens, config.model.context, train.batch, train.seed)
+    averaged = None
+    if variant.average is not None:
+        averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(variant.average))
     begin, losses = time.perf_counter(), []
     for step in range(train.steps):
         rows = [torch.from_numpy(part) for part in batches.rows(step, 0, train.batch)]
@@ -112,8 +117,10 @@ def learn(variant: Variant, seed: int, characters: int, prepared: Prepared) -> d
         piece = (rows[0], rows[1])
         result = training_step(model, optimizers, [piece], rate=rate, clip=train.clip, dtype=dtype, seeds=[step])
         losses.append(result.loss)
+        if averaged is not None:
+            averaged.update_parameters(model)
     seconds = time.perf_counter() - begin
-    found = examine(model, prepared.val, step=train.steps, dtype=dtype)
+    found = examine(model if averaged is None else averaged.module, prepared.val, step=train.steps, dtype=dtype)
     last = statistics.mean(losses[-max(1, len(losses) // 10) :])
     return {"val_loss": found.val_loss, "train_loss": last, "seconds": seconds}
 
@@ -142,8 +149,30 @@ def train_missing(out: Path, names: list[str], seeds: list[int], characters: int
             print(line, flush=True)
 
 
+def table(lines: list[dict[str, Any]]) -> str:
+    """What each variant came to, beside the recipe with the same seed: the best first."""
+    found: dict[str, dict[int, float]] = {}
+    for line in lines:
+        found.setdefault(line["variant"], {})[line["seed"]] = line["val_loss"]
+    rows = ["| what is different | loss | more than the recipe | from seed to seed |", "|---|---|---|---|"]
+    for name, losses in sorted(found.items(), key=lambda item: statistics.mean(item[1].values())):
+        more = [loss - found["recipe"][seed] for seed, loss in losses.items()]
+        spread = "" if name == "recipe" else f"{min(more):+.3f} to {max(more):+.3f}"
+        mean = "" if name == "recipe" else f"{statistics.mean(more):+.3f}"
+        words = f"**{VARIANTS[name].words}**" if name == "recipe" else VARIANTS[name].words
+        rows.append(f"| {words} | {statistics.mean(losses.values()):.3f} | {mean} | {spread} |")
+    return "\n".join(rows) + "\n"
+
+
+def with_table(page: str, lines: list[dict[str, Any]]) -> str:
+    """The page with its table made anew."""
+    before, rest = page.split(BEGIN)
+    return before + BEGIN + "\n" + table(lines) + END + rest.split(END)[1]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["train", "page"])
     parser.add_argument("--out", type=Path, default=HERE / "recipe.jsonl")
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS))
@@ -151,6 +180,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     words = parser.parse_args()
     torch.set_num_threads(words.threads)
+    if words.what == "page":
+        PAGE.write_text(with_table(PAGE.read_text("utf-8"), read(words.out)), "utf-8")
+        return
     train_missing(words.out, words.variants, words.seeds, words.characters)
 
 

@@ -15,10 +15,9 @@ from octavo.config import (
     RopeScaling,
     RunConfig,
     TrainConfig,
-    as_dict,
-    from_dict,
 )
 from octavo.errors import ConfigError
+from octavo.plain import as_dict, from_dict
 
 SCALING = RopeScaling(factor=8.0, low_frequency_factor=1.0, high_frequency_factor=4.0, original_context=8192)
 

@@ -32,7 +32,7 @@ def test_every_setting_comes_back_as_it_was(texts: list[str], lr: float, split: 
     )
     import tomllib
 
-    from octavo.config import from_dict
+    from octavo.plain import from_dict
 
     assert from_dict(RunConfig, tomllib.loads(toml.dump(config))) == config
 

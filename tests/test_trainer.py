@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,8 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 import octavo
-from octavo import training
-from octavo.checkpoint import checkpoint_folder, newest_valid, snapshot_steps, steps_saved
+from octavo import step, training
+from octavo.checkpoint import checkpoint_folder, newest_valid, read_facts, snapshot_steps, steps_saved
 from octavo.config import Asked
 from octavo.errors import ConfigError, OctavoError, RunError
 from octavo.events import Evaluated, Event, Finished, Note, Sampled, Saved, Stepped
@@ -250,6 +251,67 @@ def test_with_an_end_in_time_the_number_of_steps_follows_the_pace(monkeypatch: p
     assert isinstance(finished, Finished) and finished.reason == "done"
     assert finished.step == finished.steps < 100
     assert finished.seconds == pytest.approx(30, rel=0.1)
+
+
+def running_out(monkeypatch: pytest.MonkeyPatch, at: set[int], rows: int) -> None:
+    """A device whose memory is too small, in these steps, for more rows at once."""
+    real, done = step.training_step, [0]
+
+    def training_step(model: Any, optimizers: Any, pieces: Any, **words: Any) -> Any:
+        if done[0] in at and max(len(piece[0]) for piece in pieces) > rows:
+            raise torch.OutOfMemoryError
+        done[0] += 1
+        return real(model, optimizers, pieces, **words)
+
+    monkeypatch.setattr("octavo.trainer.training_step", training_step)
+
+
+def test_a_device_that_runs_out_reads_in_smaller_pieces_and_goes_on_to_the_same_bits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as small:
+        running_out(small, {5}, rows=1)
+        events = whole(begin(steps=10, dropout=0.1, eval_every=100))
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert notes == [
+        "cpu ran out of memory: from step 5 on a batch is read in 2 pieces",
+        "cpu ran out of memory: from step 5 on a batch is read in 4 pieces",
+    ]
+    assert read_facts(checkpoint_folder(Path("run"), 10))["micro_batches"] == 4
+    again = begin("again", steps=10, dropout=0.1, eval_every=100)
+    for event in again.events():
+        if isinstance(event, Stepped) and event.step == 5:
+            again.micro_batches = 4
+    assert_same_state(state("run", 10), state("again", 10))
+
+
+def test_what_was_decided_when_memory_ran_out_is_on_the_disk_before_it_takes_effect(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as small:
+        running_out(small, {5}, rows=2)
+        until(begin(steps=10, eval_every=100), 6)
+        running_out(small, set(), rows=2)
+        shutil.rmtree(checkpoint_folder(Path("run"), 6))  # as if it had been ended there
+        resumed = training.resume(Path("run"), Asked())
+    assert (resumed.step, resumed.micro_batches) == (5, 2)
+
+
+def test_a_device_too_small_for_a_row_ends_the_training_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    running_out(monkeypatch, {5}, rows=0)
+    with pytest.raises(OctavoError, match="cpu has not enough memory to learn from one row of 16 tokens"):
+        whole(begin(steps=10, eval_every=2))
+    assert 4 in steps_saved(Path("run"))
+
+
+def test_a_training_tells_how_good_its_forecast_was_unless_it_went_another_way() -> None:
+    trainer = begin(steps=120, eval_every=40)
+    assert trainer.config.train.forecast is not None
+    finished = whole(trainer)[-1]
+    assert isinstance(finished, Finished) and finished.forecast is not None
+    assert finished.forecast[0] == trainer.config.train.forecast
+    longer = whole(training.resume(Path("run"), Asked(steps=130)))[-1]  # from its plateau
+    assert isinstance(longer, Finished) and longer.forecast is None
 
 
 def test_the_text_of_a_run_must_be_what_it_was(tmp_path: Path) -> None:

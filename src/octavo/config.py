@@ -1,16 +1,12 @@
 """Everything that is asked of a model, its data and its training, as frozen values: no torch, no files."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from difflib import get_close_matches
+from dataclasses import dataclass, field
 from math import isfinite
-from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args
 
 from octavo.errors import ConfigError
 
 Dialect = Literal["gpt2", "modern"]
-Config = TypeVar("Config")
 LONGEST = 2**22  # tokens; the rotary tables of a whole context stand in memory
 DERIVED: Any = None  # stands for a value that __post_init__ works out from the others, so that its type stays plain
 
@@ -180,6 +176,8 @@ class TrainConfig:
     device: str = "cpu"
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
     eval_every: int = 100
+    forecast: float | None = None  # the loss on held-out text that is expected, in nats per token
+    forecast_within: float | None = None  # two of three trainings come so near to it
 
     def __post_init__(self) -> None:
         if self.lr is None:
@@ -191,8 +189,9 @@ class TrainConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}; give a fraction from 0 to 1")
         if not 0 <= self.weight_decay < float("inf"):
             raise ConfigError(f"weight_decay is {self.weight_decay}; give zero or more")
-        if self.minutes is not None:
-            _check_positive(self, "minutes")
+        for name in ("minutes", "forecast", "forecast_within"):
+            if getattr(self, name) is not None:
+                _check_positive(self, name)
         if self.micro_batches > self.batch:
             raise ConfigError(f"{self.micro_batches} micro_batches are more than the {self.batch} rows of a batch")
 
@@ -204,64 +203,6 @@ class RunConfig:
     model: ModelConfig
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig
-
-
-def as_dict(config: object) -> dict[str, Any]:
-    """A config as plain nested values, ready for TOML or JSON; what is `None` is left out."""
-    if not is_dataclass(config) or isinstance(config, type):
-        raise ConfigError(f"{config!r} is not a config")
-    return _without_none(asdict(config))
-
-
-def _without_none(values: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: _without_none(value) if isinstance(value, dict) else list(value) if isinstance(value, tuple) else value
-        for name, value in values.items()
-        if value is not None
-    }
-
-
-def from_dict(kind: type[Config], values: Mapping[str, Any], where: str = "") -> Config:
-    """Build a config of this kind from plain nested values; an unknown key is refused by name.
-
-    >>> from_dict(ModelConfig, {"layer": 3})
-    Traceback (most recent call last):
-    octavo.errors.ConfigError: layer is no setting of ModelConfig; did you mean layers?
-    """
-    hints = get_type_hints(kind)
-    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
-    for name in values:
-        if name not in known:
-            near = get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(sorted(known))}"
-            raise ConfigError(f"{where}{name} is no setting of {kind.__name__}; {hint}")
-    try:
-        return kind(**{name: _typed(hints[name], value, f"{where}{name}") for name, value in values.items()})
-    except TypeError as error:
-        raise ConfigError(f"{where or kind.__name__} is incomplete: {error}") from None
-
-
-def _typed(hint: Any, value: Any, name: str) -> Any:
-    choices = [hint] if get_origin(hint) not in (Union, UnionType) else list(get_args(hint))
-    for choice in choices:
-        if isinstance(choice, type) and is_dataclass(choice) and isinstance(value, Mapping):
-            return from_dict(choice, value, f"{name}.")
-        if _fits(choice, value):
-            return tuple(value) if get_origin(choice) is tuple else value
-    expected = " or ".join(getattr(choice, "__name__", str(choice)) for choice in choices)
-    raise ConfigError(f"{name} is {value!r}; give {expected}")
-
-
-def _fits(hint: Any, value: Any) -> bool:
-    if hint is Any:
-        return True
-    if get_origin(hint) is Literal:
-        return value in get_args(hint)
-    if get_origin(hint) is tuple:
-        return isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,7 +80,10 @@ class Saved:
 
 @dataclass(frozen=True)
 class Finished:
-    """The training is over, by its own end or because it was asked to stop; figures are of the best weights."""
+    """The training is over, by its own end or because it was asked to stop; figures are of the best weights.
+
+    `forecast` is the loss that was expected, in nats per token, and how near two of three trainings come to it.
+    """
 
     run: Path
     step: int
@@ -91,6 +94,7 @@ class Finished:
     val_nats_per_character: float
     val_bits_per_byte: float
     reason: Literal["done", "stopped"]
+    forecast: tuple[float, float] | None = None
 
 
 Event = Note | Preparing | Planned | Stepped | Evaluated | Sampled | Saved | Finished

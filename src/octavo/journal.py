@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from octavo.disk import saving, write_file
+from octavo.figure import Series, line_chart
 
 
 class Journal:
@@ -52,6 +53,13 @@ class Journal:
             except ValueError:
                 break
         return lines
+
+    def picture(self) -> str:
+        """The losses so far, as a picture in SVG."""
+        lines = self.read()
+        train = Series("training", [(line["step"], line["train_loss"]) for line in lines])
+        val = Series("held out", [(line["step"], line["val_loss"]) for line in lines if "val_loss" in line])
+        return line_chart([train.smoothed(), val], x="step", y="loss (nats per token)")
 
     def cut(self, step: int) -> None:
         """Forget what was logged after this step."""

@@ -1,26 +1,33 @@
-"""What a training will do and cost: the sizes that fit the text and the time, after a few seconds of probing."""
+"""What a training will do and cost: the sizes that fit the text, the time and the memory, after a moment of probing."""
 
 import time
 from dataclasses import dataclass, replace
-from statistics import median
 from typing import Any
 
 import torch
 
 from octavo.config import Asked, DataConfig, ModelConfig, RunConfig, TrainConfig
 from octavo.data import Prepared
+from octavo.data.nature import repeated, script
 from octavo.errors import ConfigError, TextError
 from octavo.evaluation import held_out
-from octavo.model import GPT
-from octavo.optim import has_bfloat16_units, make_optimizers
+from octavo.forecast import forecast
+from octavo.memory import free_memory
+from octavo.ngrams import spread
+from octavo.optim import has_bfloat16_units
+from octavo.probing import SHARE, count_parameters, fit_into, probe, step_memory, work
 from octavo.progress import duration
-from octavo.step import training_step
 
 MINUTES = 5.0  # where neither minutes nor steps are asked for
 EVALUATIONS = 10  # in one training, or as many as fit into this share of its time
 EVALUATION_SHARE = 0.1
 SAVING = 0.5  # seconds that a sample and a checkpoint take besides
 READING = 1 / 3  # of the time that learning from a token takes
+HOPE = 0.15  # of a step's time by the arithmetic in it: none is sooner, and a slower one need not be probed
+DIFFERENT_PER_PARAMETER = 0.3
+TIRES_AFTER = 4.0  # times that a text is read, before some of what is read is hidden by dropout
+DROPOUT = 0.1
+SAMPLED = 20_000  # tokens that tell the script
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,17 +40,19 @@ class Shape:
     context: int
     batch: int
     tokens: int
+    lr: float = 0.02  # Muon's
 
 
 LADDER = (
     Shape(layers=4, heads=2, width=64, context=64, batch=16, tokens=0),
     Shape(layers=4, heads=2, width=128, context=64, batch=8, tokens=50_000),
-    Shape(layers=6, heads=2, width=128, context=128, batch=16, tokens=600_000),
+    Shape(layers=6, heads=2, width=128, context=128, batch=16, tokens=600_000, lr=0.028),
     Shape(layers=6, heads=3, width=192, context=256, batch=16, tokens=3_000_000),
     Shape(layers=8, heads=4, width=256, context=256, batch=16, tokens=10_000_000),
     Shape(layers=8, heads=6, width=384, context=512, batch=16, tokens=40_000_000),
     Shape(layers=12, heads=12, width=768, context=1024, batch=32, tokens=200_000_000),
 )
+Rung = tuple[Shape, RunConfig]
 
 
 @dataclass(frozen=True)
@@ -66,20 +75,51 @@ def choose_device(asked: str) -> str:
 
 
 def plan(asked: Asked, data: DataConfig, prepared: Prepared, base: RunConfig | None = None) -> Plan:
-    """Choose what was not asked for. `base`, an earlier run's settings, is repeated where nothing else was asked."""
+    """Choose what was not asked for. `base`, an earlier run's settings, is repeated where nothing else was asked.
+
+    Raises `ConfigError` where what was asked for does not fit into the memory, `TextError` where the text is too short.
+    """
+    free, again = free_memory(), repeated(prepared.train.tokens)
     if base is not None:
-        return _described(_repeat(asked, data, prepared, base), prepared)
+        config = _affordable([_repeat(asked, data, prepared, base)], free)[0]
+    else:
+        config = _chosen(asked, data, prepared, free, again)
+    told = forecast(config, count_parameters(config.model), prepared.train.tokens, held_out(prepared).tokens)
+    loss, within = (None, None) if told is None else (told.loss, told.within)
+    config = replace(config, train=replace(config.train, forecast=loss, forecast_within=within))
+    return Plan(config, count_parameters(config.model), _described(config, prepared, free, again))
+
+
+def _chosen(asked: Asked, data: DataConfig, prepared: Prepared, free: int | None, again: float) -> RunConfig:
     device = choose_device(asked.device)
     tokens = len(prepared.train.tokens) - 1
-    rungs = [_config(asked, data, prepared, shape, device) for shape in LADDER]
+    different = (1 - again) * tokens
+    rungs = _affordable([_config(asked, data, prepared, shape, device) for shape in LADDER], free)
+    ladder = list(zip(LADDER, rungs, strict=False))
     if asked.steps is not None:
-        config = _with_steps(_fitting(rungs, tokens, float(asked.steps)), asked.steps, EVALUATIONS, tokens, asked)
-        return _described(config, prepared)
+        return _with_steps(_fitting(ladder, different, float(asked.steps)), asked.steps, EVALUATIONS, tokens, asked)
     seconds = 60 * (asked.minutes or MINUTES)
-    config, pace = _by_time(rungs, tokens, seconds)
+    config, pace = _by_time(ladder, different, seconds)
     looks, steps = _looks_and_steps(config, len(held_out(prepared).tokens), seconds, pace)
     config = replace(config, train=replace(config.train, minutes=seconds / 60))
-    return _described(_with_steps(config, steps, looks, tokens, asked), prepared)
+    return _with_steps(config, steps, looks, tokens, asked)
+
+
+def _affordable(configs: list[RunConfig], free: int | None) -> list[RunConfig]:
+    """The configs up to the first that the memory is too small for, each in as many pieces as it must be read in."""
+    found: list[RunConfig] = []
+    for config in configs:
+        fitting = fit_into(config, free)
+        if fitting is None:
+            break
+        found.append(fitting)
+    if not found:
+        row = replace(configs[0], train=replace(configs[0].train, micro_batches=configs[0].train.batch))
+        raise ConfigError(
+            f"to learn from a row takes about {step_memory(row) / 1e9:.1f} GB and {(free or 0) / 1e9:.1f} GB are free, "
+            f"of which at most {SHARE:.0%} are taken; ask for a smaller --context, --width or --layers"
+        )
+    return found
 
 
 def _looks_and_steps(config: RunConfig, held_out: int, seconds: float, pace: float) -> tuple[int, int]:
@@ -92,7 +132,7 @@ def _looks_and_steps(config: RunConfig, held_out: int, seconds: float, pace: flo
 def _config(asked: Asked, data: DataConfig, prepared: Prepared, shape: Shape, device: str) -> RunConfig:
     model = _model(asked, prepared, shape)
     muon = asked.dialect == "modern"
-    given: dict[str, Any] = {"lr": asked.lr, "dropout": asked.dropout}
+    given: dict[str, Any] = {"lr": asked.lr or (shape.lr if muon else None), "dropout": asked.dropout}
     train = TrainConfig(
         steps=1,
         batch=asked.batch or min(shape.batch, max(1, (len(prepared.train.tokens) - 1) // model.context)),
@@ -132,67 +172,46 @@ def _dtype(asked: str, device: str) -> Any:
     return "bfloat16" if fast() else "float32"
 
 
-def _by_time(rungs: list[RunConfig], tokens: int, seconds: float) -> tuple[RunConfig, float]:
+def _by_time(rungs: list[Rung], different: float, seconds: float) -> tuple[RunConfig, float]:
     """The largest rung that still sees enough tokens in its time, and its pace in seconds a step, as measured."""
-    chosen, pace = rungs[0], probe(rungs[0])
-    for shape, config in zip(LADDER[1:], rungs[1:], strict=True):
-        if config == chosen:
+    pace, chosen = _probed(rungs[0][1])
+    tried = rungs[0][1]
+    for shape, config in rungs[1:]:
+        if config == tried:
             continue
+        tried = config
         hoped = HOPE * pace * work(config) / work(chosen)  # a larger step has less overhead; the probe must not last
-        if not _worth(shape, config, tokens, seconds / hoped):
+        if not _worth(shape, config, different, seconds / hoped):
             break
-        measured = probe(config)
-        if not _worth(shape, config, tokens, seconds / measured):
+        try:
+            measured, config = probe(config)
+        except torch.OutOfMemoryError:
+            break
+        if not _worth(shape, config, different, seconds / measured):
             break
         chosen, pace = config, measured
     return chosen, pace
 
 
-def _fitting(rungs: list[RunConfig], tokens: int, steps: float) -> RunConfig:
-    fitting = [config for shape, config in zip(LADDER, rungs, strict=True) if _worth(shape, config, tokens, steps)]
-    return fitting[-1] if fitting else rungs[0]
+def _probed(config: RunConfig) -> tuple[float, RunConfig]:
+    try:
+        return probe(config)
+    except torch.OutOfMemoryError:
+        raise ConfigError(
+            f"{config.train.device} has not enough memory for a row of {config.model.context} tokens; "
+            "ask for a smaller --context, --width or --layers"
+        ) from None
 
 
-def _worth(shape: Shape, config: RunConfig, tokens: int, steps: float) -> bool:
+def _fitting(rungs: list[Rung], different: float, steps: float) -> RunConfig:
+    fitting = [config for shape, config in rungs if _worth(shape, config, different, steps)]
+    return fitting[-1] if fitting else rungs[0][1]
+
+
+def _worth(shape: Shape, config: RunConfig, different: float, steps: float) -> bool:
     """Whether a model of this size has enough different text to learn from, and the time to read it."""
     seen = steps * config.train.batch * config.model.context
-    return seen >= shape.tokens and tokens >= DIFFERENT_PER_PARAMETER * count_parameters(config.model)
-
-
-HOPE = 0.15
-DIFFERENT_PER_PARAMETER = 0.3
-TIRES_AFTER = 4.0  # times that a text is read, before some of what is read is hidden by dropout
-DROPOUT = 0.1
-
-
-def work(config: RunConfig) -> float:
-    """The arithmetic of one step, as far as its size goes: parameters times tokens."""
-    return float(count_parameters(config.model)) * config.train.batch * config.model.context
-
-
-def count_parameters(model: ModelConfig) -> int:
-    """How many numbers a model of this shape learns."""
-    with torch.device("meta"):
-        return sum(weight.numel() for weight in GPT(model).parameters())
-
-
-def probe(config: RunConfig, steps: int = 3) -> float:
-    """Seconds a training step takes here: the median of a few, after one to warm up."""
-    train, device = config.train, torch.device(config.train.device)
-    with torch.random.fork_rng(devices=[]):
-        model = GPT(config.model, dropout=train.dropout).to(device)
-        tokens = torch.randint(config.model.vocab_size, (train.batch, config.model.context), device=device)
-    optimizers = make_optimizers(model, train)
-
-    def step() -> float:
-        begin = time.perf_counter()
-        training_step(
-            model, optimizers, [(tokens, tokens)], rate=1.0, clip=1.0, dtype=getattr(torch, train.dtype), seeds=[0]
-        )
-        return time.perf_counter() - begin
-
-    step()
-    return median(step() for _ in range(steps))
+    return seen >= shape.tokens and different >= DIFFERENT_PER_PARAMETER * count_parameters(config.model)
 
 
 def _with_steps(config: RunConfig, steps: int, looks: int, tokens: int, asked: Asked) -> RunConfig:
@@ -218,17 +237,41 @@ def _given(asked: Asked, words: tuple[str, ...]) -> dict[str, Any]:
     return {word: getattr(asked, word) for word in words if getattr(asked, word) is not None}
 
 
-def _described(config: RunConfig, prepared: Prepared) -> Plan:
-    model, train, parameters = config.model, config.train, count_parameters(config.model)
+def _described(config: RunConfig, prepared: Prepared, free: int | None, again: float) -> tuple[str, ...]:
+    model, train = config.model, config.train
     epochs = _epochs(config, train.steps, len(prepared.train.tokens) - 1)
-    end = f"about {duration(60 * train.minutes)}" if train.minutes else "as long as it takes"
     unit = {"character": "characters", "word": "words", "bpe": "pieces of words"}[prepared.tokenizer.kind]
-    lines = (
-        f"text      {prepared.train.characters:,} characters to train on, {prepared.val.characters:,} held out to "
-        f"validate; a vocabulary of {model.vocab_size:,} {unit}",
+    return (
+        f"text      {prepared.train.characters:,} characters to train on ({_kind(prepared, again)}), "
+        f"{prepared.val.characters:,} held out to validate; a vocabulary of {model.vocab_size:,} {unit}",
         f"model     {model.dialect}, {model.layers} layers of width {model.width}, {model.heads} heads, "
-        f"context {model.context}: {parameters / 1e6:.2f} million parameters",
-        f"training  {train.steps:,} steps of {train.batch} × {model.context} tokens, {epochs:.1f} times the text; "
-        f"{end} on {train.device}, {train.dtype}",
+        f"context {model.context}: {count_parameters(model) / 1e6:.2f} million parameters",
+        f"training  {train.steps:,} steps of {train.batch} × {model.context} tokens, {epochs:.1f} times the text, "
+        f"on {train.device} in {train.dtype}{_pieces(train)}",
+        f"memory    about {step_memory(config) / 1e9:.1f} GB" + ("" if free is None else f" of {free / 1e9:.1f} free"),
+        f"forecast  {_expected(train)}; {_end(train)}",
     )
-    return Plan(config, parameters, lines)
+
+
+def _kind(prepared: Prepared, again: float) -> str:
+    """What is to be known of the text before its first word is read."""
+    written = script(prepared.tokenizer.decode(spread(prepared.train.tokens, SAMPLED).tolist())) or "no letters"
+    size = f"{prepared.train.bytes / 1e6:,.1f} MB, {written}"
+    return f"{size}, {again:.0%} of it a repetition" if again >= 0.01 else size
+
+
+def _pieces(train: TrainConfig) -> str:
+    return f"; each batch in {train.micro_batches} pieces, to save memory" if train.micro_batches > 1 else ""
+
+
+def _expected(train: TrainConfig) -> str:
+    if train.forecast is None:
+        return "none for these settings"
+    return f"a loss of {train.forecast:.2f} ± {train.forecast_within:.2f} nats a token held out"
+
+
+def _end(train: TrainConfig) -> str:
+    if train.minutes is None:
+        return "it takes as long as the steps do"
+    seconds = 60 * train.minutes
+    return f"done in {duration(seconds)}, about {time.strftime('%H:%M', time.localtime(time.time() + seconds))}"

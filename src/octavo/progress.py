@@ -117,8 +117,20 @@ def closing_lines(event: Finished) -> list[str]:
         f"{head} after {event.step} steps in {duration(event.seconds)}; best at step {event.best_step}: "
         f"{event.val_nats_per_character:.4f} nats a character, {event.val_bits_per_byte:.4f} bits a byte"
     )
+    lines = [best] if event.forecast is None else [best, judged(event.val_loss, *event.forecast)]
     hint = f'octavo generate {name} "…"   octavo talk {name}'
-    return [best, hint if event.reason == "done" else f"go on with: octavo train --resume {name}"]
+    return [*lines, hint if event.reason == "done" else f"go on with: octavo train --resume {name}"]
+
+
+def judged(loss: float, forecast: float, within: float) -> str:
+    """How good the forecast was.
+
+    >>> judged(1.523, 1.55, 0.04)
+    'forecast 1.55 ± 0.04 nats a token, and it came to 1.523: 0.027 better'
+    """
+    off = round(loss - forecast, 3)
+    how = "just so" if off == 0 else f"{abs(off):.3f} {'worse' if off > 0 else 'better'}"
+    return f"forecast {forecast:.2f} ± {within:.2f} nats a token, and it came to {loss:.3f}: {how}"
 
 
 class _Live:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from octavo.config import RunConfig, as_dict, from_dict
+from octavo.config import RunConfig
 from octavo.errors import ConfigError
+from octavo.plain import as_dict, from_dict
 
 NAME = "octavo.toml"
 

@@ -22,11 +22,11 @@ from octavo.checkpoint import (
 )
 from octavo.config import RunConfig
 from octavo.data import Batches, Prepared
+from octavo.data.batches import cuts
 from octavo.disk import write_file
 from octavo.errors import OctavoError, RunError
 from octavo.evaluation import GLANCE, VALIDATION, Evaluation, examine, held_out
 from octavo.events import Evaluated, Event, Finished, Note, Sampled, Saved, Stepped
-from octavo.figure import Series, line_chart
 from octavo.generation import generate
 from octavo.journal import Journal
 from octavo.model import GPT
@@ -54,6 +54,7 @@ class Trainer:
         self.held_out = held_out(prepared)
         self.journal = Journal(run)
         self.step, self.seconds, self.minutes = 0, 0.0, train.minutes
+        self.micro_batches = train.micro_batches
         self.best: Evaluation | None = None
         self.stopping = False
         self._failures = 0
@@ -81,6 +82,9 @@ class Trainer:
 
     def _advance(self) -> Iterator[Event]:
         result = self._learn()
+        if result is None:
+            yield from self._halve()
+            return
         stepped = self._stepped(result)
         yield stepped
         if self.step in snapshot_steps(self.schedule.steps):
@@ -97,18 +101,39 @@ class Trainer:
         else:
             self.journal.metrics(line)
 
-    def _learn(self) -> StepResult:
+    def _learn(self) -> StepResult | None:
+        """One step; nothing, and the weights as they were, where the memory of a GPU is too small for it."""
         train = self.config.train
-        pieces = [self._rows(start, stop) for start, stop in pairwise(cuts(train.batch, train.micro_batches))]
+        pieces = [self._rows(start, stop) for start, stop in pairwise(cuts(train.batch, self.micro_batches))]
         seeds = [seed_for("dropout", train.seed, self.step, piece, 0) for piece in range(len(pieces))]
         rate = self.schedule.rate(self.step)
-        result = training_step(
-            self.model, self.optimizers, pieces, rate=rate, clip=train.clip, dtype=self.dtype, seeds=seeds
-        )
+        try:
+            result = training_step(
+                self.model, self.optimizers, pieces, rate=rate, clip=train.clip, dtype=self.dtype, seeds=seeds
+            )
+        except torch.OutOfMemoryError:
+            return None
         self.step += 1
         self.seconds = time.monotonic() - self._clock
         self._count_failures(result)
         return result
+
+    def _halve(self) -> Iterator[Event]:
+        """Read each batch in pieces half as large from now on: on the disk before it takes effect."""
+        batch, where = self.config.train.batch, self.config.train.device
+        if self.micro_batches >= batch:
+            raise OctavoError(
+                f"{where} has not enough memory to learn from one row of {self.config.model.context} tokens; "
+                "the last checkpoint is intact, train with a smaller --context, --width or --layers"
+            )
+        self.model.zero_grad(set_to_none=True)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.micro_batches = min(2 * self.micro_batches, batch)
+        yield Note(
+            f"{where} ran out of memory: from step {self.step} on a batch is read in {self.micro_batches} pieces"
+        )
+        yield from self._save()
 
     def _count_failures(self, result: StepResult) -> None:
         self._failures = 0 if result.used else self._failures + 1
@@ -192,10 +217,11 @@ class Trainer:
             self.schedule = self.schedule.replanned(self.step, steps, self.config.train.decay)
 
     def _save(self) -> Iterator[Event]:
-        write_file(self.run / "loss.svg", self._picture())
+        write_file(self.run / "loss.svg", self.journal.picture())
         facts = {
             "seconds": self.seconds,
             "minutes": self.minutes,
+            "micro_batches": self.micro_batches,
             "schedule": asdict(self.schedule),
             "best": None if self.best is None else asdict(self.best),
             "text_sha256": self.prepared.text_sha256,
@@ -209,12 +235,6 @@ class Trainer:
     def _kept(self) -> set[int]:
         plateau = [step for step in steps_saved(self.run) if step <= self.schedule.falls_from]
         return {*plateau[:1], self.best.step if self.best else 0}
-
-    def _picture(self) -> str:
-        lines = self.journal.read()
-        train = Series("training", [(line["step"], line["train_loss"]) for line in lines])
-        val = Series("held out", [(line["step"], line["val_loss"]) for line in lines if "val_loss" in line])
-        return line_chart([train.smoothed(), val], x="step", y="loss (nats per token)")
 
     def restore(self, *, before: int | None = None) -> list[Note]:
         """Go back to the newest state that is whole; without any, to the beginning. What was found is told."""
@@ -231,6 +251,7 @@ class Trainer:
         if facts["text_sha256"] != self.prepared.text_sha256:
             raise RunError(f"the text is not the one that {self.run} was trained on; bring that back, or train anew")
         self.step, self.seconds, self.minutes = step, facts["seconds"], facts["minutes"]
+        self.micro_batches = facts["micro_batches"]
         self.schedule = Schedule(**facts["schedule"])
         self.best = Evaluation(**facts["best"]) if facts["best"] else None
         self.journal.cut(step)
@@ -263,7 +284,16 @@ class Trainer:
             val_nats_per_character=self.best.val_nats_per_character,
             val_bits_per_byte=self.best.val_bits_per_byte,
             reason="done" if self.step >= self.schedule.steps else "stopped",
+            forecast=self._forecast(),
         )
+
+    def _forecast(self) -> tuple[float, float] | None:
+        """What was expected of this training, where it has come to the end that was planned."""
+        train, loss, within = self.config.train, self.config.train.forecast, self.config.train.forecast_within
+        planned = self.minutes == train.minutes and (self.minutes is not None or self.schedule.steps == train.steps)
+        if loss is None or within is None or not planned or self.step < self.schedule.steps:
+            return None
+        return loss, within
 
 
 def make_model(config: RunConfig) -> GPT:
@@ -271,12 +301,3 @@ def make_model(config: RunConfig) -> GPT:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for("weights", config.train.seed))
         return GPT(config.model, dropout=config.train.dropout)
-
-
-def cuts(rows: int, pieces: int) -> list[int]:
-    """Where to cut a batch into pieces whose sizes differ by one row at the most.
-
-    >>> cuts(10, 4)
-    [0, 2, 5, 7, 10]
-    """
-    return [rows * piece // pieces for piece in range(pieces + 1)]

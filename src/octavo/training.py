@@ -8,12 +8,13 @@ from typing import Any
 
 from octavo import places, toml
 from octavo.checkpoint import checkpoint_folder, read_facts, steps_saved
-from octavo.config import Asked, DataConfig, RunConfig, from_dict
+from octavo.config import Asked, DataConfig, RunConfig
 from octavo.data import Prepared, find_texts, prepare, reopen
 from octavo.disk import write_file
 from octavo.errors import ConfigError, RunError
 from octavo.events import Event, Note, Planned
 from octavo.places import is_run, new_run
+from octavo.plain import from_dict
 from octavo.planner import Plan, plan
 from octavo.tokenizers import load_tokenizer
 from octavo.trainer import Trainer

@@ -75,7 +75,7 @@ def read_base(config: Path | None) -> RunConfig | None:
     if config is None:
         return None
     from octavo import toml
-    from octavo.config import from_dict
+    from octavo.plain import from_dict
 
     if not config.is_file():
         raise ConfigError(f"--config {config} is no file; give the octavo.toml of a run")

@@ -142,3 +142,12 @@ def _windows(tokens: np.ndarray, context: int, rows: int) -> Iterator[Rows]:
         inputs.reshape(-1)[:count] = tokens[start : start + count]
         targets.reshape(-1)[:count] = tokens[start + 1 : start + count + 1]
         yield inputs, targets
+
+
+def cuts(rows: int, pieces: int) -> list[int]:
+    """Where to cut a batch into pieces whose sizes differ by one row at the most.
+
+    >>> cuts(10, 4)
+    [0, 2, 5, 7, 10]
+    """
+    return [rows * piece // pieces for piece in range(pieces + 1)]

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from octavo.config import ModelConfig, RopeScaling, from_dict
+from octavo.config import ModelConfig, RopeScaling
 from octavo.errors import ConfigError
 from octavo.layouts.layout import Settings
 from octavo.layouts.names import Names, Row, split_name
+from octavo.plain import from_dict
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from octavo.config import ModelConfig, from_dict
+from octavo.config import ModelConfig
 from octavo.errors import ConfigError
 from octavo.layouts.names import Names
+from octavo.plain import from_dict
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,0 +1,70 @@
+"""Dataclasses as plain nested values, ready for TOML or JSON, and back; what does not fit is refused by name."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields, is_dataclass
+from difflib import get_close_matches
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from octavo.errors import ConfigError
+
+Config = TypeVar("Config")
+
+
+def as_dict(config: object) -> dict[str, Any]:
+    """A config as plain nested values, ready for TOML or JSON; what is `None` is left out."""
+    if not is_dataclass(config) or isinstance(config, type):
+        raise ConfigError(f"{config!r} is not a config")
+    return _without_none(asdict(config))
+
+
+def _without_none(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: _without_none(value) if isinstance(value, dict) else list(value) if isinstance(value, tuple) else value
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def from_dict(kind: type[Config], values: Mapping[str, Any], where: str = "") -> Config:
+    """Build a config of this kind from plain nested values; an unknown key is refused by name.
+
+    >>> from octavo.config import ModelConfig
+    >>> from_dict(ModelConfig, {"layer": 3})
+    Traceback (most recent call last):
+    octavo.errors.ConfigError: layer is no setting of ModelConfig; did you mean layers?
+    """
+    hints = get_type_hints(kind)
+    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
+    for name in values:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(sorted(known))}"
+            raise ConfigError(f"{where}{name} is no setting of {kind.__name__}; {hint}")
+    try:
+        return kind(**{name: _typed(hints[name], value, f"{where}{name}") for name, value in values.items()})
+    except TypeError as error:
+        raise ConfigError(f"{where or kind.__name__} is incomplete: {error}") from None
+
+
+def _typed(hint: Any, value: Any, name: str) -> Any:
+    choices = [hint] if get_origin(hint) not in (Union, UnionType) else list(get_args(hint))
+    for choice in choices:
+        if isinstance(choice, type) and is_dataclass(choice) and isinstance(value, Mapping):
+            return from_dict(choice, value, f"{name}.")
+        if _fits(choice, value):
+            return tuple(value) if get_origin(choice) is tuple else value
+    expected = " or ".join(getattr(choice, "__name__", str(choice)) for choice in choices)
+    raise ConfigError(f"{name} is {value!r}; give {expected}")
+
+
+def _fits(hint: Any, value: Any) -> bool:
+    if hint is Any:
+        return True
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if get_origin(hint) is tuple:
+        return isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))

@@ -1,0 +1,92 @@
+"""What a training step of given sizes takes on this machine: measured in seconds, estimated in memory."""
+
+import time
+from dataclasses import replace
+from functools import cache
+from itertools import pairwise
+from statistics import median
+
+import torch
+
+from octavo.config import ModelConfig, RunConfig, TrainConfig
+from octavo.data.batches import cuts
+from octavo.model import GPT
+from octavo.optim import make_optimizers
+from octavo.step import training_step
+
+PER_PARAMETER = 20  # bytes: the weight, its gradient, its momentum, its change, and its cast for one step
+PER_LOGIT = 12  # bytes
+SHARE = 0.6  # of the free memory of a CPU: what takes more of it is ended by the system, without a word
+
+
+@cache
+def count_parameters(model: ModelConfig) -> int:
+    """How many numbers a model of this shape learns."""
+    with torch.device("meta"):
+        return sum(weight.numel() for weight in GPT(model).parameters())
+
+
+def work(config: RunConfig) -> float:
+    """The arithmetic of one step, as far as its size goes: parameters times tokens."""
+    return float(count_parameters(config.model)) * config.train.batch * config.model.context
+
+
+def step_memory(config: RunConfig) -> int:
+    """About how many bytes a step takes at its height; measured ones were 10 to 25 % less."""
+    model, train = config.model, config.train
+    kept = 40 + 25 * getattr(torch, train.dtype).itemsize  # for the way back, per token, layer and number of its width
+    rows = -(-train.batch // train.micro_batches)
+    per_token = kept * model.layers * model.width + PER_LOGIT * model.vocab_size
+    return PER_PARAMETER * count_parameters(model) + rows * model.context * per_token
+
+
+def fit_into(config: RunConfig, free: int | None) -> RunConfig | None:
+    """The same training, its batch read in as many pieces as it must be; `None` where a single row is too much."""
+    pieces = config.train.micro_batches
+    while free is not None and config.train.device == "cpu" and step_memory(config) > SHARE * free:
+        if pieces >= config.train.batch:
+            return None
+        pieces = min(2 * pieces, config.train.batch)
+        config = replace(config, train=replace(config.train, micro_batches=pieces))
+    return config
+
+
+def probe(config: RunConfig, steps: int = 3) -> tuple[float, RunConfig]:
+    """Seconds a training step takes here, the median of a few after one to warm up; and in how many pieces it fits.
+
+    Raises `torch.OutOfMemoryError` where not even a single row does.
+    """
+    while True:
+        try:
+            return _measure(config, steps), config
+        except torch.OutOfMemoryError:
+            train = halved(config.train)
+            if train is None:
+                raise
+            config = replace(config, train=train)
+
+
+def halved(train: TrainConfig) -> TrainConfig | None:
+    """The same batch in pieces half as large; `None` where a piece is a single row already."""
+    if train.micro_batches >= train.batch:
+        return None
+    return replace(train, micro_batches=min(2 * train.micro_batches, train.batch))
+
+
+def _measure(config: RunConfig, steps: int) -> float:
+    train, device = config.train, torch.device(config.train.device)
+    with torch.random.fork_rng(devices=[]):
+        model = GPT(config.model, dropout=train.dropout).to(device)
+        tokens = torch.randint(config.model.vocab_size, (train.batch, config.model.context), device=device)
+    optimizers = make_optimizers(model, train)
+    pieces = [(tokens[start:stop],) * 2 for start, stop in pairwise(cuts(train.batch, train.micro_batches))]
+    seeds = [0] * len(pieces)
+
+    def step() -> float:
+        begin = time.perf_counter()
+        dtype = getattr(torch, train.dtype)
+        training_step(model, optimizers, pieces, rate=1.0, clip=1.0, dtype=dtype, seeds=seeds)
+        return time.perf_counter() - begin
+
+    step()
+    return median(step() for _ in range(steps))

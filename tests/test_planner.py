@@ -1,0 +1,173 @@
+"""What the planner chooses: sizes for the text, the time and the memory; and what it says of them."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import torch
+
+from octavo import forecast, planner, probing, training
+from octavo.config import Asked, RunConfig
+from octavo.data import Prepared
+from octavo.errors import ConfigError
+from octavo.evaluation import held_out
+from octavo.forecast import FEWEST, count, expect
+from octavo.planner import LADDER, Plan
+from octavo.probing import SHARE, count_parameters, step_memory, work
+from texts import sentences
+
+GB = 10**9
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OCTAVO_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(forecast, "COUNTED", 20_000)  # counting takes a second, and is tested by itself
+    monkeypatch.setattr(forecast, "LOOKED_AT", 5_000)
+    (tmp_path / "text.txt").write_text(varied(900_000))
+
+
+def varied(characters: int) -> str:
+    """A text that never says a thing twice."""
+    return "".join(Random(0).choices("etaoin shrdlu\n", k=characters))
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A machine that does so many operations a second and has so much memory, instead of this one."""
+
+    def pretend(speed: float = 1e11, free: int | None = 16 * GB) -> None:
+        monkeypatch.setattr(planner, "probe", lambda config: (6 * work(config) / speed, config))
+        monkeypatch.setattr(planner, "free_memory", lambda: free)
+
+    pretend()
+    return pretend
+
+
+def planned(**asked: Any) -> tuple[Plan, Prepared]:
+    return training.plan_training(["text.txt"], Asked(**asked))
+
+
+def chosen(**asked: Any) -> RunConfig:
+    return planned(**asked)[0].config
+
+
+def test_more_time_never_gives_a_smaller_model_and_always_more_tokens(machine: Callable[..., None]) -> None:
+    sizes, tokens = [], []
+    for minutes in (0.1, 0.5, 1, 2, 5, 15, 60):
+        config = chosen(minutes=minutes)
+        sizes.append(count_parameters(config.model))
+        tokens.append(config.train.steps * config.train.batch * config.model.context)
+    assert sizes == sorted(sizes) and sizes[0] < sizes[-1]
+    assert tokens == sorted(tokens)
+
+
+def test_a_faster_machine_gets_a_larger_model(machine: Callable[..., None]) -> None:
+    machine(speed=1e10)
+    slow = chosen(minutes=2)
+    machine(speed=1e13)
+    assert count_parameters(chosen(minutes=2).model) > count_parameters(slow.model)
+
+
+def test_a_short_text_gets_a_small_model_however_much_time_there_is(machine: Callable[..., None]) -> None:
+    Path("text.txt").write_text(sentences(60))
+    config = chosen(minutes=60)
+    assert config.model.width == LADDER[0].width
+    assert config.train.dropout > 0
+
+
+def test_steps_take_the_place_of_time(machine: Callable[..., None]) -> None:
+    config = chosen(steps=2000)
+    assert (config.train.steps, config.train.minutes) == (2000, None)
+
+
+@pytest.mark.parametrize("minutes", [0.2, 1.0, 5.0])
+def test_learning_evaluating_and_saving_fit_into_the_time(machine: Callable[..., None], minutes: float) -> None:
+    plan, prepared = planned(minutes=minutes)
+    train, model = plan.config.train, plan.config.model
+    pace = 6 * work(plan.config) / 1e11
+    look = pace * planner.READING * len(held_out(prepared).tokens) / (train.batch * model.context)
+    looks = -(-train.steps // train.eval_every)
+    assert train.steps * pace + looks * (look + planner.SAVING) == pytest.approx(60 * minutes, rel=0.1)
+
+
+def test_little_memory_cuts_the_batch_and_less_the_model(machine: Callable[..., None]) -> None:
+    machine(speed=1e13)
+    plenty = chosen(minutes=60)
+    need = step_memory(plenty)
+    machine(speed=1e13, free=round(need / SHARE * 0.9))
+    pieces = chosen(minutes=60)
+    assert pieces.train.micro_batches == 2 and pieces.model == plenty.model
+    machine(speed=1e13, free=GB // 20)
+    small = chosen(minutes=60)
+    assert count_parameters(small.model) < count_parameters(plenty.model)
+    for config, free in ((pieces, need / SHARE * 0.9), (small, GB // 20)):
+        assert step_memory(config) <= SHARE * free
+
+
+def test_what_does_not_fit_into_the_memory_is_refused_before_it_is_tried(machine: Callable[..., None]) -> None:
+    with pytest.raises(ConfigError, match=r"to learn from a row takes about .* GB and 16\.0 GB are free, of which at"):
+        planned(minutes=1, width=2048, layers=64)
+
+
+def test_where_nobody_tells_how_much_memory_is_free_there_is_enough(machine: Callable[..., None]) -> None:
+    machine(free=None)
+    plan, _ = planned(minutes=1)
+    assert "memory    about" in plan.lines[3] and "free" not in plan.lines[3]
+
+
+def test_a_device_that_runs_out_in_the_probe_gets_smaller_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def measure(config: RunConfig, steps: int) -> float:
+        seen.append(config.train.micro_batches)
+        if config.train.micro_batches < 4:
+            raise torch.OutOfMemoryError
+        return 0.1
+
+    monkeypatch.setattr(probing, "_measure", measure)
+    config = chosen(steps=3, batch=8)
+    assert probing.probe(config)[1].train.micro_batches == 4
+    assert seen == [1, 2, 4]
+    with pytest.raises(torch.OutOfMemoryError):
+        probing.probe(replace(config, train=replace(config.train, batch=2)))
+    with pytest.raises(ConfigError, match="has not enough memory for a row of 16 tokens"):
+        planned(minutes=1, context=16, batch=2)
+
+
+def test_the_plan_says_what_is_to_be_known(machine: Callable[..., None]) -> None:
+    plan, _ = planned(minutes=2)
+    text = "\n".join(plan.lines)
+    assert "MB, Latin" in text and "held out to validate" in text
+    assert re.search(r"memory    about \d+\.\d GB of 16\.0 free", text)
+    assert re.search(r"forecast  a loss of \d\.\d\d ± \d\.\d\d nats a token held out; done in 2 min 0 s, about", text)
+    assert plan.config.train.forecast is not None
+
+
+def test_nothing_is_forecast_of_a_recipe_that_was_not_measured(machine: Callable[..., None]) -> None:
+    for asked in ({"dialect": "gpt2"}, {"steps": FEWEST - 1}):
+        plan, _ = planned(**asked)
+        assert plan.config.train.forecast is None
+        assert "forecast  none for these settings" in plan.lines[4]
+
+
+def test_a_text_that_says_all_twice_is_told(machine: Callable[..., None]) -> None:
+    Path("text.txt").write_text(2 * sentences(1000, seed=3))
+    plan, _ = planned(minutes=1)
+    assert re.search(r"[34]\d% of it a repetition", plan.lines[0])
+
+
+def test_a_forecast_falls_with_more_reading_and_rises_with_the_surprise_of_the_text(
+    machine: Callable[..., None],
+) -> None:
+    _, prepared = planned(steps=1000)
+    counted = count(prepared.train.tokens, prepared.val.tokens, 100_000)
+    less, more = (expect(counted, tokens, 10**7, 10**6).loss for tokens in (10**6, 4 * 10**6))
+    assert more < less
+    harder = replace(counted, nats=1.2 * counted.nats, nats_from_quarter=1.2 * counted.nats_from_quarter)
+    assert expect(harder, 10**6, 10**7, 10**6).loss > 1.1 * less
