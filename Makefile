@@ -7,13 +7,13 @@ BIN := .venv/bin
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check fix bench clean
+.PHONY: help demo test test-all check fix bench bench-long clean
 
 help:
 	@echo "make demo      train on real text for about two minutes, see it learn, give it a prompt"
 	@echo "make test      the tests (make test-all: the long sweeps too)"
 	@echo "make check     format, lint, types, floors, tests        make fix: format and lint, repaired"
-	@echo "make bench     measure octavo beside its peers and write docs/benchmarks.md"
+	@echo "make bench     measure octavo beside its peers and write docs/benchmarks.md (make bench-long: two hours more)"
 
 .venv/installed: pyproject.toml constraints.txt
 	@echo "Setting up .venv, a minute or two the first time"
@@ -44,6 +44,11 @@ fix: .venv/installed
 
 bench: .venv/installed
 	@$(BIN)/python benchmarks/run.py
+
+bench-long: .venv/installed
+	@$(BIN)/python benchmarks/fifteen.py
+	@$(BIN)/python benchmarks/pairs.py train
+	@$(BIN)/python benchmarks/pairs.py page
 
 clean:
 	rm -rf .venv runs

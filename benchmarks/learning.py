@@ -11,8 +11,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from octavo.data import fetch
+from octavo.figure import Series, line_chart
 
 HERE = Path(__file__).resolve().parent
+PICTURE = HERE.parent / "docs" / "pictures" / "learning.svg"
 SHORT = (0.2, 0.35, 0.5)  # minutes: the first that comes to the yardstick's loss is shown
 REPEATS = 3
 
@@ -25,6 +27,7 @@ class Process:
     training: float  # seconds
     whole: float  # seconds
     memory: float  # MiB, at most
+    way: list[tuple[float, float]]  # seconds, and the loss on what was read then
 
 
 def timed(*words: str) -> tuple[float, float]:
@@ -44,7 +47,7 @@ def yardstick(text: Path) -> Process:
         result = Path(folder) / "result.json"
         whole, memory = timed(str(HERE / "yardstick.py"), str(text), str(result))
         said = json.loads(result.read_text("utf-8"))
-    return Process(said["loss"], said["seconds"], whole, memory)
+    return Process(said["loss"], said["seconds"], whole, memory, said["way"])
 
 
 def octavo(text: Path, minutes: float) -> Process:
@@ -55,7 +58,8 @@ def octavo(text: Path, minutes: float) -> Process:
         whole, memory = timed("-m", "octavo", "train", str(text), *flags)
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
     best = min(line["val_loss"] for line in lines if "val_loss" in line)
-    return Process(best, lines[-1]["seconds"], whole, memory)
+    way = [(line["seconds"], line["train_loss"]) for line in lines]
+    return Process(best, lines[-1]["seconds"], whole, memory, way)
 
 
 def soonest(text: Path, loss: float) -> tuple[float, list[Process]]:
@@ -76,6 +80,12 @@ def row(name: str, process: Process, yard: Process) -> str:
     )
 
 
+def draw(yard: Process, ours: Process) -> None:
+    """The picture of the page: how fast either learns, in seconds of training."""
+    series = [Series("the yardstick", yard.way).smoothed(), Series("octavo, in the same time", ours.way).smoothed()]
+    PICTURE.write_text(line_chart(series, x="seconds", y="loss on what is read (nats a character)"), "utf-8")
+
+
 def measure() -> list[str]:
     """The lines of a Markdown table."""
     text = fetch("shakespeare")
@@ -84,9 +94,12 @@ def measure() -> list[str]:
     middle = short[len(short) // 2]
     start = middle.whole - middle.training
     long = octavo(text, (yard.whole - start) / 60)
+    draw(yard, long)
     reached = middle.loss <= yard.loss
     losses = ", ".join(f"{process.loss:.3f}" for process in short)
     return [
+        "![Losses on the text being read, by seconds of training](pictures/learning.svg)",
+        "",
         "| | nats a character, held out | whole process | in training | peak memory | sooner, times |",
         "|---|---|---|---|---|---|",
         row("the yardstick", yard, yard),

@@ -7,13 +7,24 @@ from types import ModuleType
 
 import pytest
 
+from octavo import forecast
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.fixture
-def recipe(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+@pytest.fixture(autouse=True)
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])
+
+
+@pytest.fixture
+def recipe() -> ModuleType:
     return import_module("recipe")
+
+
+@pytest.fixture
+def pairs() -> ModuleType:
+    return import_module("pairs")
 
 
 def test_the_table_of_the_recipe_is_made_from_what_was_measured(recipe: ModuleType) -> None:
@@ -22,3 +33,25 @@ def test_the_table_of_the_recipe_is_made_from_what_was_measured(recipe: ModuleTy
     assert {line["seed"] for line in lines} == set(recipe.SEEDS)
     assert {line["variant"] for line in lines} == set(recipe.VARIANTS)
     assert len(lines) == len(recipe.SEEDS) * len(recipe.VARIANTS)
+
+
+def test_the_forecast_is_the_line_through_what_was_measured() -> None:
+    grid = import_module("forecast")
+    lines = grid.read(grid.HERE / "forecast.jsonl")
+    weights, off = grid.fit(lines)
+    assert len(lines) >= 30
+    assert pytest.approx(weights, abs=1e-3) == forecast.WEIGHTS
+    assert pytest.approx(off, abs=1e-3) == forecast.OFF
+
+
+def test_no_text_that_judges_the_forecast_was_fitted_to() -> None:
+    grid, texts = import_module("forecast"), import_module("wheels")
+    fitted = {line["text"] for line in grid.read(grid.HERE / "forecast.jsonl")}
+    assert fitted <= set(texts.FITTED) and not set(texts.FITTED) & set(texts.UNSEEN)
+    hashes = [corpus.text.sha256 for corpus in (*texts.FITTED.values(), *texts.UNSEEN.values())]
+    assert len(set(hashes)) == len(hashes) and all(hashes)
+
+
+def test_the_table_of_the_planner_is_made_from_what_was_measured(pairs: ModuleType) -> None:
+    page, lines = pairs.PAGE.read_text("utf-8"), pairs.read(pairs.HERE / "pairs.jsonl")
+    assert pairs.with_table(page, lines) == page

@@ -336,6 +336,16 @@ def test_a_folder_is_never_overwritten_unasked() -> None:
         begin("file", steps=2)
 
 
+@pytest.mark.parametrize("dialect", ["modern", "gpt2"])
+def test_a_training_does_not_load_the_compiler(dialect: str) -> None:
+    script = (
+        "import sys, octavo; octavo.train('text.txt', minutes=0.01, out='quick', dialect=sys.argv[1]); "
+        "print('torch._dynamo' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", script, dialect], capture_output=True, text=True, check=True)
+    assert result.stdout == "False\n"
+
+
 def test_octavo_train_is_a_function_too() -> None:
     heard: list[Event] = []
     run = octavo.train("text.txt", on_event=heard.append, steps=2, layers=1, heads=1, width=16, context=8)

@@ -5,7 +5,7 @@ texts and fitted the line that leads from the one to the other; `benchmarks/fore
 """
 
 from dataclasses import dataclass
-from math import exp, log
+from math import log, sqrt
 
 import numpy as np
 
@@ -34,14 +34,16 @@ class Counted:
     nats_from_quarter: float
 
 
-def forecast(config: RunConfig, parameters: int, learned: np.ndarray, held_out: np.ndarray) -> Forecast | None:
-    """The loss that a training on these tokens will come to; `None` for a recipe of which
-    nothing was measured, and for very few steps."""
-    train = config.train
+def forecast(config: RunConfig, learned: np.ndarray, held_out: np.ndarray) -> Forecast | None:
+    """The loss that a training on these tokens will come to; `None` for a recipe of which nothing was measured.
+
+    Nothing was of GPT-2's dialect, and of very few steps.
+    """
+    train, context = config.train, config.model.context
     if config.model.dialect != "modern" or train.optimizer != "muon" or train.steps < FEWEST:
         return None
-    tokens = train.steps * train.batch * config.model.context
-    return expect(count(learned, held_out, tokens), tokens, len(learned) - 1, parameters)
+    tokens = train.steps * train.batch * context
+    return expect(count(learned, held_out, tokens), tokens, len(learned) - 1, context)
 
 
 def count(learned: np.ndarray, held_out: np.ndarray, tokens: int) -> Counted:
@@ -51,25 +53,36 @@ def count(learned: np.ndarray, held_out: np.ndarray, tokens: int) -> Counted:
     return Counted(whole, quarter)
 
 
-def features(counted: Counted, tokens: int, different: int, parameters: int) -> list[float]:
-    """What the logarithm of the loss is linear in; `different` tokens are read `tokens / different` times."""
-    again = log(max(1.0, tokens / different))
+def features(counted: Counted, tokens: int, different: int, context: int) -> list[float]:
+    """What the loss is linear in; `different` tokens are read `tokens / different` times.
+
+    Beside the surprise itself: how it falls with what was read, with how far the model sees, and rises with reading
+    the same again; and how much the text still taught when a quarter of it had been counted.
+    """
+    nats, again = counted.nats, max(1.0, tokens / different)
     return [
         1.0,
-        log(counted.nats),
-        log(counted.nats_from_quarter / counted.nats),
-        log(tokens / 1e6),
-        log(parameters / 1e6),
-        again,
+        nats,
+        nats * log(tokens / 1e6),
+        nats * log(context / 64),
+        nats * log(again),
+        counted.nats_from_quarter - nats,
     ]
 
 
-def expect(counted: Counted, tokens: int, different: int, parameters: int) -> Forecast:
-    """The fitted line, at this place."""
-    values = features(counted, tokens, different, parameters)
-    loss = exp(sum(weight * value for weight, value in zip(WEIGHTS, values, strict=True)))
-    return Forecast(loss, WITHIN * loss)
+def expect(counted: Counted, tokens: int, different: int, context: int) -> Forecast:
+    """The fitted line, at this place. A short text holds little out, and what that says depends on chance."""
+    values = features(counted, tokens, different, context)
+    loss = max(LEAST, sum(weight * value for weight, value in zip(WEIGHTS, values, strict=True)))
+    return Forecast(loss, loss * doubt(different))
 
 
-WEIGHTS = (-0.038, 0.88, 0.657, -0.081, 0.108, 0.076)
-WITHIN = 0.05  # of the loss
+def doubt(different: int) -> float:
+    """How far off the line is for a text of so many tokens that it was not fitted to, per nat of loss."""
+    return OFF * sqrt(1 + NOISY / different)
+
+
+WEIGHTS = (0.1186, 0.8254, -0.0517, -0.0642, 0.0076, 0.8443)
+OFF = 0.0273
+NOISY = 300_000
+LEAST = 0.01  # nats: a text that says the same for ever is learned to the end

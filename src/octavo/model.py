@@ -202,8 +202,7 @@ class GPT(nn.Module):
         self.unembed = nn.Linear(config.width, config.vocab_size, bias=False)
         if config.tied:  # one matrix says what a token is, coming in and going out [Press 2017]
             self.unembed.weight = self.embed.weight
-        if not self.embed.weight.is_meta:  # only imagined, to be counted or filled later
-            initialise(self)
+        initialise(self)
 
     def forward(self, tokens: Int[Tensor, "B T"], cache: Cache | None = None) -> Float[Tensor, "B T V"]:
         """The logits of what follows each token; with a cache, the tokens follow those it remembers."""

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from inspect import unwrap
 from typing import Any
 
 import torch
@@ -81,11 +82,31 @@ def has_bfloat16_units() -> bool:
     return any(getattr(torch.cpu, check, bool)() for check in checks)
 
 
+class AdamW(torch.optim.AdamW):
+    """PyTorch's own, whose step asks the compiler which gradients to keep: none, as in every step here."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
+        return unwrap(torch.optim.AdamW.step)(self, closure)
+
+
+def without_compiler() -> None:
+    """Keep PyTorch's optimizers from loading its compiler, for a second or two, to be left out of what it compiles.
+
+    Some of their methods ask it at their first call how to be left out; here they are told to stay as they are.
+    """
+    for name in ("__init__", "add_param_group", "zero_grad", "state_dict", "load_state_dict"):
+        method = getattr(getattr(torch.optim.Optimizer, name), "__wrapped__", None)
+        if method is not None and not hasattr(method, "__dynamo_disable"):
+            method.__dynamo_disable = method
+
+
 def make_optimizers(model: nn.Module, train: TrainConfig) -> list[torch.optim.Optimizer]:
     """The optimizers of a recipe, each group with its peak rate in `initial_lr`.
 
     Matrices decay, vectors (norms, biases) do not. With Muon, AdamW keeps the embeddings and the output.
     """
+    without_compiler()
     named = dict(model.named_parameters())
     inner = {name for name, weight in named.items() if weight.dim() == 2 and name.startswith("blocks.")}
     vectors: list[Tensor] = [weight for weight in named.values() if weight.dim() < 2]
@@ -108,7 +129,7 @@ OUTER_DECAY = 0.0
 
 
 def _adamw(groups: list[tuple[list[Tensor], float, float]]) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(
+    return AdamW(
         [
             {"params": params, "lr": lr, "initial_lr": lr, "weight_decay": decay}
             for params, lr, decay in groups

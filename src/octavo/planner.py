@@ -84,7 +84,7 @@ def plan(asked: Asked, data: DataConfig, prepared: Prepared, base: RunConfig | N
         config = _affordable([_repeat(asked, data, prepared, base)], free)[0]
     else:
         config = _chosen(asked, data, prepared, free, again)
-    told = forecast(config, count_parameters(config.model), prepared.train.tokens, held_out(prepared).tokens)
+    told = forecast(config, prepared.train.tokens, held_out(prepared).tokens)
     loss, within = (None, None) if told is None else (told.loss, told.within)
     config = replace(config, train=replace(config.train, forecast=loss, forecast_within=within))
     return Plan(config, count_parameters(config.model), _described(config, prepared, free, again))

@@ -10,6 +10,7 @@ import torch
 
 from octavo.config import ModelConfig, RunConfig, TrainConfig
 from octavo.data.batches import cuts
+from octavo.imagined import imagine
 from octavo.model import GPT
 from octavo.optim import make_optimizers
 from octavo.step import training_step
@@ -22,8 +23,7 @@ SHARE = 0.6  # of the free memory of a CPU: what takes more of it is ended by th
 @cache
 def count_parameters(model: ModelConfig) -> int:
     """How many numbers a model of this shape learns."""
-    with torch.device("meta"):
-        return sum(weight.numel() for weight in GPT(model).parameters())
+    return sum(weight.numel() for weight in imagine(model).parameters())
 
 
 def work(config: RunConfig) -> float:

@@ -12,11 +12,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from octavo.config import ModelConfig
 from octavo.disk import replace_file, write_file
 from octavo.errors import ConfigError, DamagedError, RunError
+from octavo.imagined import imagine
 from octavo.layouts import Layout, layout_for, layout_of, split_name
 from octavo.model import GPT
 
@@ -167,23 +167,10 @@ def _fitting(shapes: Mapping[str, tuple[int, ...]], config: ModelConfig, layout:
     for name in ("vocab_size", "width", "heads", "head_width", "feed_forward"):
         if getattr(config, name) > largest:
             raise ConfigError(f"no weight is as large as the {name} of {getattr(config, name)} in the config")
-    with torch.device("meta"), Undrawn():
-        model = GPT(config)
+    model = imagine(config)
     expected = layout.to_hf(model.state_dict(), tied=config.tied)
     layout.check(shapes, {name: tuple(weight.shape) for name, weight in expected.items()})
     return model
-
-
-class Undrawn(TorchFunctionMode):
-    """While a model is made, no weight is drawn: on the meta device that would load torch's compiler, for a second."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        given = kwargs or {}
-        if getattr(func, "__name__", "") in ("normal_", "uniform_", "kaiming_uniform_"):
-            return args[0] if args else given["tensor"]
-        return func(*args, **given)
 
 
 class Weights(Mapping[str, Tensor]):

@@ -37,6 +37,7 @@ from octavo.schedule import Schedule
 from octavo.step import Batch, StepResult, training_step
 
 SAMPLE_TOKENS = 160
+MOVED, TOLD = 0.02, 0.1  # shares of the steps by which the end is moved, and by which that is worth a line
 FAILURES = 3  # steps in a row that came to no finite number, until the training gives up
 
 
@@ -212,8 +213,10 @@ class Trainer:
         if minutes is None or self.step >= self.schedule.steps:
             return
         steps = max(self.step + 1, self.step + round((60 * minutes - self.seconds) / pace))
-        if abs(steps - self.schedule.steps) > 0.02 * self.schedule.steps:
+        moved = abs(steps - self.schedule.steps) / self.schedule.steps
+        if moved > TOLD:
             yield Note(f"{steps} steps fit into the time, not {self.schedule.steps}: the end is moved")
+        if moved > MOVED:
             self.schedule = self.schedule.replanned(self.step, steps, self.config.train.decay)
 
     def _save(self) -> Iterator[Event]:

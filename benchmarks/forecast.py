@@ -1,0 +1,181 @@
+"""What the planner's forecast rests on: trainings of several sizes on several texts, and the line fitted to them.
+
+    python benchmarks/forecast.py train     # what forecast.jsonl does not hold yet, a line each: hours on two cores
+    python benchmarks/forecast.py fit       # the coefficients for octavo/forecast.py, and how far off they are
+
+The losses do not depend on the clock, so several of these may run side by side, a thread each.
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from wheels import FITTED
+
+from octavo import training
+from octavo.config import Asked
+from octavo.data import fetch
+from octavo.events import Finished
+from octavo.forecast import OFF, Counted, doubt, features
+from octavo.ngrams import spread, surprise
+from octavo.planner import LADDER
+from octavo.probing import count_parameters
+
+HERE = Path(__file__).resolve().parent
+ORDER = 6
+COUNTED = (10_000, 20_000, 50_000, 100_000, 200_000, 400_000)
+LOOKED_AT = 50_000
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training: a text or its beginning, a rung of the planner's ladder, and about how many tokens to read."""
+
+    text: str
+    megabytes: float | None
+    rung: int
+    tokens: int
+    tokenizer: str = "character"
+
+    @property
+    def key(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("text", "megabytes", "rung", "tokens", "tokenizer")}
+
+
+def grid() -> Iterator[Cell]:
+    """Cheap ones first."""
+    for tokens in (300_000, 1_500_000):
+        for text, megabytes in (("shakespeare", 0.02), ("networkx", 0.02), ("shakespeare", 0.1), ("networkx", 0.1)):
+            yield Cell(text, megabytes, 0, tokens)
+        yield Cell("poems", 0.1, 0, tokens)
+    for rung, tokens in ((1, 150_000), (1, 450_000), (2, 900_000)):
+        for text in ("shakespeare", "networkx", "poems", "chichewa", "sotu", "chitchat"):
+            yield Cell(text, None, rung, tokens)
+        yield Cell("shakespeare", 0.4, rung, tokens)
+        yield Cell("networkx", 1.0, rung, tokens)
+    yield Cell("sotu", None, 2, 900_000, "bpe")
+    for text in ("shakespeare", "networkx", "poems"):
+        yield Cell(text, None, 2, 2_200_000)
+    for text in ("shakespeare", "chichewa"):
+        yield Cell(text, None, 3, 3_000_000)
+
+
+def learn(cell: Cell, folder: Path) -> dict[str, Any]:
+    """One training; the loss it came to, and what counting makes of the same text."""
+    shape = LADDER[cell.rung]
+    step = shape.batch * shape.context
+    steps = cell.tokens // step
+    asked = Asked(
+        steps=steps,
+        tokenizer=cell.tokenizer,  # type: ignore[arg-type]
+        layers=shape.layers,
+        heads=shape.heads,
+        width=shape.width,
+        context=shape.context,
+        batch=shape.batch,
+        lr=shape.lr,
+        eval_every=-(-steps // 10),
+    )
+    trainer = training.begin([str(text_of(cell, folder))], asked, out=folder / "run", force=True)
+    for event in trainer.events():
+        if isinstance(event, Finished):
+            loss, best = event.val_loss, event.best_step
+    return {
+        "val_loss": loss,
+        "best_step": best,
+        "steps": steps,
+        "parameters": count_parameters(trainer.config.model),
+        "vocabulary": trainer.config.model.vocab_size,
+        "dropout": trainer.config.train.dropout,
+        "different": len(trainer.prepared.train.tokens) - 1,
+        "counted": counted(trainer.prepared.train.tokens, trainer.held_out.tokens),
+    }
+
+
+def counted(tokens: np.ndarray, held_out: np.ndarray) -> dict[str, list[float]]:
+    """The surprise of n-grams counted in more and more of the text."""
+    looked_at = spread(held_out, LOOKED_AT)
+    sizes = sorted({min(size, len(tokens)) for size in COUNTED})
+    return {str(size): surprise(spread(tokens, size), looked_at, ORDER) for size in sizes}
+
+
+def text_of(cell: Cell, folder: Path) -> Path:
+    whole = fetch(FITTED[cell.text])
+    if cell.megabytes is None:
+        return whole
+    cut = folder / f"{cell.text}.txt"
+    cut.write_text(whole.read_bytes()[: round(cell.megabytes * 1e6)].decode("utf-8", "ignore"), "utf-8")
+    return cut
+
+
+def counted_in(line: dict[str, Any]) -> Counted:
+    """What `octavo.forecast.count` would have come to: between two sizes, in the line of their logarithms."""
+    sizes = sorted(map(int, line["counted"]))
+    least = [min(line["counted"][str(size)]) for size in sizes]
+    most = min(line["different"] + 1, line["tokens"], COUNTED[-1])
+    whole, quarter = np.interp(np.log([most, most / 4]), np.log(sizes), least)
+    return Counted(float(whole), float(quarter))
+
+
+def fit(lines: Sequence[dict[str, Any]]) -> tuple[list[float], float]:
+    """The coefficients of the line, and how far off it is for a text that it was not fitted to, per nat of loss.
+
+    Each training counts by what can be known of it: a short text has little held out, and a loss of five nats is not
+    known as well as one of one and a half.
+    """
+    x = np.array([_features(line) for line in lines])
+    y = np.array([line["val_loss"] for line in lines])
+    texts = np.array([line["text"] for line in lines])
+    sure = 1 / (y * np.array([doubt(line["different"]) / OFF for line in lines]))
+
+    def solved(rows: np.ndarray) -> np.ndarray:
+        return np.linalg.lstsq(x[rows] * sure[rows, None], y[rows] * sure[rows], rcond=None)[0]
+
+    off = np.zeros(len(lines))
+    for text in set(texts):
+        off[texts == text] = y[texts == text] - x[texts == text] @ solved(texts != text)
+    return [round(float(value), 4) for value in solved(texts != "")], float(np.sqrt(np.mean((off * sure) ** 2)))
+
+
+def _features(line: dict[str, Any]) -> list[float]:
+    return features(counted_in(line), line["tokens"], line["different"], LADDER[line["rung"]].context)
+
+
+def read(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in out.read_text("utf-8").splitlines()] if out.is_file() else []
+
+
+def train_missing(out: Path, cells: Sequence[Cell]) -> None:
+    for cell in cells:
+        if any(cell.key.items() <= line.items() for line in read(out)):
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            line = {**cell.key, **learn(cell, Path(folder))}
+        with out.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        print(cell, round(line["val_loss"], 4), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["train", "fit"])
+    parser.add_argument("--out", type=Path, default=HERE / "forecast.jsonl")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--part", type=int, nargs=2, default=(0, 1), metavar=("N", "OF"), help="every OF-th cell")
+    words = parser.parse_args()
+    torch.set_num_threads(words.threads)
+    if words.what == "fit":
+        print(*fit(read(words.out)))
+        return
+    part, of = words.part
+    train_missing(words.out, list(grid())[part::of])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""How well the planner keeps its word: texts that its forecast was not fitted to, each for some minutes.
+
+    python benchmarks/pairs.py train    # what pairs.jsonl does not hold yet, a line each: nearly two hours
+    python benchmarks/pairs.py page     # the tables in docs/planner.md, from pairs.jsonl and forecast.jsonl
+
+Nothing else should run beside it: these trainings go by the clock.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from wheels import UNSEEN
+
+from octavo import toml
+from octavo.checkpoint import checkpoint_folder, read_facts, steps_saved
+from octavo.data import fetch
+
+HERE = Path(__file__).resolve().parent
+PAGE = HERE.parent / "docs" / "planner.md"
+BEGIN, END = "<!-- made by benchmarks/pairs.py -->", "<!-- to here -->"
+
+
+def pairs() -> Iterator[tuple[str, float]]:
+    """Which text for how many minutes, the short ones first."""
+    yield from ((text, minutes) for minutes in (1.0, 2.0, 5.0) for text in UNSEEN)
+    yield "django", 15.0
+    yield "ataturk", 60.0
+
+
+def train(text: str, minutes: float) -> dict[str, Any]:
+    """`octavo train TEXT --minutes …` in a process of its own: what was said of it, and what it came to."""
+    with TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        words = ["train", str(fetch(UNSEEN[text])), "--minutes", str(minutes), "--quiet", "--out", str(run)]
+        begin = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "octavo", *words], check=True, env={**os.environ})
+        whole = time.perf_counter() - begin
+        config = toml.load(run)
+        facts = read_facts(checkpoint_folder(run, steps_saved(run)[0]))
+    return {
+        "forecast": config.train.forecast,
+        "within": config.train.forecast_within,
+        "val_loss": facts["best"]["val_loss"],
+        "best_step": facts["best"]["step"],
+        "steps_planned": config.train.steps,
+        "steps": facts["step"],
+        "seconds": facts["seconds"],
+        "whole": whole,
+        "shape": f"{config.model.layers} x {config.model.width}",
+    }
+
+
+def read(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in out.read_text("utf-8").splitlines()] if out.is_file() else []
+
+
+def train_missing(out: Path, most: float) -> None:
+    """Train each pair that the file does not hold yet, of at most so many minutes."""
+    for text, minutes in pairs():
+        key = {"text": text, "minutes": minutes}
+        if minutes > most or any(key.items() <= line.items() for line in read(out)):
+            continue
+        line = {**key, **train(text, minutes)}
+        with out.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        print(line, flush=True)
+
+
+def table(lines: list[dict[str, Any]]) -> str:
+    """What was said and what came of it."""
+    rows = ["| text | asked | took | model | forecast | came to | off |", "|---|---|---|---|---|---|---|"]
+    for line in lines:
+        took, off = line["seconds"] / 60, line["val_loss"] - line["forecast"]
+        cells = (
+            UNSEEN[line["text"]].what,
+            f"{line['minutes']:g} min",
+            f"{took:.2f} min ({took / line['minutes'] - 1:+.1%})",
+            line["shape"].replace("x", "×"),
+            f"{line['forecast']:.2f} ± {line['within']:.2f}",
+            f"{line['val_loss']:.3f}",
+            f"{off:+.3f}",
+        )
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
+
+
+def with_table(page: str, lines: list[dict[str, Any]]) -> str:
+    """The page with its table made anew."""
+    before, rest = page.split(BEGIN)
+    return before + BEGIN + "\n" + table(lines) + END + rest.split(END)[1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["train", "page"])
+    parser.add_argument("--out", type=Path, default=HERE / "pairs.jsonl")
+    parser.add_argument("--most", type=float, default=60.0, help="leave out what takes more minutes than this")
+    words = parser.parse_args()
+    if words.what == "page":
+        PAGE.write_text(with_table(PAGE.read_text("utf-8"), read(words.out)), "utf-8")
+    else:
+        train_missing(words.out, words.most)
+
+
+if __name__ == "__main__":
+    main()
