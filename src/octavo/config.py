@@ -176,13 +176,16 @@ class TrainConfig:
     device: str = "cpu"
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
     eval_every: int = 100
+    save_every: int = DERIVED  # steps; eval_every, where nothing else is said
     forecast: float | None = None  # the loss on held-out text that is expected, in nats per token
     forecast_within: float | None = None  # two of three trainings come so near to it
 
     def __post_init__(self) -> None:
         if self.lr is None:
             object.__setattr__(self, "lr", 0.02 if self.optimizer == "muon" else 1e-3)
-        _check_whole(self, "steps", "batch", "micro_batches", "eval_every")
+        if self.save_every is None:
+            object.__setattr__(self, "save_every", self.eval_every)
+        _check_whole(self, "steps", "batch", "micro_batches", "eval_every", "save_every")
         _check_positive(self, "lr", "clip")
         for name in ("dropout", "warmup", "decay"):
             if not 0 <= getattr(self, name) < (1.0001 if name == "decay" else 1):

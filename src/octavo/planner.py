@@ -22,6 +22,7 @@ MINUTES = 5.0  # where neither minutes nor steps are asked for
 EVALUATIONS = 10  # in one training, or as many as fit into this share of its time
 EVALUATION_SHARE = 0.1
 SAVING = 0.5  # seconds that a sample and a checkpoint take besides
+SAVES = 6  # at least, for only then may the end be moved to where the time is over
 READING = 1 / 3  # of the time that learning from a token takes
 HOPE = 0.15  # of a step's time by the arithmetic in it: none is sooner, and a slower one need not be probed
 DIFFERENT_PER_PARAMETER = 0.3
@@ -126,7 +127,8 @@ def _looks_and_steps(config: RunConfig, held_out: int, seconds: float, pace: flo
     """How often to evaluate, and the steps that the rest of the time is enough for."""
     look = SAVING + READING * pace * held_out / (config.train.batch * config.model.context)
     looks = min(EVALUATIONS, max(1, int(EVALUATION_SHARE * seconds / look)))
-    return looks, max(1, round((seconds - looks * look) / pace))
+    between = max(0, SAVES - looks) * SAVING / 2
+    return looks, max(1, round((seconds - looks * look - between) / pace))
 
 
 def _config(asked: Asked, data: DataConfig, prepared: Prepared, shape: Shape, device: str) -> RunConfig:
@@ -216,7 +218,8 @@ def _worth(shape: Shape, config: RunConfig, different: float, steps: float) -> b
 
 def _with_steps(config: RunConfig, steps: int, looks: int, tokens: int, asked: Asked) -> RunConfig:
     every = asked.eval_every or -(-steps // looks)
-    train = replace(config.train, steps=steps, eval_every=every)
+    saves = every if config.train.minutes is None else min(every, -(-steps // SAVES))
+    train = replace(config.train, steps=steps, eval_every=every, save_every=saves)
     tired = asked.dropout is None and train.optimizer == "muon" and _epochs(config, steps, tokens) > TIRES_AFTER
     return replace(config, train=replace(train, dropout=DROPOUT) if tired else train)
 

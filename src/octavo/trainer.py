@@ -91,16 +91,19 @@ class Trainer:
         if self.step in snapshot_steps(self.schedule.steps):
             save_snapshot(self.run, self.step, self.model)
         line = {name: value for name, value in asdict(stepped).items() if name not in ("steps", "remaining")}
-        if self.step % self.config.train.eval_every == 0 or self.step == self.schedule.steps:
-            for event in self._look(stepped):
-                if isinstance(event, Evaluated):
-                    line |= {name: getattr(event, name) for name in VALIDATION}
-                yield event
-            self.journal.metrics(line)
+        looks = self._comes(self.config.train.eval_every)
+        for event in self._look(stepped) if looks else ():
+            if isinstance(event, Evaluated):
+                line |= {name: getattr(event, name) for name in VALIDATION}
+            yield event
+        self.journal.metrics(line)
+        if looks or self._comes(self.config.train.save_every):
             yield from self._replan()
             yield from self._save()
-        else:
-            self.journal.metrics(line)
+
+    def _comes(self, every: int) -> bool:
+        """Whether what is done every so many steps, and after the last one, is to be done now."""
+        return self.step % every == 0 or self.step == self.schedule.steps
 
     def _learn(self) -> StepResult | None:
         """One step; nothing, and the weights as they were, where the memory of a GPU is too small for it."""
