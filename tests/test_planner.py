@@ -171,5 +171,5 @@ def test_a_forecast_falls_with_more_reading_and_rises_with_the_surprise_of_the_t
     counted = count(prepared.train.tokens, prepared.val.tokens, 100_000)
     less, more = (expect(counted, tokens, 10**7, 128).loss for tokens in (10**6, 4 * 10**6))
     assert more < less
-    harder = replace(counted, nats=1.2 * counted.nats, nats_from_quarter=1.2 * counted.nats_from_quarter)
+    harder = replace(counted, nats=1.2 * counted.nats, one=1.2 * counted.one, two=1.2 * counted.two)
     assert expect(harder, 10**6, 10**7, 128).loss > 1.1 * less

@@ -5,7 +5,7 @@ texts and fitted the line that leads from the one to the other; `benchmarks/fore
 """
 
 from dataclasses import dataclass
-from math import log, sqrt
+from math import exp, log, sqrt
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from octavo.ngrams import spread, surprise
 ORDER = 6
 COUNTED = 400_000  # tokens at most
 FEWEST = 100  # steps that say anything
+LEAST = 1e-3  # nats: a text that says the same for ever leaves none
 LOOKED_AT = 50_000  # tokens of the held-out text
 
 
@@ -28,10 +29,11 @@ class Forecast:
 
 @dataclass(frozen=True)
 class Counted:
-    """The least surprise, in nats per token, of n-grams from as much text as will be read, and from a quarter of it."""
+    """The surprise of n-grams from as much text as will be read, in nats per token: the least, and of short ones."""
 
     nats: float
-    nats_from_quarter: float
+    one: float  # of single tokens
+    two: float  # of a token after another
 
 
 def forecast(config: RunConfig, learned: np.ndarray, held_out: np.ndarray) -> Forecast | None:
@@ -48,32 +50,34 @@ def forecast(config: RunConfig, learned: np.ndarray, held_out: np.ndarray) -> Fo
 
 def count(learned: np.ndarray, held_out: np.ndarray, tokens: int) -> Counted:
     """Look at a text as a training that reads so many tokens of it will."""
-    size, looked_at = min(len(learned), tokens, COUNTED), spread(held_out, LOOKED_AT)
-    whole, quarter = (min(surprise(spread(learned, part), looked_at, ORDER)) for part in (size, max(1, size // 4)))
-    return Counted(whole, quarter)
+    size = min(len(learned), tokens, COUNTED)
+    nats = surprise(spread(learned, size), spread(held_out, LOOKED_AT), ORDER)
+    one, two, *_ = nats = [max(LEAST, value) for value in nats]
+    return Counted(min(nats), one, two)
 
 
 def features(counted: Counted, tokens: int, different: int, context: int) -> list[float]:
-    """What the loss is linear in; `different` tokens are read `tokens / different` times.
+    """What the logarithm of the loss is linear in; `different` tokens are read `tokens / different` times.
 
-    Beside the surprise itself: how it falls with what was read, with how far the model sees, and rises with reading
-    the same again; and how much the text still taught when a quarter of it had been counted.
+    The surprise itself; how much is read, how far the model sees, and how often it reads the same; how much of the text
+    follows from what stands before it, and what of that is to be had by seeing further.
     """
-    nats, again = counted.nats, max(1.0, tokens / different)
+    further = log(context / 64)
     return [
         1.0,
-        nats,
-        nats * log(tokens / 1e6),
-        nats * log(context / 64),
-        nats * log(again),
-        counted.nats_from_quarter - nats,
+        log(counted.nats),
+        log(tokens / 1e6),
+        further,
+        log(max(1.0, tokens / different)),
+        log(counted.one / counted.nats),
+        log(counted.two / counted.nats) * further,
     ]
 
 
 def expect(counted: Counted, tokens: int, different: int, context: int) -> Forecast:
     """The fitted line, at this place. A short text holds little out, and what that says depends on chance."""
     values = features(counted, tokens, different, context)
-    loss = max(LEAST, sum(weight * value for weight, value in zip(WEIGHTS, values, strict=True)))
+    loss = exp(sum(weight * value for weight, value in zip(WEIGHTS, values, strict=True)))
     return Forecast(loss, loss * doubt(different))
 
 
@@ -82,7 +86,6 @@ def doubt(different: int) -> float:
     return OFF * sqrt(1 + NOISY / different)
 
 
-WEIGHTS = (0.1186, 0.8254, -0.0517, -0.0642, 0.0076, 0.8443)
-OFF = 0.0273
+WEIGHTS = (0.3293, 0.7544, -0.0695, 0.0777, 0.0251, -0.3392, -0.3181)
+OFF = 0.0491
 NOISY = 300_000
-LEAST = 0.01  # nats: a text that says the same for ever is learned to the end
