@@ -1,5 +1,6 @@
 """The exact state of a training: what is put back is what was saved, and another model's state is refused."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -40,31 +41,18 @@ def test_what_is_put_back_is_what_was_saved_each_tensor_in_its_own_dtype(tmp_pat
         assert all(torch.equal(one[key], two[key]) and one[key].dtype == two[key].dtype for key in one), name
 
 
-def test_dropping_any_saved_tensor_of_the_optimizer_changes_the_next_step(tmp_path: Path) -> None:
+def test_no_saved_tensor_can_be_left_out(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     model, optimizers = trained()
     folder = save_checkpoint(tmp_path, 1, model, optimizers, {})
     state = load_file(folder / "state.safetensors")
-
-    def next_weights() -> list[torch.Tensor]:
-        other = GPT(CONFIG)
-        others = make_optimizers(other, TrainConfig(steps=9, batch=2))
-        restore(folder, other, others)
-        tokens = torch.arange(8).expand(2, 8) % 11
-        training_step(other, others, [(tokens, tokens)], rate=1.0, clip=1.0)
-        return [weight.detach() for weight in other.parameters()]
-
-    whole = next_weights()
-    momenta = [name for name in state if name.endswith(("momentum_buffer", "exp_avg"))]
-    assert len(momenta) > 5
-    for name in momenta:
+    assert sum(name.startswith("optimizer.") for name in state) > 20
+    for name in state:
         save_file({other: tensor for other, tensor in state.items() if other != name}, folder / "state.safetensors")
-        try:
-            changed = next_weights()
-        except KeyError:  # AdamW notices by itself
-            continue
-        assert not all(torch.equal(one, other) for one, other in zip(whole, changed, strict=True)), name
+        other = GPT(CONFIG)
+        with pytest.raises(DamagedError, match=re.escape(name.removeprefix("model."))):
+            restore(folder, other, make_optimizers(other, TrainConfig(steps=9, batch=2)))
 
 
 def test_another_models_state_is_refused(tmp_path: Path) -> None:

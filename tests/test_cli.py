@@ -52,7 +52,7 @@ def test_the_flags_are_these_and_no_others() -> None:
     knobs = "max-new-tokens temperature top-k top-p min-p repetition-penalty seed"
     expected = {
         "demo": "minutes dialect seed",
-        "train": f"minutes steps {text} {shape} out resume force config quiet",
+        "train": f"minutes steps {text} {shape} out resume force allow-mismatch config quiet",
         "generate": f"{knobs} stop n slide no-slide json quantize",
         "talk": f"{knobs} quantize",
         "plan": f"minutes steps {text} {shape} config",

@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from octavo.config import ModelConfig
+from octavo.disk import read_json
 from octavo.errors import DamagedError, RunError
 from octavo.model import GPT
-from octavo.run import load, load_model, read_json, save_model
+from octavo.run import load, load_model, save_model
 
 Models = Callable[..., GPT]
 
@@ -68,7 +69,7 @@ def test_a_config_that_is_doubtful_is_not_read(one: Path, content: str | bytes, 
 
 
 def test_a_json_file_of_absurd_size_is_not_read(one: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("octavo.run.JSON_BYTES", 100)
+    monkeypatch.setattr("octavo.disk.JSON_BYTES", 100)
     with pytest.raises(DamagedError, match=r"config.json is larger than 100 bytes; it is not what its name says$"):
         load_model(one)
 

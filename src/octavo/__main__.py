@@ -1,7 +1,9 @@
 """`python -m octavo` and the command `octavo`."""
 
 import os
+import signal
 import sys
+from types import FrameType
 
 from octavo.cli import run
 
@@ -11,7 +13,13 @@ def main() -> None:
     # threads that spin for long while they wait make a step 20 times slower as soon as another program wants a core,
     # and threads that never spin a third slower where none does; read when torch is loaded, which no word has done yet
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    signal.signal(signal.SIGTERM, terminated)
     sys.exit(run(sys.argv[1:]))
+
+
+def terminated(number: int, frame: FrameType | None) -> None:
+    """Asked to end, by a system that shuts down or by `kill`: with everything closed, and the status that tells."""
+    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from octavo.disk import saving, verify, write_folder
-from octavo.errors import DamagedError, RunError
+from octavo.disk import make_folder, read_json, replace_file, saving, verify, write_folder
+from octavo.errors import DamagedError, RunError, SaveError
 from octavo.model import GPT
 
 FACTS, STATE = "training.json", "state.safetensors"
 SNAPSHOT_BYTES = 1_000_000_000
+MUON, ADAMW = ("momentum_buffer",), ("step", "exp_avg", "exp_avg_sq")  # what an optimizer remembers of a weight
+SHAPED = {"momentum_buffer", "exp_avg", "exp_avg_sq"}  # as the weight is
 
 
 def steps_saved(run: Path) -> list[int]:
@@ -37,6 +39,9 @@ def save_checkpoint(
 ) -> Path:
     """Write the whole state after `step`; when this returns, it is on the disk. Raises `SaveError`."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in _state(model, optimizers)}
+    for name, tensor in state.items():
+        if not tensor.isfinite().all():
+            raise SaveError(f"{name} is not finite after step {step}, and is not saved; earlier checkpoints are intact")
 
     def write(folder: Path) -> None:
         save_file(state, folder / STATE)
@@ -45,6 +50,13 @@ def save_checkpoint(
     target = checkpoint_folder(run, step)
     write_folder(target, write)
     return target
+
+
+def room_needed(parameters: int, *, adamw: bool) -> int:
+    """Bytes that a training of so many parameters takes on the disk, at most: states, best weights, snapshots."""
+    state = 4 * parameters * (3 if adamw else 2) + parameters  # AdamW's own weights beside Muon's are few
+    kept = 5  # the newest two, the best, the plateau's, and one being written
+    return kept * state + 2 * 4 * parameters + min(SNAPSHOT_BYTES, 16 * 2 * parameters)
 
 
 def _state(model: GPT, optimizers: Sequence[torch.optim.Optimizer]) -> Iterator[tuple[str, Tensor]]:
@@ -59,7 +71,7 @@ def _state(model: GPT, optimizers: Sequence[torch.optim.Optimizer]) -> Iterator[
 def read_facts(folder: Path) -> dict[str, Any]:
     """What a checkpoint says of itself, its files verified first. Raises `DamagedError`."""
     verify(folder)
-    return json.loads((folder / FACTS).read_bytes())
+    return read_json(folder / FACTS)
 
 
 def newest_valid(
@@ -95,10 +107,19 @@ def restore(folder: Path, model: GPT, optimizers: Sequence[torch.optim.Optimizer
                 raise DamagedError(f"{folder} holds {name} in another shape than the model's {tuple(weight.shape)}")
             weight.copy_(state.pop(f"model.{name}"))
     owners = {weight: optimizer for optimizer in optimizers for g in optimizer.param_groups for weight in g["params"]}
+    expected = {
+        f"optimizer.{name}.{key}": weight.shape if key in SHAPED else torch.Size()
+        for name, weight in weights.items()
+        for key in (ADAMW if isinstance(owners[weight], torch.optim.AdamW) else MUON)
+    }
+    found = {name: tensor.shape for name, tensor in state.items()}
+    if found and found != expected:  # there is none before the first step
+        odd = {name for name in {*found, *expected} if found.get(name) != expected.get(name)}
+        raise DamagedError(f"{folder} holds another optimizer's state: {_few(odd)} do not match")
     for name, tensor in state.items():  # not through load_state_dict, which casts to the parameter's dtype
         parameter, key = name.removeprefix("optimizer.").rsplit(".", 1)
-        owner = weights[parameter]
-        owners[owner].state[owner][key] = tensor.to(owner.device)
+        weight = weights[parameter]
+        owners[weight].state[weight][key] = tensor.to(weight.device)
 
 
 def _few(names: Collection[str]) -> str:
@@ -130,6 +151,6 @@ def save_snapshot(run: Path, step: int, model: GPT) -> None:
     }
     size = sum(2 * weight.numel() for weight in weights.values())
     with saving(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         if size + sum(path.stat().st_size for path in folder.iterdir()) <= SNAPSHOT_BYTES:
-            save_file(weights, folder / f"step-{step}.safetensors")
+            replace_file(folder / f"step-{step}.safetensors", lambda path: save_file(weights, path))

@@ -12,6 +12,7 @@ from typing import Any
 from octavo.errors import DamagedError, SaveError
 
 MANIFEST = "manifest.json"
+JSON_BYTES = 64_000_000  # more than any index; a config has a thousand
 
 
 @contextmanager
@@ -31,6 +32,14 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it that are missing; when this returns, all their names are on the disk."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        sync(path.parent)
 
 
 def write_file(path: Path, content: bytes | str) -> None:
@@ -60,7 +69,8 @@ def write_folder(target: Path, write: Callable[[Path], None]) -> None:
     temporary = target.with_name(target.name + ".tmp")
     with saving(target):
         shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
+        make_folder(target.parent)
+        temporary.mkdir()
         write(temporary)
         seal(temporary)
         if target.exists():  # saved before, by a training that was stopped and came to this step again
@@ -94,16 +104,52 @@ def verify(folder: Path) -> None:
 
 def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
     try:
-        files = json.loads((folder / MANIFEST).read_bytes())["files"]
-        wellformed = all(set(facts) == {"bytes", "sha256"} and Path(name).name == name for name, facts in files.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        files = read_json(folder / MANIFEST).get("files")
+    except DamagedError as error:
         raise DamagedError(f"{folder} has no manifest that can be read: {error}") from error
-    if not wellformed:
-        raise DamagedError(f"the manifest of {folder} does not list sizes and hashes of files")
+    if not isinstance(files, dict) or not all(_listed(name, facts) for name, facts in files.items()):
+        raise DamagedError(
+            f"{folder} has no manifest that can be read: it does not list sizes and hashes of files of its folder"
+        )
     return files
+
+
+def _listed(name: str, facts: Any) -> bool:
+    """Whether an entry names a file of this very folder, with its size and hash."""
+    named = name == Path(name).name and "\x00" not in name
+    return named and isinstance(facts, dict) and set(facts) == {"bytes", "sha256"}
 
 
 def sha256(path: Path) -> str:
     """The sha256 of a file, read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file that holds one object.
+
+    Raises `DamagedError` for anything doubtful: a key that stands twice, NaN, great size or depth.
+    """
+    try:
+        if path.stat().st_size > JSON_BYTES:
+            raise DamagedError(f"{path} is larger than {JSON_BYTES} bytes; it is not what its name says")
+        value = json.loads(path.read_bytes().decode(), object_pairs_hook=_object, parse_constant=_constant)
+    except (OSError, ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise DamagedError(f"{path} cannot be read: {reason}") from error
+    if not isinstance(value, dict):
+        raise DamagedError(f"{path} cannot be read: it is no JSON object")
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"it has the key {next(key for key in keys if keys.count(key) > 1)!r} twice")
+    return value
+
+
+def _constant(name: str) -> float:
+    raise ValueError(f"it holds {name}, which JSON does not have")

@@ -1,10 +1,17 @@
 """What can go wrong, as types: every error octavo raises on purpose is an `OctavoError`."""
 
+LONGEST = 900  # signs
+
 
 class OctavoError(Exception):
     """Something failed that the user should read as one line: what is wrong with the value, then what to do."""
 
     status = 1  # the exit status of the command line
+
+    def __str__(self) -> str:
+        """One line, and no longer than can be read: a value from a stranger's file may be neither."""
+        line = " ".join(super().__str__().splitlines())
+        return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
 
 
 class UserError(OctavoError, ValueError):

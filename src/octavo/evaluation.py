@@ -1,6 +1,8 @@
 """How good a model is on text that it has not learned from: nats per token, nats per character, bits per byte."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import takewhile
 from math import log
 
 import torch
@@ -35,12 +37,19 @@ def rows_at_once(config: ModelConfig) -> int:
     return max(1, min(32, 16_000_000 // (config.context * config.vocab_size)))
 
 
-def examine(model: GPT, part: Part, *, step: int, dtype: torch.dtype) -> Evaluation:
-    """Read a part in windows of the model's own context, and predict every token of it but the first once."""
+def examine(
+    model: GPT, part: Part, *, step: int, dtype: torch.dtype, stopped: Callable[[], bool] = lambda: False
+) -> Evaluation | None:
+    """Read a part in windows of the model's own context, and predict every token of it but the first once.
+
+    Nothing comes of it where it is `stopped` on the way.
+    """
     device = model.embed.weight.device
     batches = windows(part.tokens, model.config.context, rows_at_once(model.config))
     moved = ((torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)) for x, y in batches)
-    nats, count = evaluate(model, moved, dtype)
+    nats, count = evaluate(model, takewhile(lambda _: not stopped(), moved), dtype)
+    if stopped():
+        return None
     told = nats + 8 * log(2) * part.unknown_bytes  # an unknown token costs what it hides, too
     return Evaluation(
         step=step,

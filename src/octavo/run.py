@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from octavo.config import ModelConfig
-from octavo.disk import replace_file, write_file
+from octavo.disk import make_folder, read_json, replace_file, write_file
 from octavo.errors import ConfigError, DamagedError, RunError
 from octavo.imagined import imagine
 from octavo.layouts import Layout, layout_for, layout_of, split_name
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 CONFIG, GENERATION, WEIGHTS = "config.json", "generation_config.json", "model.safetensors"
 INDEX, TOKENIZER = "model.safetensors.index.json", "tokenizer.json"
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
-JSON_BYTES = 64_000_000  # more than any index; a config has a thousand
 
 
 def save(model: GPT, tokenizer: "Tokenizer", where: Path | str, *, dtype: torch.dtype | None = None) -> None:
@@ -60,7 +59,7 @@ def save_model(
 
 
 def _write_weights(weights: Mapping[str, Tensor], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     try:
         save_file(dict(weights), path, metadata={"format": "pt"})
     except SafetensorError as error:
@@ -242,32 +241,3 @@ def _indexed(folder: Path) -> dict[Path, set[str] | None]:
             raise RunError(f"{folder} is incomplete: {INDEX} names {file}, which is no file of this folder")
         shards[folder / file] = {name for name, place in where.items() if place == file}
     return shards
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file that holds one object.
-
-    Raises `DamagedError` for anything doubtful: a key that stands twice, NaN, great size or depth.
-    """
-    try:
-        if path.stat().st_size > JSON_BYTES:
-            raise DamagedError(f"{path} is larger than {JSON_BYTES} bytes; it is not what its name says")
-        value = json.loads(path.read_bytes().decode(), object_pairs_hook=_object, parse_constant=_constant)
-    except (OSError, ValueError, RecursionError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise DamagedError(f"{path} cannot be read: {reason}") from error
-    if not isinstance(value, dict):
-        raise DamagedError(f"{path} cannot be read: it is no JSON object")
-    return value
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"it has the key {next(key for key in keys if keys.count(key) > 1)!r} twice")
-    return value
-
-
-def _constant(name: str) -> float:
-    raise ValueError(f"it holds {name}, which JSON does not have")

@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from octavo import places, toml
-from octavo.checkpoint import checkpoint_folder, read_facts, steps_saved
+from octavo.checkpoint import checkpoint_folder, read_facts, room_needed, steps_saved
+from octavo.claim import Claim
 from octavo.config import Asked, DataConfig, RunConfig
 from octavo.data import Prepared, find_texts, prepare, reopen
-from octavo.disk import write_file
-from octavo.errors import ConfigError, RunError
+from octavo.disk import make_folder, saving, write_file
+from octavo.errors import ConfigError, RunError, SaveError
 from octavo.events import Event, Note, Planned
 from octavo.places import is_run, new_run
 from octavo.plain import from_dict
 from octavo.planner import Plan, plan
+from octavo.resumption import go_back, prolong, rewind
 from octavo.tokenizers import load_tokenizer
 from octavo.trainer import Trainer
 
@@ -64,13 +66,19 @@ def begin(
 ) -> Trainer:
     """Plan a training and make its folder.
 
-    Raises `RunError` where `out` already holds a run and `force` is not given, `TextError` for what cannot be read.
+    Raises `RunError` where `out` already holds a run and `force` is not given or another training writes into it,
+    `TextError` for what cannot be read, `SaveError` where there is no room for what will be saved.
     """
     run = Path(out) if out is not None else new_run(texts[0])
     check_free(run, force=force)
     chosen, prepared = plan_training(texts, asked, base=base, on_event=on_event)
     on_event(Planned(chosen.lines, chosen.config, chosen.parameters))
+    with saving(run):
+        make_folder(run)
+    claim = Claim(run)
+    check_room(run, chosen.config, chosen.parameters)
     trainer = Trainer(chosen.config, prepared, run)
+    trainer.claim = claim
     clear(run)
     write_file(run / toml.NAME, toml.dump(chosen.config))
     return trainer
@@ -86,34 +94,45 @@ def check_free(run: Path, *, force: bool) -> None:
         raise RunError(f"{run} holds other files; give --out a new folder")
 
 
+def check_room(run: Path, config: RunConfig, parameters: int) -> None:
+    """Raise `SaveError` where the disk has no room for what this training will save."""
+    needed, free = room_needed(parameters, adamw=config.train.optimizer == "adamw"), shutil.disk_usage(run).free
+    if needed > free:
+        raise SaveError(
+            f"{run} will take up to {needed / 1e6:,.0f} MB and {free / 1e6:,.0f} MB are free there; "
+            "make room, or give --out on another disk"
+        )
+
+
 def clear(run: Path) -> None:
-    """Make the folder of a run, without what an earlier training left in it."""
+    """Remove what an earlier training left in the folder of a run."""
     for name in ("checkpoints", "snapshots"):
         shutil.rmtree(run / name, ignore_errors=True)
     for name in ("metrics.jsonl", "samples.jsonl", "loss.svg", "model.safetensors"):
         (run / name).unlink(missing_ok=True)
-    run.mkdir(parents=True, exist_ok=True)
 
 
-def resume(run: Path, asked: Asked, *, on_event: Listener = ignore) -> Trainer:
+def resume(run: Path, asked: Asked, *, allow_mismatch: bool = False, on_event: Listener = ignore) -> Trainer:
     """Open a training to go on with, from its newest state that is whole.
 
     With `minutes` (that many more) or `steps` (so many in all), a finished one goes on from before its rate fell.
-    Raises `ConfigError` where anything else was asked, `RunError` where the folder or the text is not what it was.
+    Raises `ConfigError` where anything else was asked, `RunError` where the folder is no run, another training writes
+    into it, or the text or a setting is not what it was and a mismatch is not allowed.
     """
     refuse_changes(asked)
     if not (run / toml.NAME).is_file():
         raise RunError(f"{run} holds a model but no training: {toml.NAME} is missing")
-    config = toml.load(run)
+    config, claim = toml.load(run), Claim(run)
     prepared = _same_text(run, config, on_event)
     trainer = Trainer(config, prepared, run)
-    for note in trainer.restore():
+    trainer.claim = claim
+    for note in go_back(trainer, allow_mismatch=allow_mismatch):
         on_event(note)
     if asked.minutes is not None or asked.steps is not None:
         _prolong(trainer, asked, on_event)
-    elif trainer.step >= trainer.schedule.steps:
+    elif trainer.at.step >= trainer.at.schedule.steps:
         raise RunError(f"{run} is finished; train it longer with --minutes or --steps")
-    on_event(Note(f"going on with {run} after step {trainer.step} of {trainer.schedule.steps}"))
+    on_event(Note(f"going on with {run} after step {trainer.at.step} of {trainer.at.schedule.steps}"))
     return trainer
 
 
@@ -138,14 +157,14 @@ def _same_text(run: Path, config: RunConfig, on_event: Listener) -> Prepared:
 
 def _prolong(trainer: Trainer, asked: Asked, on_event: Listener) -> None:
     steps = asked.steps
-    if steps is not None and steps <= trainer.step:
-        raise ConfigError(f"--steps {steps} are already behind: {trainer.step} are done; give more")
-    pace = trainer.seconds / max(1, trainer.step)
-    for note in trainer.rewind():
+    if steps is not None and steps <= trainer.at.step:
+        raise ConfigError(f"--steps {steps} are already behind: {trainer.at.step} are done; give more")
+    pace = trainer.at.seconds / max(1, trainer.at.step)
+    for note in rewind(trainer):
         on_event(note)
     if steps is None:
-        steps = trainer.step + max(1, round(60 * (asked.minutes or 0) / pace))
-    for event in trainer.prolong(steps, asked.minutes):
+        steps = trainer.at.step + max(1, round(60 * (asked.minutes or 0) / pace))
+    for event in prolong(trainer, steps, asked.minutes):
         on_event(event)
 
 

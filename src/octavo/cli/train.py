@@ -19,6 +19,9 @@ def train(
     ] = None,
     resume: Annotated[str | None, Parameter(help="Go on with this run, exactly where it stopped.")] = None,
     force: Annotated[bool, Parameter(help="Overwrite the run in --out.", negative=())] = False,
+    allow_mismatch: Annotated[
+        bool, Parameter(help="Resume although the text or a setting has changed.", negative=())
+    ] = False,
     config: Annotated[Path | None, Parameter(help="Repeat the settings of an octavo.toml.")] = None,
     quiet: Annotated[bool, Parameter(help="Say nothing but the end.", negative=())] = False,
 ) -> None:
@@ -35,8 +38,13 @@ def train(
         if resume is not None:
             if out or force or config:
                 raise UserError("--out, --force and --config are for new runs; leave them out with --resume")
-            watch(lambda: training.resume(find_run(resume), asked, on_event=display.show), display)
+            watch(
+                lambda: training.resume(find_run(resume), asked, allow_mismatch=allow_mismatch, on_event=display.show),
+                display,
+            )
         else:
+            if allow_mismatch:
+                raise UserError("--allow-mismatch is for --resume; leave it out of a new training")
             base = read_base(config)
             watch(
                 lambda: training.begin(named(texts), asked, out=out, force=force, base=base, on_event=display.show),

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 
 from octavo.events import Finished
@@ -18,11 +19,14 @@ class Stopped(SystemExit):
 
 
 def watch(start: Callable[[], Trainer], display: Display) -> Finished:
-    """Train to the end. The first Ctrl-C (or SIGTERM) ends it after its step, saved; a second one ends it at once."""
-    trainer = start()
-    finished = None
-    with _signals(trainer) as caught:
-        for event in trainer.events():
+    """Train to the end. The first Ctrl-C (or SIGTERM) ends it after its step, saved; a second one ends it at once.
+
+    Before the first step there is nothing to save, and the first one ends it.
+    """
+    finished, watched = None, Watched()
+    with _signals(watched) as caught:
+        watched.trainer = start()
+        for event in watched.trainer.events():
             display.show(event)
             finished = event if isinstance(event, Finished) else finished
     if caught and (finished is None or finished.reason == "stopped"):
@@ -31,15 +35,22 @@ def watch(start: Callable[[], Trainer], display: Display) -> Finished:
     return finished
 
 
+@dataclass
+class Watched:
+    """The training that a signal is meant for, once there is one."""
+
+    trainer: Trainer | None = None
+
+
 @contextmanager
-def _signals(trainer: Trainer) -> Iterator[list[int]]:
+def _signals(watched: Watched) -> Iterator[list[int]]:
     caught: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if caught:
+        if caught or watched.trainer is None:
             raise Stopped(number)
         caught.append(number)
-        trainer.stop()
+        watched.trainer.stop()
         say("\nstopping after this step; once more to stop at once")
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -1,0 +1,44 @@
+"""One training at a time writes into a run: the folder itself is locked, and free again when the process ends."""
+
+import os
+from pathlib import Path
+
+from octavo.errors import RunError
+
+try:
+    import fcntl
+except ImportError:  # no such locks on Windows: there two trainings in one folder are on their own
+    fcntl = None  # type: ignore[assignment]
+
+
+class Claim:
+    """The right to write into a run's folder, from its making to `release`.
+
+    Raises `RunError` where another training has it.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self._descriptor: int | None = None
+        if fcntl is None:
+            return
+        descriptor = os.open(run, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise RunError(
+                f"another training is writing into {run}; wait for its end, or give this one another --out"
+            ) from None
+        except OSError:  # a file system without locks: better no lock than no training
+            os.close(descriptor)
+            return
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Let others write into the run."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __del__(self) -> None:
+        self.release()

@@ -1,0 +1,32 @@
+"""What decides the last bits of a number: where it differs, the same training comes to other bits."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from octavo.optim import has_bfloat16_units
+
+
+def numerics(device: torch.device) -> dict[str, Any]:
+    """The versions, the threads and the processor that compute here."""
+    facts: dict[str, Any] = {
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "processor": torch.backends.cpu.get_cpu_capability(),
+        "bfloat16 units": has_bfloat16_units(),
+        "device": device.type,
+    }
+    if device.type == "cuda":
+        facts["device"] = torch.cuda.get_device_name(device)
+    return facts
+
+
+def difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """What is not as it was, in words; nothing where all is.
+
+    >>> difference({"torch": "2.12.0", "threads": 2}, {"torch": "2.13.0", "threads": 2})
+    'torch was 2.12.0 and is 2.13.0'
+    """
+    changed = [name for name in sorted({*then, *now}) if then.get(name) != now.get(name)]
+    return "; ".join(f"{name} was {then.get(name)} and is {now.get(name)}" for name in changed) or None

@@ -1,0 +1,55 @@
+"""Going back to a state that was saved, and moving the end of a training that is gone on with."""
+
+import shutil
+from collections.abc import Iterator
+
+from octavo.checkpoint import checkpoint_folder, newest_valid, restore, steps_saved
+from octavo.errors import RunError
+from octavo.events import Event, Note
+from octavo.numerics import difference, numerics
+from octavo.standing import Standing, mismatch
+from octavo.trainer import Trainer
+
+
+def go_back(trainer: Trainer, *, before: int | None = None, allow_mismatch: bool = False) -> list[Note]:
+    """Back to the newest state that is whole; without any, to the beginning. What was found is told.
+
+    Raises `RunError` where the text or a setting is not what it was and that is not allowed, or no state is whole.
+    """
+    notes: list[Note] = []
+    run = trainer.run
+    if not steps_saved(run):
+        trainer.journal.cut(0)
+        return [Note("no checkpoint yet: starting from the first step")]
+    step, facts = newest_valid(run, before=before, on_damage=lambda line: notes.append(Note(line)))
+    found = mismatch(facts, trainer.config, trainer.prepared.text_sha256)
+    if found is not None and not allow_mismatch:
+        raise RunError(f"{found}, in {run}; bring that back, or go on all the same with --allow-mismatch")
+    if found is not None:
+        notes.append(Note(f"{found}: going on all the same"))
+    changed = difference(facts.get("numerics", {}), numerics(trainer.device))
+    if changed is not None:
+        notes.append(Note(f"same data, not the same bits: {changed}"))
+    restore(checkpoint_folder(run, step), trainer.model, trainer.optimizers)
+    trainer.at = Standing.of(facts)
+    trainer.journal.cut(step)
+    return notes
+
+
+def rewind(trainer: Trainer) -> list[Note]:
+    """Go back to the newest state from before the rate fell; the best weights stay the best."""
+    best = trainer.at.best
+    notes = go_back(trainer, before=trainer.at.schedule.falls_from, allow_mismatch=True)  # it was found a moment ago
+    trainer.at.best = best
+    return notes
+
+
+def prolong(trainer: Trainer, steps: int, minutes: float | None) -> Iterator[Event]:
+    """Move the end to `steps` in all, or to `minutes` from now; on the disk before it takes effect."""
+    at = trainer.at
+    at.minutes = None if minutes is None else at.seconds / 60 + minutes
+    at.schedule = at.schedule.replanned(at.step, steps, trainer.config.train.decay)
+    for step in steps_saved(trainer.run):  # of the way that is not taken any more; the best weights stay
+        if step > at.step:
+            shutil.rmtree(checkpoint_folder(trainer.run, step))
+    yield from trainer.save_state()

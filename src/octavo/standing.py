@@ -1,0 +1,63 @@
+"""How far a training has come, and what was decided on the way: all of its state but the tensors."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from octavo.config import RunConfig
+from octavo.errors import ConfigError, DamagedError
+from octavo.evaluation import Evaluation
+from octavo.events import Stepped
+from octavo.plain import as_dict, from_dict
+from octavo.schedule import Schedule
+
+
+@dataclass(kw_only=True)
+class Standing:
+    """What a checkpoint knows beside its tensors. Every random draw follows from it and from the seed."""
+
+    schedule: Schedule
+    minutes: float | None
+    micro_batches: int
+    step: int = 0  # as many are done, and as many global batches are read
+    seconds: float = 0.0  # of training
+    best: Evaluation | None = None
+    failures: int = 0  # steps in a row that came to no finite number
+    due: Stepped | None = None  # the last step, where its evaluation was interrupted
+
+    def facts(self) -> dict[str, Any]:
+        """As plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> "Standing":
+        """Back from plain values; what else stands there is for others. Raises `DamagedError`."""
+        names = {field.name for field in fields(cls)}
+        try:
+            return from_dict(cls, {name: value for name, value in facts.items() if name in names})
+        except ConfigError as error:
+            raise DamagedError(f"the checkpoint does not say where the training stands: {error}") from error
+
+
+def mismatch(facts: Mapping[str, Any], config: RunConfig, text_sha256: str) -> str | None:
+    """What a training would go on with that is not what it began with, in words."""
+    if facts.get("text_sha256") != text_sha256:
+        return "the text is not the one that was learned from"
+    then, now = (dict(flattened(values)) for values in (facts.get("config", {}), as_dict(config)))
+    for name in sorted({*then, *now}):
+        if then.get(name) != now.get(name):
+            return f"{name} is {now.get(name)} and was {then.get(name)}"
+    return None
+
+
+def flattened(values: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested values by their full names.
+
+    >>> dict(flattened({"model": {"width": 64}, "seed": 0}))
+    {'model.width': 64, 'seed': 0}
+    """
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flattened(value, f"{where}{name}.")
+        else:
+            yield where + name, value

@@ -1,0 +1,207 @@
+"""Files from strangers: whatever is changed in a file, it is read as it stands or refused in one line, and soon."""
+
+import json
+import re
+import resource
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import torch
+
+from octavo import training
+from octavo.checkpoint import checkpoint_folder, newest_valid, read_facts, restore
+from octavo.config import Asked
+from octavo.disk import seal
+from octavo.errors import OctavoError
+from octavo.optim import make_optimizers
+from octavo.run import load_model
+from octavo.standing import Standing
+from octavo.tokenizers import load_tokenizer
+from octavo.trainer import make_model
+from texts import sentences
+
+NUMBERS = (-1, 0, 1, 2**31, 2**63, 1e308, -1e-308)
+ODD = (None, True, *NUMBERS, "", "\x00", "x" * 5000, "../../etc/passwd", [], {}, [[]], {"a": {}})
+BYTES = b'\x00\xff"{}[]:,-0123456789eE.\\\n'
+
+
+def nested(depth: int) -> Any:
+    value: Any = 0
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def mutated_json(content: bytes, draw: Random) -> bytes:
+    """One value somewhere in it is another, is there twice, or is gone."""
+    value = json.loads(content)
+    places: list[tuple[Any, Any]] = []
+
+    def walk(part: Any) -> None:
+        for key in part if isinstance(part, dict) else range(len(part)):
+            places.append((part, key))
+            if isinstance(part[key], (dict, list)):
+                walk(part[key])
+
+    walk(value)
+    part, key = draw.choice(places)
+    what = draw.randrange(4)
+    if what == 0 and isinstance(part, dict):
+        del part[key]
+    elif what == 1 and isinstance(part, dict):
+        part[draw.choice(["", "extra", key + " ", key.upper()])] = part[key]
+    elif what == 2:
+        part[key] = nested(draw.choice([5, 500]))
+    else:
+        part[key] = draw.choice(ODD)
+    return json.dumps(value).encode()
+
+
+def mutated_bytes(content: bytes, draw: Random) -> bytes:
+    """Some bytes are others, gone, or there twice, most often near the beginning."""
+    data = bytearray(content)
+    for _ in range(draw.choice([1, 1, 1, 2, 8])):
+        at = min(int(len(data) * draw.random() ** 3), len(data) - 1)
+        what, length = draw.randrange(6), draw.choice([1, 1, 2, 8, 64])
+        if what == 0:
+            data[at] ^= 1 << draw.randrange(8)
+        elif what == 1:
+            data[at] = draw.choice(BYTES)
+        elif what == 2:
+            del data[at : at + length]
+        elif what == 3:
+            data[at:at] = data[at : at + length]
+        elif what == 4:
+            data[at:at] = bytes(draw.choices(BYTES, k=length))
+        else:
+            del data[at:]
+        if not data:
+            break
+    return bytes(data)
+
+
+def mutated_header(content: bytes, draw: Random) -> bytes:
+    """The header of a safetensors file is another, with its length made right again, more often than not."""
+    length = int.from_bytes(content[:8], "little")
+    header = content[8 : 8 + length]
+    try:
+        header = (mutated_json if draw.random() < 0.7 else mutated_bytes)(header, draw)
+    except (ValueError, IndexError):
+        header = mutated_bytes(header, draw)
+    size = len(header) if draw.random() < 0.8 else draw.choice([0, 1, 2**32, 2**63, 2**64 - 1])
+    return size.to_bytes(8, "little") + header + content[8 + length :]
+
+
+@contextmanager
+def at_most(seconds: int) -> Iterator[None]:
+    def ring(number: int, frame: Any) -> None:
+        raise TimeoutError(f"more than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file of a run, how it is changed, whether its manifest is made right again, and what reads it."""
+
+    file: str
+    mutate: Callable[[bytes, Random], bytes]
+    read: Callable[[Path], object]
+    sealed: bool = False
+
+
+def opened(run: Path) -> None:
+    step = 8
+    folder = checkpoint_folder(run, step)
+    config = training.toml.load(run)
+    model = make_model(config)
+    restore(folder, model, make_optimizers(model, config.train))
+
+
+def either(content: bytes, draw: Random) -> bytes:
+    return (mutated_json if draw.random() < 0.6 else mutated_bytes)(content, draw)
+
+
+def manifest(run: Path) -> None:
+    newest_valid(run, on_damage=lambda line: None)
+
+
+def facts(run: Path) -> None:
+    Standing.of(read_facts(checkpoint_folder(run, 8)))
+
+
+CHECKPOINT = "checkpoints/step-8/"
+FORMATS = {
+    "safetensors": Format("model.safetensors", mutated_header, load_model),
+    "safetensors, bytes": Format("model.safetensors", mutated_bytes, load_model),
+    "config.json": Format("config.json", either, load_model),
+    "tokenizer.json": Format("tokenizer.json", either, load_tokenizer),
+    "manifest": Format(CHECKPOINT + "manifest.json", either, manifest),
+    "facts": Format(CHECKPOINT + "training.json", either, facts, sealed=True),
+    "state": Format(CHECKPOINT + "state.safetensors", mutated_header, opened, sealed=True),
+    "octavo.toml": Format("octavo.toml", mutated_bytes, training.toml.load),
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mutations")
+    (folder / "text.txt").write_text(sentences(100))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("OCTAVO_HOME", str(folder / "home"))
+        asked = Asked(steps=8, layers=1, heads=1, width=8, context=8, batch=2, eval_every=8)
+        list(training.begin(["text.txt"], asked, out=folder / "run").events())
+    return folder / "run"
+
+
+@pytest.mark.parametrize("times", [550, pytest.param(111_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.timeout(36_000)
+def test_a_changed_file_is_read_or_refused_in_one_line(name: str, times: int, run: Path, tmp_path: Path) -> None:
+    kind, draw = FORMATS[name], Random(name)
+    victim = tmp_path / "run"
+    shutil.copytree(run, victim)
+    content = (run / kind.file).read_bytes()
+    refused, before = 0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(times):
+        changed = kind.mutate(content, draw)
+        (victim / kind.file).write_bytes(changed)
+        if kind.sealed:
+            seal(victim / CHECKPOINT)
+        try:
+            with at_most(5):
+                kind.read(victim)
+        except OctavoError as error:
+            said = str(error)
+            assert "\n" not in said and len(said) < 1000, said[:300]
+            refused += 1
+        except (TimeoutError, Exception) as error:
+            pytest.fail(f"{type(error).__name__}: {error}; of {changed[:300]!r}")
+    assert refused > times / 20
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024
+
+
+def test_nothing_is_pickled(run: Path, tmp_path: Path) -> None:
+    """No part of octavo asks Python to unpickle, and no file of a run is a pickle."""
+    sources = "\n".join(path.read_text() for path in Path(training.__file__).parent.rglob("*.py"))
+    assert not re.search(
+        r"\bimport pickle\b|torch\.(load|save)\(|(?<![.\w])eval\(|(?<![.\w])exec\(|marshal|shelve|np\.load\(", sources
+    )
+    for path in run.rglob("*"):
+        if path.is_file():
+            assert not path.read_bytes().startswith((b"\x80\x02", b"\x80\x04", b"PK"))
+    assert torch.serialization is not None

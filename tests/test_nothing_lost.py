@@ -1,0 +1,437 @@
+"""Nothing lost: whatever ends a training, what was called saved is there, and going on comes to the same bits."""
+
+import errno
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from octavo import checkpoint, toml, training
+from octavo import run as run_module
+from octavo.checkpoint import checkpoint_folder, newest_valid, read_facts, save_checkpoint, steps_saved
+from octavo.config import Asked
+from octavo.disk import seal
+from octavo.errors import DamagedError, RunError, SaveError
+from octavo.events import Evaluated, Event, Note, Saved, Stepped
+from octavo.run import load_model
+from octavo.standing import Standing
+from octavo.trainer import Trainer
+from power import Disk, lay_out, recorded
+from texts import sentences
+
+CLOCK = ("seconds", "tokens_per_second")
+TINY = {"layers": 2, "heads": 2, "width": 32, "context": 16, "batch": 4, "eval_every": 4, "dropout": 0.1}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OCTAVO_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("octavo.trainer.SAMPLE_TOKENS", 8)
+    (tmp_path / "text.txt").write_text(sentences(200))
+
+
+def begin(out: str = "run", **asked: Any) -> Trainer:
+    return training.begin(["text.txt"], Asked(**{**TINY, **asked}), out=out)
+
+
+def resume(run: str = "run", **words: Any) -> tuple[Trainer, list[str]]:
+    told: list[Event] = []
+    trainer = training.resume(Path(run), Asked(), on_event=told.append, **words)
+    return trainer, [event.text for event in told if isinstance(event, Note)]
+
+
+def left(run: Path | str, step: int) -> dict[str, Any]:
+    """All that a training leaves, but for the clock."""
+    run = Path(run)
+    logs = {
+        name: [
+            {key: value for key, value in json.loads(line).items() if key not in CLOCK}
+            for line in (run / f"{name}.jsonl").read_text().splitlines()
+        ]
+        for name in ("metrics", "samples")
+    }
+    return {
+        **logs,
+        "state": load_file(checkpoint_folder(run, step) / "state.safetensors"),
+        "best": load_file(run / "model.safetensors"),
+        "snapshots": {path.name: load_file(path) for path in (run / "snapshots").iterdir()},
+    }
+
+
+def same(one: Any, other: Any) -> bool:
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
+    if isinstance(one, torch.Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    return bool(one == other)
+
+
+def interrupted(trainer: Trainer, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train, and ask for a stop in the middle of the second evaluation: while it reads, or while it writes."""
+    calls = [0]
+    name = {"reading": "examine", "writing": "generate"}[place]
+    real: Callable[..., Any] = getattr(sys.modules["octavo.trainer"], name)
+
+    def stopping(*args: Any, **words: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == (3 if place == "reading" else 2):  # it reads before the first step too
+            trainer.stop()
+        return real(*args, **words)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(f"octavo.trainer.{name}", stopping)
+        list(trainer.events())
+
+
+@pytest.mark.parametrize("place", ["reading", "writing"])
+def test_a_stop_in_the_middle_of_an_evaluation_is_gone_on_from_to_the_same_bits(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list(begin("whole", steps=16).events())
+    interrupted(begin(steps=16), place, monkeypatch)
+    assert steps_saved(Path("run"))[0] == 8
+    assert [line["step"] for line in map(json.loads, Path("run/metrics.jsonl").read_text().splitlines())][-1] == 7
+    trainer, _ = resume()
+    first = next(event for event in trainer.events() if isinstance(event, (Stepped, Evaluated)))
+    assert isinstance(first, Evaluated) and first.step == 8
+    trainer.journal.close()
+    trainer, _ = resume()
+    list(trainer.events())
+    assert same(left("run", 16), left("whole", 16))
+
+
+def test_two_trainings_never_write_into_one_folder() -> None:
+    first = begin(steps=8)
+    events = first.events()
+    next(events)
+    for again in (lambda: training.begin(["text.txt"], Asked(**TINY, steps=8), out="run", force=True), resume):
+        with pytest.raises(RunError, match="another training is writing into run; wait for its end"):
+            again()
+    list(events)
+    training.begin(["text.txt"], Asked(**TINY, steps=8), out="run", force=True)
+
+
+def test_without_room_for_what_will_be_saved_no_training_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("octavo.training.shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 1000))
+    with pytest.raises(SaveError, match=r"run will take up to \d+ MB and 0 MB are free there; make room, or give"):
+        begin(steps=8)
+
+
+def test_a_setting_that_was_changed_is_named_and_may_be_allowed() -> None:
+    trainer = begin(steps=8)
+    for event in trainer.events():
+        if isinstance(event, Stepped) and event.step == 5:
+            trainer.stop()
+    edited = Path("run", toml.NAME)
+    edited.write_text(edited.read_text().replace("lr = 0.02", "lr = 0.01"))
+    with pytest.raises(RunError, match=r"train\.lr is 0\.01 and was 0\.02, in run; bring that back, or go on"):
+        resume()
+    trainer, notes = resume(allow_mismatch=True)
+    assert "train.lr is 0.01 and was 0.02: going on all the same" in notes
+    list(trainer.events())
+
+
+def test_another_text_is_refused_unless_it_is_allowed() -> None:
+    trainer = begin(steps=8)
+    for event in trainer.events():
+        if isinstance(event, Stepped) and event.step == 5:
+            trainer.stop()
+    Path("text.txt").write_text(sentences(200, seed=1))
+    with pytest.raises(RunError, match="the text is not the one that was learned from, in run"):
+        resume()
+    trainer, notes = resume(allow_mismatch=True)
+    assert "the text is not the one that was learned from: going on all the same" in notes
+    assert list(trainer.events())
+
+
+def test_facts_that_are_none_are_refused() -> None:
+    with pytest.raises(DamagedError, match="the checkpoint does not say where the training stands: "):
+        Standing.of({"step": 3, "minutes": None})
+
+
+def test_other_numerics_are_announced() -> None:
+    trainer = begin(steps=8)
+    for event in trainer.events():
+        if isinstance(event, Stepped) and event.step == 5:
+            trainer.stop()
+    folder = checkpoint_folder(Path("run"), 5)
+    facts = json.loads((folder / "training.json").read_text())
+    facts["numerics"]["threads"] = 64
+    (folder / "training.json").write_text(json.dumps(facts))
+    seal(folder)
+    _, notes = resume()
+    assert any(re.fullmatch(r"same data, not the same bits: threads was 64 and is \d+", note) for note in notes)
+
+
+def test_no_checkpoint_ever_holds_a_number_that_is_none(tmp_path: Path) -> None:
+    trainer = begin(steps=8)
+    with torch.no_grad():
+        trainer.model.embed.weight[3, 3] = float("inf")
+    with pytest.raises(SaveError, match=r"model.embed.weight is not finite after step 1, and is not saved"):
+        save_checkpoint(tmp_path / "x", 1, trainer.model, trainer.optimizers, {})
+    assert not steps_saved(tmp_path / "x")
+
+
+def test_failures_are_counted_across_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = begin(steps=8, lr=1e35)
+    for event in trainer.events():
+        if isinstance(event, Stepped) and event.step == 3:
+            trainer.stop()
+    assert read_facts(checkpoint_folder(Path("run"), 3))["failures"] == trainer.at.failures > 0
+
+
+SERVER = """
+import os, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+import octavo.trainer
+from octavo import training
+from octavo.config import Asked
+from octavo.events import Saved
+octavo.trainer.SAMPLE_TOKENS = 8
+
+def train(what, told):
+    if what == "begin":
+        trainer = training.begin(["text.txt"], Asked(**ASKED), out="run")
+    else:
+        trainer = training.resume(Path("run"), Asked())
+    for event in trainer.events():
+        if isinstance(event, Saved):
+            os.write(told, b"%d\\n" % event.step)
+    os.write(told, b"done\\n")
+
+for line in sys.stdin:
+    told = os.open("told", os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
+    child = os.fork()
+    if not child:
+        try:
+            train(line.strip(), told)
+        finally:
+            os._exit(1)
+    os.close(told)
+    print(child, flush=True)
+    os.waitpid(child, 0)
+    print("ended", flush=True)
+"""
+
+
+class Server:
+    """A process that has everything loaded, and forks for each training: one can be killed in a twentieth second."""
+
+    def __init__(self, asked: dict[str, Any]) -> None:
+        script = SERVER.replace("ASKED", repr(asked))
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen([sys.executable, "-c", script], stdin=pipe, stdout=pipe, text=True)
+
+    def start(self, what: str) -> int:
+        assert self.process.stdin is not None
+        self.process.stdin.write(what + "\n")
+        self.process.stdin.flush()
+        return int(self._line())
+
+    def wait(self) -> list[int]:
+        """The steps that it called saved, with a -1 behind where it came to its end."""
+        assert self._line() == "ended"
+        return [-1 if line == "done" else int(line) for line in Path("told").read_text().split()]
+
+    def _line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        self.process.wait()
+
+
+def in_a_save() -> bool:
+    folder = Path("run/checkpoints")
+    return folder.is_dir() and any(path.suffix == ".tmp" for path in folder.iterdir())
+
+
+def alive(child: int) -> bool:
+    return Path(f"/proc/{child}").exists() and "Z" not in Path(f"/proc/{child}/stat").read_text().split()[2]
+
+
+def killed_again_and_again(server: Server, kills: int, seed: int) -> int:
+    """Train, and kill at random moments, every other time inside a save. Gives how many were inside one."""
+    draw, inside, acknowledged = random.Random(seed), 0, 0
+    for kill in range(kills):
+        saved = steps_saved(Path("run"))
+        if not saved:
+            shutil.rmtree("run", ignore_errors=True)
+        child = server.start("resume" if saved else "begin")
+        if kill % 2:
+            while alive(child) and not in_a_save():
+                time.sleep(0.0002)
+        else:
+            time.sleep(0.05 + draw.random() * 0.4)
+        inside += in_a_save()
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+        told = server.wait()
+        assert -1 not in told, "it was done before it was killed often enough"
+        acknowledged = max([acknowledged, *told])
+        assert max(steps_saved(Path("run")), default=0) >= acknowledged
+    return inside
+
+
+@pytest.mark.parametrize("kills", [10, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.timeout(7200)
+def test_a_training_that_is_killed_again_and_again_comes_to_the_same_bits(
+    kills: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = 80 * kills
+    asked = {**TINY, "steps": steps, "eval_every": 20}
+    list(training.begin(["text.txt"], Asked(**asked), out="whole").events())
+    server = Server(asked)
+    try:
+        inside = killed_again_and_again(server, kills, seed=0)
+        server.start("resume")
+        assert server.wait()[-1] == -1
+    finally:
+        server.close()
+    assert inside >= kills // 5
+    assert same(left("run", steps), left("whole", steps))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_the_first_step_ends_it_with_its_status(number: signal.Signals) -> None:
+    Path("long.txt").write_text(sentences(200_000))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "octavo", "train", "long.txt", "--steps", "5", "--out", "long"],
+        stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    time.sleep(2.0)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert b"Traceback" not in said
+
+
+@pytest.mark.parametrize("signals", [8, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.timeout(7200)
+def test_a_signal_at_a_random_moment_ends_a_training_saved_and_soon(signals: int) -> None:
+    draw = random.Random(1)
+    words = ["train", "text.txt", "--steps", "100000", "--layers", "1", "--width", "16", "--context", "16"]
+    base = [sys.executable, "-m", "octavo"]
+    begun = [*base, *words, "--eval-every", "50", "--out", "run", "--quiet"]
+    gone_on = [*base, "train", "--resume", "run", "--quiet"]
+    for turn in range(signals):
+        process = subprocess.Popen(gone_on if steps_saved(Path("run")) else begun, stderr=subprocess.PIPE)
+        begun_at, log = time.time(), Path("run/metrics.jsonl")
+        while process.poll() is None and not (log.exists() and log.stat().st_mtime > begun_at):
+            time.sleep(0.01)
+        time.sleep(draw.random())
+        number = draw.choice([signal.SIGINT, signal.SIGTERM])
+        before = time.monotonic()
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+        assert time.monotonic() - before < 10, turn  # a bound against hanging, not a measure
+        assert process.returncode == 128 + number, said
+        assert b"Traceback" not in said
+    assert steps_saved(Path("run"))
+
+
+@pytest.mark.parametrize("images", [500, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.timeout(3600)
+def test_whenever_the_power_fails_what_was_called_saved_is_there(
+    images: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "disk"
+    root.mkdir()
+    with recorded(root, monkeypatch) as recorder:
+        trainer = training.begin(["text.txt"], Asked(**TINY, steps=16), out=root / "run")
+        for event in trainer.events():
+            if isinstance(event, Saved):
+                recorder.say(event.step)
+    draw, disk, promised, looked_at = random.Random(0), Disk(root), 0, 0
+    first = next(index for index, event in enumerate(recorder.events) if event.kind == "word")
+    per_event = -(-images // (len(recorder.events) - first))
+    for event in recorder.events:
+        disk.happen(event)
+        promised = event.word if event.kind == "word" else promised
+        for _ in range(per_event if promised else 0):
+            where = tmp_path / "image"
+            lay_out(disk.image(draw), root, where, draw)
+            step, facts = newest_valid(where / "run", on_damage=lambda line: None)
+            assert step >= promised and facts["step"] == step
+            load_model(where / "run")
+            shutil.rmtree(where)
+            looked_at += 1
+    assert looked_at >= images
+
+
+class FileLayer:
+    """Fails at the n-th call that changes the disk, as often as it is called from then on."""
+
+    def __init__(self, at: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls, self.at, self.number = 0, at, number
+        for owner, name in (
+            (os, "fsync"),
+            (Path, "replace"),
+            (Path, "mkdir"),
+            (Path, "write_text"),
+            (Path, "write_bytes"),
+            (checkpoint, "save_file"),
+            (run_module, "save_file"),
+        ):
+            monkeypatch.setattr(owner, name, self.failing(getattr(owner, name)))
+
+    def failing(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **words: Any) -> Any:
+            self.calls += 1
+            if self.calls >= self.at:
+                raise OSError(self.number, os.strerror(self.number))
+            return real(*args, **words)
+
+        return call
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+def test_every_call_of_a_save_may_fail_and_the_earlier_one_is_whole(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = begin(steps=100)
+    events = trainer.events()
+    for event in events:
+        if isinstance(event, Saved):
+            break
+    saved, failed, at = event.step, 0, 0
+    while True:
+        at += 1
+        with monkeypatch.context() as patched:
+            layer = FileLayer(at, number, patched)
+            try:
+                for event in events if at == 1 else trainer.events():
+                    if isinstance(event, Saved):
+                        break
+            except SaveError as error:
+                assert str(Path("run")) in str(error) and os.strerror(number) in str(error)
+                failed += 1
+            else:
+                break  # it did not come to the n-th call
+        assert layer.calls >= at
+        step, _ = newest_valid(Path("run"), on_damage=lambda line: None)
+        assert step >= saved
+        load_model(Path("run"))
+        trainer, _ = resume()
+    assert failed > 10
