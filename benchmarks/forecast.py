@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from measured import read
 from wheels import FITTED
 
 from octavo import training
@@ -147,10 +148,6 @@ def fit(lines: Sequence[dict[str, Any]]) -> tuple[list[float], float]:
 
 def _features(line: dict[str, Any]) -> list[float]:
     return features(counted_in(line), line["tokens"], line["different"], LADDER[line["rung"]].context)
-
-
-def read(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in out.read_text("utf-8").splitlines()] if out.is_file() else []
 
 
 def train_missing(out: Path, cells: Sequence[Cell]) -> None:

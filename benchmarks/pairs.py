@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from measured import read, with_table
 from wheels import UNSEEN
 
 from octavo import toml
@@ -25,7 +26,7 @@ from octavo.data import fetch
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "planner.md"
-BEGIN, END = "<!-- made by benchmarks/pairs.py -->", "<!-- to here -->"
+BEGIN = "<!-- made by benchmarks/pairs.py -->"
 
 
 def pairs() -> Iterator[tuple[str, float]]:
@@ -58,10 +59,6 @@ def train(text: str, minutes: float) -> dict[str, Any]:
     }
 
 
-def read(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in out.read_text("utf-8").splitlines()] if out.is_file() else []
-
-
 def train_missing(out: Path, most: float) -> None:
     """Train each pair that the file does not hold yet, of at most so many minutes."""
     for text, minutes in pairs():
@@ -92,12 +89,6 @@ def table(lines: list[dict[str, Any]]) -> str:
     return "\n".join(rows) + "\n"
 
 
-def with_table(page: str, lines: list[dict[str, Any]]) -> str:
-    """The page with its table made anew."""
-    before, rest = page.split(BEGIN)
-    return before + BEGIN + "\n" + table(lines) + END + rest.split(END)[1]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["train", "page"])
@@ -105,7 +96,7 @@ def main() -> None:
     parser.add_argument("--most", type=float, default=60.0, help="leave out what takes more minutes than this")
     words = parser.parse_args()
     if words.what == "page":
-        PAGE.write_text(with_table(PAGE.read_text("utf-8"), read(words.out)), "utf-8")
+        PAGE.write_text(with_table(PAGE.read_text("utf-8"), BEGIN, table(read(words.out))), "utf-8")
     else:
         train_missing(words.out, words.most)
 

@@ -19,6 +19,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+from measured import read, with_table
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from octavo import optim
@@ -34,7 +35,7 @@ from octavo.trainer import make_model
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "recipe.md"
-BEGIN, END = "<!-- made by benchmarks/recipe.py -->", "<!-- to here -->"
+BEGIN = "<!-- made by benchmarks/recipe.py -->"
 CHARACTERS = 500_000
 SEEDS = (0, 1, 2)
 MODEL = ModelConfig(dialect="modern", vocab_size=67, context=128, layers=6, heads=2, width=128, tied=False)
@@ -131,10 +132,6 @@ def text() -> Prepared:
     return prepare(data, None, cache=cache())
 
 
-def read(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in out.read_text("utf-8").splitlines()] if out.is_file() else []
-
-
 def train_missing(out: Path, names: list[str], seeds: list[int], characters: int) -> None:
     """Train each variant with each seed that the file does not hold yet; a line is written as soon as one is done."""
     prepared = text()
@@ -164,12 +161,6 @@ def table(lines: list[dict[str, Any]]) -> str:
     return "\n".join(rows) + "\n"
 
 
-def with_table(page: str, lines: list[dict[str, Any]]) -> str:
-    """The page with its table made anew."""
-    before, rest = page.split(BEGIN)
-    return before + BEGIN + "\n" + table(lines) + END + rest.split(END)[1]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["train", "page"])
@@ -181,7 +172,7 @@ def main() -> None:
     words = parser.parse_args()
     torch.set_num_threads(words.threads)
     if words.what == "page":
-        PAGE.write_text(with_table(PAGE.read_text("utf-8"), read(words.out)), "utf-8")
+        PAGE.write_text(with_table(PAGE.read_text("utf-8"), BEGIN, table(read(words.out))), "utf-8")
         return
     train_missing(words.out, words.variants, words.seeds, words.characters)
 

@@ -29,7 +29,7 @@ def pairs() -> ModuleType:
 
 def test_the_table_of_the_recipe_is_made_from_what_was_measured(recipe: ModuleType) -> None:
     page, lines = recipe.PAGE.read_text("utf-8"), recipe.read(recipe.HERE / "recipe.jsonl")
-    assert recipe.with_table(page, lines) == page
+    assert recipe.with_table(page, recipe.BEGIN, recipe.table(lines)) == page
     assert {line["seed"] for line in lines} == set(recipe.SEEDS)
     assert {line["variant"] for line in lines} == set(recipe.VARIANTS)
     assert len(lines) == len(recipe.SEEDS) * len(recipe.VARIANTS)
@@ -54,4 +54,4 @@ def test_no_text_that_judges_the_forecast_was_fitted_to() -> None:
 
 def test_the_table_of_the_planner_is_made_from_what_was_measured(pairs: ModuleType) -> None:
     page, lines = pairs.PAGE.read_text("utf-8"), pairs.read(pairs.HERE / "pairs.jsonl")
-    assert pairs.with_table(page, lines) == page
+    assert pairs.with_table(page, pairs.BEGIN, pairs.table(lines)) == page

@@ -335,17 +335,15 @@ def test_a_signal_at_a_random_moment_ends_a_training_saved_and_soon(signals: int
     base = [sys.executable, "-m", "octavo"]
     begun = [*base, *words, "--eval-every", "50", "--out", "run", "--quiet"]
     gone_on = [*base, "train", "--resume", "run", "--quiet"]
-    for turn in range(signals):
+    for _ in range(signals):
         process = subprocess.Popen(gone_on if steps_saved(Path("run")) else begun, stderr=subprocess.PIPE)
         begun_at, log = time.time(), Path("run/metrics.jsonl")
         while process.poll() is None and not (log.exists() and log.stat().st_mtime > begun_at):
             time.sleep(0.01)
         time.sleep(draw.random())
         number = draw.choice([signal.SIGINT, signal.SIGTERM])
-        before = time.monotonic()
         process.send_signal(number)
-        _, said = process.communicate(timeout=60)
-        assert time.monotonic() - before < 10, turn  # a bound against hanging, not a measure
+        _, said = process.communicate(timeout=60)  # it does not hang
         assert process.returncode == 128 + number, said
         assert b"Traceback" not in said
     assert steps_saved(Path("run"))

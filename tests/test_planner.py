@@ -146,7 +146,7 @@ def test_the_plan_says_what_is_to_be_known(machine: Callable[..., None]) -> None
     plan, _ = planned(minutes=2)
     text = "\n".join(plan.lines)
     assert "MB, Latin" in text and "held out to validate" in text
-    assert re.search(r"memory    about \d+\.\d GB of 16\.0 free", text)
+    assert re.search(r"memory    about \d+ MB of 16\.0 GB free", text)
     assert re.search(r"forecast  a loss of \d\.\d\d ± \d\.\d\d nats a token held out; done in 2 min 0 s, about", text)
     assert plan.config.train.forecast is not None
 

@@ -251,7 +251,7 @@ def _described(config: RunConfig, prepared: Prepared, free: int | None, again: f
         f"context {model.context}: {count_parameters(model) / 1e6:.2f} million parameters",
         f"training  {train.steps:,} steps of {train.batch} × {model.context} tokens, {epochs:.1f} times the text, "
         f"on {train.device} in {train.dtype}{_pieces(train)}",
-        f"memory    about {step_memory(config) / 1e9:.1f} GB" + ("" if free is None else f" of {free / 1e9:.1f} free"),
+        f"memory    about {_size(step_memory(config))}" + ("" if free is None else f" of {_size(free)} free"),
         f"forecast  {_expected(train)}; {_end(train)}",
     )
 
@@ -261,6 +261,10 @@ def _kind(prepared: Prepared, again: float) -> str:
     written = script(prepared.tokenizer.decode(spread(prepared.train.tokens, SAMPLED).tolist())) or "no letters"
     size = f"{prepared.train.bytes / 1e6:,.1f} MB, {written}"
     return f"{size}, {again:.0%} of it a repetition" if again >= 0.01 else size
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
 def _pieces(train: TrainConfig) -> str:

@@ -8,8 +8,8 @@ from statistics import median
 
 import torch
 
-from octavo.config import ModelConfig, RunConfig, TrainConfig
-from octavo.data.batches import cuts
+from octavo.config import ModelConfig, RunConfig
+from octavo.data.batches import cuts, more_pieces
 from octavo.imagined import imagine
 from octavo.model import GPT
 from octavo.optim import make_optimizers
@@ -32,7 +32,7 @@ def work(config: RunConfig) -> float:
 
 
 def step_memory(config: RunConfig) -> int:
-    """About how many bytes a step takes at its height; measured ones were 10 to 25 % less."""
+    """About how many bytes a step takes at its height."""
     model, train = config.model, config.train
     kept = 40 + 25 * getattr(torch, train.dtype).itemsize  # for the way back, per token, layer and number of its width
     rows = -(-train.batch // train.micro_batches)
@@ -42,13 +42,10 @@ def step_memory(config: RunConfig) -> int:
 
 def fit_into(config: RunConfig, free: int | None) -> RunConfig | None:
     """The same training, its batch read in as many pieces as it must be; `None` where a single row is too much."""
-    pieces = config.train.micro_batches
-    while free is not None and config.train.device == "cpu" and step_memory(config) > SHARE * free:
-        if pieces >= config.train.batch:
-            return None
-        pieces = min(2 * pieces, config.train.batch)
-        config = replace(config, train=replace(config.train, micro_batches=pieces))
-    return config
+    found: RunConfig | None = config
+    while found and free is not None and config.train.device == "cpu" and step_memory(found) > SHARE * free:
+        found = halved(found)
+    return found
 
 
 def probe(config: RunConfig, steps: int = 3) -> tuple[float, RunConfig]:
@@ -60,17 +57,16 @@ def probe(config: RunConfig, steps: int = 3) -> tuple[float, RunConfig]:
         try:
             return _measure(config, steps), config
         except torch.OutOfMemoryError:
-            train = halved(config.train)
-            if train is None:
+            smaller = halved(config)
+            if smaller is None:
                 raise
-            config = replace(config, train=train)
+            config = smaller
 
 
-def halved(train: TrainConfig) -> TrainConfig | None:
-    """The same batch in pieces half as large; `None` where a piece is a single row already."""
-    if train.micro_batches >= train.batch:
-        return None
-    return replace(train, micro_batches=min(2 * train.micro_batches, train.batch))
+def halved(config: RunConfig) -> RunConfig | None:
+    """The same training, its batch read in pieces half as large; `None` where a piece is a single row already."""
+    pieces = more_pieces(config.train.batch, config.train.micro_batches)
+    return None if pieces is None else replace(config, train=replace(config.train, micro_batches=pieces))
 
 
 def _measure(config: RunConfig, steps: int) -> float:

@@ -19,7 +19,7 @@ from octavo.checkpoint import (
 from octavo.claim import Claim
 from octavo.config import RunConfig
 from octavo.data import Batches, Prepared
-from octavo.data.batches import cuts
+from octavo.data.batches import cuts, more_pieces
 from octavo.disk import write_file
 from octavo.errors import OctavoError
 from octavo.evaluation import GLANCE, VALIDATION, examine, held_out
@@ -144,8 +144,8 @@ class Trainer:
 
     def _halve(self) -> Iterator[Event]:
         """Read each batch in pieces half as large from now on: on the disk before it takes effect."""
-        batch, where = self.config.train.batch, self.config.train.device
-        if self.at.micro_batches >= batch:
+        where, pieces = self.config.train.device, more_pieces(self.config.train.batch, self.at.micro_batches)
+        if pieces is None:
             raise OctavoError(
                 f"{where} has not enough memory to learn from one row of {self.config.model.context} tokens; "
                 "the last checkpoint is intact, train with a smaller --context, --width or --layers"
@@ -153,7 +153,7 @@ class Trainer:
         self.model.zero_grad(set_to_none=True)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        self.at.micro_batches = min(2 * self.at.micro_batches, batch)
+        self.at.micro_batches = pieces
         yield Note(
             f"{where} ran out of memory: from step {self.at.step} on a batch is read in {self.at.micro_batches} pieces"
         )

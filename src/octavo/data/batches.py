@@ -151,3 +151,12 @@ def cuts(rows: int, pieces: int) -> list[int]:
     [0, 2, 5, 7, 10]
     """
     return [rows * piece // pieces for piece in range(pieces + 1)]
+
+
+def more_pieces(rows: int, pieces: int) -> int | None:
+    """In how many pieces a batch is read when each is to be half as large; `None` where each is a row already.
+
+    >>> more_pieces(6, 2), more_pieces(6, 4), more_pieces(6, 6)
+    (4, 6, None)
+    """
+    return None if pieces >= rows else min(2 * pieces, rows)
