@@ -56,6 +56,8 @@ class LlamaCpp:
         words.cache_type_k = words.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
         words.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
         self.server = xllamacpp.Server(words)
+        # an answer from its queue: one that is ended before its loop runs misses that, and waits for ever
+        self.complete([0], 1)
 
     def complete(self, ids: list[int], tokens: int, **words: Any) -> list[dict[str, Any]]:
         """Greedy tokens, each with its log-probability and those of all others."""

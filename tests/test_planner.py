@@ -158,6 +158,14 @@ def test_nothing_is_forecast_of_a_recipe_that_was_not_measured(machine: Callable
         assert "forecast  none for these settings" in plan.lines[4]
 
 
+def test_nothing_is_forecast_where_what_is_held_out_was_copied(machine: Callable[..., None]) -> None:
+    half = varied(300_000)
+    Path("text.txt").write_text(half + half[:200_000])
+    plan, _ = planned(minutes=1)
+    assert plan.config.train.forecast is None
+    assert "none: 100% of what is held out stands in what is learned from, word for word" in plan.lines[4]
+
+
 def test_a_text_that_says_all_twice_is_told(machine: Callable[..., None]) -> None:
     Path("text.txt").write_text(2 * sentences(1000, seed=3))
     plan, _ = planned(minutes=1)

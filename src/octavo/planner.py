@@ -8,7 +8,7 @@ import torch
 
 from octavo.config import Asked, DataConfig, ModelConfig, RunConfig, TrainConfig
 from octavo.data import Prepared
-from octavo.data.nature import repeated, script
+from octavo.data.nature import known, repeated, script
 from octavo.errors import ConfigError, TextError
 from octavo.evaluation import held_out
 from octavo.forecast import forecast
@@ -28,6 +28,7 @@ HOPE = 0.15  # of a step's time by the arithmetic in it: none is sooner, and a s
 DIFFERENT_PER_PARAMETER = 0.3
 TIRES_AFTER = 4.0  # times that a text is read, before some of what is read is hidden by dropout
 DROPOUT = 0.1
+COPIED = 0.5  # of the held-out text: what is counted then says what was copied, not what can be learned
 SAMPLED = 20_000  # tokens that tell the script
 
 
@@ -81,14 +82,16 @@ def plan(asked: Asked, data: DataConfig, prepared: Prepared, base: RunConfig | N
     Raises `ConfigError` where what was asked for does not fit into the memory, `TextError` where the text is too short.
     """
     free, again = free_memory(), repeated(prepared.train.tokens)
+    learned, looked_at = prepared.train.tokens, held_out(prepared).tokens
+    copied = known(learned, looked_at) if prepared.held_out else 1.0
     if base is not None:
         config = _affordable([_repeat(asked, data, prepared, base)], free)[0]
     else:
         config = _chosen(asked, data, prepared, free, again)
-    told = forecast(config, prepared.train.tokens, held_out(prepared).tokens)
+    told = forecast(config, learned, looked_at) if copied < COPIED else None
     loss, within = (None, None) if told is None else (told.loss, told.within)
     config = replace(config, train=replace(config.train, forecast=loss, forecast_within=within))
-    return Plan(config, count_parameters(config.model), _described(config, prepared, free, again))
+    return Plan(config, count_parameters(config.model), _described(config, prepared, free, again, copied))
 
 
 def _chosen(asked: Asked, data: DataConfig, prepared: Prepared, free: int | None, again: float) -> RunConfig:
@@ -240,7 +243,7 @@ def _given(asked: Asked, words: tuple[str, ...]) -> dict[str, Any]:
     return {word: getattr(asked, word) for word in words if getattr(asked, word) is not None}
 
 
-def _described(config: RunConfig, prepared: Prepared, free: int | None, again: float) -> tuple[str, ...]:
+def _described(config: RunConfig, prepared: Prepared, free: int | None, again: float, copied: float) -> tuple[str, ...]:
     model, train = config.model, config.train
     epochs = _epochs(config, train.steps, len(prepared.train.tokens) - 1)
     unit = {"character": "characters", "word": "words", "bpe": "pieces of words"}[prepared.tokenizer.kind]
@@ -252,7 +255,7 @@ def _described(config: RunConfig, prepared: Prepared, free: int | None, again: f
         f"training  {train.steps:,} steps of {train.batch} × {model.context} tokens, {epochs:.1f} times the text, "
         f"on {train.device} in {train.dtype}{_pieces(train)}",
         f"memory    about {_size(step_memory(config))}" + ("" if free is None else f" of {_size(free)} free"),
-        f"forecast  {_expected(train)}; {_end(train)}",
+        f"forecast  {_expected(train, copied)}; {_end(train)}",
     )
 
 
@@ -271,7 +274,9 @@ def _pieces(train: TrainConfig) -> str:
     return f"; each batch in {train.micro_batches} pieces, to save memory" if train.micro_batches > 1 else ""
 
 
-def _expected(train: TrainConfig) -> str:
+def _expected(train: TrainConfig, copied: float) -> str:
+    if copied >= COPIED:
+        return f"none: {copied:.0%} of what is held out stands in what is learned from, word for word"
     if train.forecast is None:
         return "none for these settings"
     return f"a loss of {train.forecast:.2f} ± {train.forecast_within:.2f} nats a token held out"
