@@ -34,6 +34,11 @@ SECTIONS = {
         "decoding",
         "One text, greedily, from the first new token to the last, on the same weights at the same number of bits.",
     ),
+    "What eight bits cost": (
+        "quantized",
+        "One model, trained for a minute, asked for the held-out tenth of tiny-Shakespeare with its weights as they "
+        "are and with `--quantize int8`.",
+    ),
     "Preparing a large text": (
         "preparation",
         "Seconds and peak memory from a text on the disk to its tokens on the disk, the vocabulary learned on the way; "
