@@ -33,7 +33,7 @@ def prepare_here(path: str, kind: str, vocabulary: int) -> dict[str, float]:
     from octavo.config import DataConfig
     from octavo.data import prepare
 
-    data = DataConfig(texts=(path,), tokenizer=kind, vocab_size=vocabulary or None)
+    data = DataConfig(texts=(path,), tokenizer=kind, vocab_size=vocabulary or None, errors="replace")
     begin = time.perf_counter()
     prepare(data, None, cache=Path(path).parent / "cache")
     seconds = time.perf_counter() - begin

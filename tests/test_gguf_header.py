@@ -12,6 +12,7 @@ from gguf import GGUFReader, GGUFWriter
 
 from octavo.errors import DamagedError
 from octavo.gguf_header import Header, read_header
+from sweeps import sweep
 from test_mutations import at_most, mutated_bytes
 
 
@@ -124,7 +125,7 @@ def test_a_file_that_lies_is_refused_with_the_place(name: str, tmp_path: Path) -
         read_header(tmp_path / "a.gguf")
 
 
-@pytest.mark.parametrize("times", [1000, pytest.param(300_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", sweep("mutations", shares=9))
 @pytest.mark.timeout(36_000)
 def test_a_changed_file_is_read_or_refused_soon(times: int, file: Path, tmp_path: Path) -> None:
     content, draw = file.read_bytes(), Random(0)

@@ -5,13 +5,15 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from octavo.run import load_model
 from octavo.standing import Standing
 from octavo.trainer import Trainer
 from power import Disk, lay_out, recorded
+from sweeps import SWEEPS, sweep
 from texts import sentences
 
 CLOCK = ("seconds", "tokens_per_second")
@@ -44,8 +47,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "text.txt").write_text(sentences(200))
 
 
-def begin(out: str = "run", **asked: Any) -> Trainer:
-    return training.begin(["text.txt"], Asked(**{**TINY, **asked}), out=out)
+def begin(out: str = "run", *, force: bool = False, **asked: Any) -> Trainer:
+    return training.begin(["text.txt"], Asked(**{**TINY, **asked}), out=out, force=force)
 
 
 def resume(run: str = "run", **words: Any) -> tuple[Trainer, list[str]]:
@@ -195,26 +198,56 @@ def test_failures_are_counted_across_a_stop(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 SERVER = """
-import os, sys
+import os, shutil, signal, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
 import octavo.trainer
-from octavo import training
+from octavo import checkpoint, run, training
 from octavo.config import Asked
+from octavo.errors import SaveError
 from octavo.events import Saved
 octavo.trainer.SAMPLE_TOKENS = 8
 
+def die_at(call):
+    calls = 0
+    def dying(real):
+        def made(*args, **words):
+            nonlocal calls
+            calls += 1
+            if calls == call:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*args, **words)
+        return made
+    for owner, names in CALLS:
+        for name in names.split():
+            setattr(owner, name, dying(getattr(owner, name)))
+
 def train(what, told):
+    what, *numbers = what.split()
     if what == "begin":
         trainer = training.begin(["text.txt"], Asked(**ASKED), out="run")
     else:
         trainer = training.resume(Path("run"), Asked())
-    for event in trainer.events():
-        if isinstance(event, Saved):
-            os.write(told, b"%d\\n" % event.step)
-    os.write(told, b"done\\n")
+    if what == "wait":
+        while not Path("go").exists():
+            pass
+    if numbers:
+        die_at(int(numbers[0]))
+    try:
+        for event in trainer.events():
+            if isinstance(event, Saved):
+                os.write(told, b"%d\\n" % event.step)
+    except SaveError as error:
+        Path("said").write_text(str(error))
+        os.write(told, b"refused\\n")
+    else:
+        os.write(told, b"done\\n")
 
+CALLS = (
+    (os, "fsync"), (Path, "replace mkdir write_text write_bytes unlink"), (shutil, "rmtree"),
+    (checkpoint, "save_file"), (run, "save_file"),
+)
 for line in sys.stdin:
     told = os.open("told", os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
     child = os.fork()
@@ -245,9 +278,9 @@ class Server:
         return int(self._line())
 
     def wait(self) -> list[int]:
-        """The steps that it called saved, with a -1 behind where it came to its end."""
+        """The steps that it called saved, with a -1 behind where it came to its end, -2 where the disk refused."""
         assert self._line() == "ended"
-        return [-1 if line == "done" else int(line) for line in Path("told").read_text().split()]
+        return [{"done": -1, "refused": -2}.get(line) or int(line) for line in Path("told").read_text().split()]
 
     def _line(self) -> str:
         assert self.process.stdout is not None
@@ -293,7 +326,7 @@ def killed_again_and_again(server: Server, kills: int, seed: int) -> int:
     return inside
 
 
-@pytest.mark.parametrize("kills", [10, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", sweep("kills"))
 @pytest.mark.timeout(7200)
 def test_a_training_that_is_killed_again_and_again_comes_to_the_same_bits(
     kills: int, monkeypatch: pytest.MonkeyPatch
@@ -312,6 +345,73 @@ def test_a_training_that_is_killed_again_and_again_comes_to_the_same_bits(
     assert same(left("run", steps), left("whole", steps))
 
 
+@pytest.fixture
+def half_way() -> Iterator[Server]:
+    """A training of eight steps that was stopped after four, as `run` and as `spare`, one never stopped as `whole`."""
+    asked = {**TINY, "steps": 8}
+    list(begin("whole", **asked).events())
+    trainer = begin("run", **asked)
+    for event in trainer.events():
+        if isinstance(event, Saved) and event.step == 4:
+            trainer.stop()
+    shutil.copytree("run", "spare")
+    server = Server(asked)
+    yield server
+    server.close()
+
+
+def whole_again(server: Server, told: list[int]) -> None:
+    """What was called saved is there, and going on comes to the same bits."""
+    step, _ = newest_valid(Path("run"), on_damage=lambda line: None)
+    assert step >= max([4, *told])
+    load_model(Path("run"))
+    if step < 8:
+        server.start("resume")
+        assert server.wait() == [8, -1]
+    assert same(left("run", 8), left("whole", 8))
+    shutil.rmtree("run")
+    shutil.copytree("spare", "run")
+
+
+def test_a_kill_at_every_call_of_a_save_loses_nothing(half_way: Server) -> None:
+    for call in count(1):
+        half_way.start(f"resume {call}")
+        told = half_way.wait()
+        whole_again(half_way, told)
+        if told[-1:] == [-1]:
+            break
+    assert call > 25
+
+
+FAULTS = {"SIGKILL": "signal=KILL", "ENOSPC": "error=ENOSPC", "EIO": "error=EIO"}
+SYSTEM_CALLS = "write,pwrite64,fsync,fdatasync,rename,renameat,mkdir,mkdirat,unlink,unlinkat,rmdir,ftruncate,fallocate"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not here")
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.timeout(7200)
+def test_a_fault_in_every_system_call_of_a_save_loses_nothing(fault: str, half_way: Server) -> None:
+    for call in count(1):
+        Path("go").unlink(missing_ok=True)
+        child = half_way.start("wait")
+        inject = f"inject={SYSTEM_CALLS}:{FAULTS[fault]}:when={call}"
+        words = ["strace", "-f", "-qq", "-p", str(child), "-e", f"trace={SYSTEM_CALLS}", "-e", inject, "-o", "traced"]
+        with subprocess.Popen(words) as tracer:
+            while "TracerPid:\t0" in Path(f"/proc/{child}/status").read_text():
+                time.sleep(0.001)
+            Path("go").touch()
+            told = half_way.wait()
+            tracer.wait()
+        if told[-1:] == [-2]:
+            assert os.strerror(getattr(errno, fault)) in Path("said").read_text()
+        reached = "INJECTED" in Path("traced").read_text() or "KILL" in Path("traced").read_text()
+        whole_again(half_way, [step for step in told if step > 0])
+        if not reached:
+            break
+    assert call > 25
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_before_the_first_step_ends_it_with_its_status(number: signal.Signals) -> None:
     Path("long.txt").write_text(sentences(200_000))
@@ -327,7 +427,7 @@ def test_a_signal_before_the_first_step_ends_it_with_its_status(number: signal.S
     assert b"Traceback" not in said
 
 
-@pytest.mark.parametrize("signals", [8, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("signals", sweep("signals"))
 @pytest.mark.timeout(7200)
 def test_a_signal_at_a_random_moment_ends_a_training_saved_and_soon(signals: int) -> None:
     draw = random.Random(1)
@@ -349,7 +449,7 @@ def test_a_signal_at_a_random_moment_ends_a_training_saved_and_soon(signals: int
     assert steps_saved(Path("run"))
 
 
-@pytest.mark.parametrize("images", [500, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("images", sweep("power failures"))
 @pytest.mark.timeout(3600)
 def test_whenever_the_power_fails_what_was_called_saved_is_there(
     images: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -359,6 +459,11 @@ def test_whenever_the_power_fails_what_was_called_saved_is_there(
     with recorded(root, monkeypatch) as recorder:
         trainer = training.begin(["text.txt"], Asked(**TINY, steps=16), out=root / "run")
         for event in trainer.events():
+            if isinstance(event, Saved):
+                recorder.say(event.step)
+            if isinstance(event, Evaluated) and event.step == 8:
+                trainer.stop()  # before its sample: step 8 is saved now, and again when its evaluation is done
+        for event in training.resume(root / "run", Asked()).events():
             if isinstance(event, Saved):
                 recorder.say(event.step)
     draw, disk, promised, looked_at = random.Random(0), Disk(root), 0, 0
@@ -433,3 +538,66 @@ def test_every_call_of_a_save_may_fail_and_the_earlier_one_is_whole(
         load_model(Path("run"))
         trainer, _ = resume()
     assert failed > 10
+
+
+DISK_SIZES = (100, 2000, 30_000, 60_000)
+assert len(DISK_SIZES) == SWEEPS["full disks"][0]
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Whatever is written beyond so many bytes of a file is refused, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("size", DISK_SIZES)
+def test_a_full_disk_is_named_with_the_bytes_that_it_takes_and_what_was_saved_stays(size: int) -> None:
+    list(begin("whole", steps=16).events())
+    trainer = begin(steps=16)
+    events = trainer.events()
+    saved = next(event.step for event in events if isinstance(event, Saved))
+    with (
+        files_of_at_most(size),
+        pytest.raises(SaveError, match=r"run/.* could not be written: File too large; it take"),
+    ):
+        list(events)
+    assert newest_valid(Path("run"), on_damage=lambda line: None)[0] >= saved
+    load_model(Path("run"))
+    trainer, _ = resume()
+    list(trainer.events())
+    assert same(left("run", 16), left("whole", 16))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can make a disk so small")
+@pytest.mark.parametrize("pages", range(SWEEPS["full disks"][1]))
+def test_on_a_disk_that_is_too_small_what_was_called_saved_stays(pages: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("octavo.training.shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 0, 10**9))
+    list(begin("whole", steps=16).events())
+    Path("disk").mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={16 + 12 * pages}k", "tmpfs", "disk"]
+    subprocess.run(mount, check=True)
+    try:
+        saved, said = 0, ""
+        try:
+            trainer = begin("disk/run", steps=16)
+            for event in trainer.events():
+                saved = event.step if isinstance(event, Saved) else saved
+        except SaveError as error:
+            said = str(error)
+            assert re.search(r"disk/run.* could not be written: No space left on device", said)
+        if saved:
+            assert newest_valid(Path("disk/run"), on_damage=lambda line: None)[0] >= saved
+            load_model(Path("disk/run"))
+        subprocess.run(["mount", "-o", "remount,size=64m", "disk"], check=True)
+        if said:
+            again = resume("disk/run")[0] if steps_saved(Path("disk/run")) else begin("disk/run", steps=16, force=True)
+            list(again.events())
+        assert same(left("disk/run", 16), left("whole", 16))
+    finally:
+        subprocess.run(["umount", "disk"], check=True)

@@ -2,17 +2,24 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from octavo.cache import GrowingCache
-from octavo.config import ModelConfig, TrainConfig
+from octavo.config import ModelConfig, RunConfig, TrainConfig
+from octavo.data import Batches
 from octavo.loss import IGNORED, cross_entropy
 from octavo.model import GPT
 from octavo.optim import make_optimizers
+from octavo.schedule import Schedule
 from octavo.step import Batch, evaluate, training_step
+from octavo.tokenizers import SimpleTokenizer
+from octavo.trainer import make_model
+from texts import sentences
 
 Models = Callable[..., GPT]
 
@@ -176,3 +183,35 @@ def test_a_loss_is_summed_in_float32_at_least() -> None:
     targets = torch.tensor([[0, 1, 2, IGNORED]])
     assert cross_entropy(logits, targets).dtype == torch.float32
     assert cross_entropy(logits.double(), targets).item() == pytest.approx(3 * math.log(8), rel=1e-12)
+
+
+GOLDEN = {  # of every tenth step, in nats per token
+    "modern": [2.939989817, 2.631321014, 2.459834479, 2.207197119, 1.916467718]
+    + [1.832884792, 1.773866615, 1.563719215, 1.491211971, 1.637375888],
+    "gpt2": [3.31022576, 3.294706916, 3.19763374, 3.125589828, 3.150169089]
+    + [3.096760867, 3.065214819, 3.131887411, 3.03886753, 2.966053407],
+}
+
+
+@pytest.mark.parametrize("dialect", GOLDEN)
+def test_a_hundred_steps_in_float64_come_to_the_losses_that_they_always_came_to(dialect: Any) -> None:
+    text = sentences(200)
+    tokenizer = SimpleTokenizer(text)
+    model = ModelConfig(dialect=dialect, vocab_size=tokenizer.vocab_size, layers=2, heads=2, width=16, context=16)
+    train = TrainConfig(steps=100, batch=4, optimizer="muon" if dialect == "modern" else "adamw", dtype="float64")
+    learner = make_model(RunConfig(model=model, train=train)).double()
+    draw = np.random.default_rng(0)  # processors draw PyTorch's numbers by different roads, which differ in float32
+    with torch.no_grad():
+        for weight in learner.parameters():
+            weight.copy_(torch.from_numpy(draw.normal(weight.dim() == 1, 0.1, tuple(weight.shape))))
+    optimizers = make_optimizers(learner, train)
+    schedule = Schedule.planned(train.steps, warmup=train.warmup, decay=train.decay)
+    batches = Batches(np.array(tokenizer.encode(text), np.uint16), model.context, train.batch, train.seed)
+    losses = []
+    for step in range(train.steps):
+        tokens, targets = map(torch.from_numpy, batches.rows(step, 0, train.batch))
+        result = training_step(
+            learner, optimizers, [(tokens, targets)], rate=schedule.rate(step), clip=1.0, dtype=torch.float64
+        )
+        losses.append(result.loss)
+    assert losses[9::10] == pytest.approx(GOLDEN[dialect], rel=0, abs=1e-6)

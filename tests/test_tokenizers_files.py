@@ -177,15 +177,15 @@ def refused(folder: Path, content: str | bytes | dict[str, Any], message: str) -
 def test_files_that_are_no_tokenizer_get_one_line(tmp_path: Path) -> None:
     again = r"; fetch or write it again$"
     refused(tmp_path, "", r"is not sound JSON \(Expecting value: line 1 column 1 \(char 0\)\)" + again)
-    refused(tmp_path, "[" * 10**5, r"is not sound JSON \(maximum recursion depth exceeded.*\)" + again)
-    refused(tmp_path, '{"a":' * 10**5, r"is not sound JSON \(maximum recursion depth exceeded.*\)" + again)
+    refused(tmp_path, "[" * 10**5, r"is not sound JSON \(it is nested too deeply\)" + again)
+    refused(tmp_path, '{"a":' * 10**5, r"is not sound JSON \(it is nested too deeply\)" + again)
     refused(tmp_path, b"\xff\xfe{}", r"is not UTF-8 at byte 0" + again)
-    refused(tmp_path, "[]", r"holds no JSON object" + again)
+    refused(tmp_path, "[]", r"is not sound JSON \(it is no JSON object\)" + again)
     refused(tmp_path, "{}", r"is not a tokenizer \(.*\)" + again)
     refused(
         tmp_path,
         '{"model": {"type": "BPE", "type": "BPE"}}',
-        r"is not sound JSON \('type' stands twice in one object\)",
+        r"is not sound JSON \(it has the key 'type' twice\)",
     )
 
 
@@ -245,7 +245,7 @@ def test_settings_that_do_not_fit_get_one_line(tmp_path: Path) -> None:
         ('{"eos_token": {"content": []}}', r"has a eos_token that is no text: \{'content': \[\]\}"),
         ('{"eos_token": "</s>"}', r"names eos_token '</s>', which tokenizer.json does not have; fetch both again$"),
         ("{", r"tokenizer_config.json is not sound JSON"),
-        ("[]", r"tokenizer_config.json holds no JSON object"),
+        ("[]", r"tokenizer_config.json is not sound JSON \(it is no JSON object\)"),
     ):
         (qwen(tmp_path) / "tokenizer_config.json").write_text(settings)
         with pytest.raises(TokenizerError, match=message):
@@ -272,10 +272,9 @@ def test_what_is_no_regular_file_of_a_reasonable_size_is_not_opened(tmp_path: Pa
 
 def test_what_cannot_be_written_says_so_and_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    message = r"tokenizer.json cannot be written \(.*\); choose another folder or make room$"
-    with pytest.raises(SaveError, match=message):
+    with pytest.raises(SaveError, match="file could not be written: File exists; what was saved before is untouched"):
         make("character").save(tmp_path / "file")
     (tmp_path / "taken" / "tokenizer.json" / "by").mkdir(parents=True)
-    with pytest.raises(SaveError, match=message):
+    with pytest.raises(SaveError, match=r"tokenizer\.json could not be written: Is a directory; it takes \S+ bytes"):
         make("character").save(tmp_path / "taken")
     assert names_in(tmp_path / "taken") == ["tokenizer.json"]

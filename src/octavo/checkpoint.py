@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from octavo.disk import make_folder, read_json, replace_file, saving, verify, write_folder
+from octavo.disk import OLD, aside, make_folder, read_json, replace_file, saving, verify, write_folder
 from octavo.errors import DamagedError, RunError, SaveError
 from octavo.model import GPT
 
@@ -25,13 +26,25 @@ SHAPED = {"momentum_buffer", "exp_avg", "exp_avg_sq"}  # as the weight is
 def steps_saved(run: Path) -> list[int]:
     """The steps whose state stands in this run, newest first."""
     folder = run / "checkpoints"
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return sorted((int(match[1]) for name in names if (match := re.fullmatch(r"step-(\d+)", name))), reverse=True)
+    names = [path.name.removesuffix(OLD) for path in folder.iterdir()] if folder.is_dir() else []
+    return sorted({int(match[1]) for name in names if (match := re.fullmatch(r"step-(\d+)", name))}, reverse=True)
 
 
 def checkpoint_folder(run: Path, step: int) -> Path:
-    """Where the state after this step stands."""
+    """Where the state after this step stands; where its replacement was interrupted, that is the one put aside."""
+    folder = _target(run, step)
+    return aside(folder) if aside(folder).exists() and not folder.exists() else folder
+
+
+def _target(run: Path, step: int) -> Path:
     return run / "checkpoints" / f"step-{step}"
+
+
+def forget(run: Path, step: int) -> None:
+    """Remove the state after this step."""
+    for folder in (aside(_target(run, step)), _target(run, step)):
+        if folder.exists():
+            shutil.rmtree(folder)
 
 
 def save_checkpoint(
@@ -47,8 +60,8 @@ def save_checkpoint(
         save_file(state, folder / STATE)
         (folder / FACTS).write_text(json.dumps({"step": step, **facts}, indent=1) + "\n")
 
-    target = checkpoint_folder(run, step)
-    write_folder(target, write)
+    target = _target(run, step)
+    write_folder(target, write, size=sum(tensor.nbytes for tensor in state.values()))
     return target
 
 
@@ -131,7 +144,8 @@ def prune(run: Path, keep: Collection[int]) -> None:
     steps = steps_saved(run)
     for step in steps[2:]:
         if step not in keep:
-            shutil.rmtree(checkpoint_folder(run, step), ignore_errors=True)
+            with suppress(OSError):
+                forget(run, step)
 
 
 def snapshot_steps(steps: int, count: int = 16) -> list[int]:
@@ -153,4 +167,4 @@ def save_snapshot(run: Path, step: int, model: GPT) -> None:
     with saving(folder):
         make_folder(folder)
         if size + sum(path.stat().st_size for path in folder.iterdir()) <= SNAPSHOT_BYTES:
-            replace_file(folder / f"step-{step}.safetensors", lambda path: save_file(weights, path))
+            replace_file(folder / f"step-{step}.safetensors", lambda path: save_file(weights, path), size=size)

@@ -3,26 +3,34 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from octavo.errors import DamagedError, SaveError
 
-MANIFEST = "manifest.json"
+MANIFEST, OLD = "manifest.json", ".old"
 JSON_BYTES = 64_000_000  # more than any index; a config has a thousand
 
 
 @contextmanager
-def saving(path: Path) -> Iterator[None]:
-    """Whatever keeps a file from being written becomes one line with its path; a half-written one is left behind."""
+def saving(path: Path, size: int | None = None) -> Iterator[None]:
+    """Whatever keeps a file from being written becomes one line with its path, and with its size where that is known.
+
+    safetensors has an error of its own, which names the operating system's by its number.
+    """
     try:
         yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise SaveError(f"{path} could not be written: {reason}; what was saved before is untouched") from error
+    except (OSError, SafetensorError) as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        reason = os.strerror(int(number[1])) if number else getattr(error, "strerror", None) or str(error)
+        takes = "" if size is None else f"it takes {size:,} bytes; "
+        raise SaveError(f"{path} could not be written: {reason}; {takes}what was saved before is untouched") from error
 
 
 def sync(path: Path) -> None:
@@ -48,35 +56,58 @@ def write_file(path: Path, content: bytes | str) -> None:
     def write(temporary: Path) -> None:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
-    replace_file(path, write)
+    replace_file(path, write, size=len(content.encode() if isinstance(content, str) else content))
 
 
-def replace_file(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` make a file beside its target, then put it in the target's place."""
+def replace_file(path: Path, write: Callable[[Path], None], *, size: int | None = None) -> None:
+    """Let `write` make a file beside its target, then put it in the target's place.
+
+    Raises `SaveError` with the path and the reason; the target then is what it was before, and nothing is beside it.
+    """
     temporary = path.with_name(path.name + ".tmp")
-    with saving(path):
-        write(temporary)
-        sync(temporary)
-        temporary.replace(path)
+    with saving(path, size):
+        try:
+            write(temporary)
+            sync(temporary)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
         sync(path.parent)
 
 
-def write_folder(target: Path, write: Callable[[Path], None]) -> None:
+def write_folder(target: Path, write: Callable[[Path], None], *, size: int | None = None) -> None:
     """Let `write` fill a folder beside its target, seal it with a manifest, then rename it into its place.
 
-    Raises `SaveError` with the path and the reason; the target then is what it was before.
+    Raises `SaveError` with the path and the reason; the target then is what it was before, and nothing is beside it.
     """
     temporary = target.with_name(target.name + ".tmp")
-    with saving(target):
+    with saving(target, size):
         shutil.rmtree(temporary, ignore_errors=True)
         make_folder(target.parent)
-        temporary.mkdir()
-        write(temporary)
-        seal(temporary)
-        if target.exists():  # saved before, by a training that was stopped and came to this step again
-            shutil.rmtree(target)
-        temporary.replace(target)
+        try:
+            temporary.mkdir()
+            write(temporary)
+            seal(temporary)
+            if target.exists():  # saved before, by a training that was stopped and came to this step again
+                _put_aside(target)
+            temporary.replace(target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
         sync(target.parent)
+        shutil.rmtree(aside(target), ignore_errors=True)
+
+
+def aside(target: Path) -> Path:
+    """Where a folder stands that is about to be replaced: it counts until the new one is in its place."""
+    return target.with_name(target.name + OLD)
+
+
+def _put_aside(target: Path) -> None:
+    shutil.rmtree(aside(target), ignore_errors=True)
+    target.replace(aside(target))
+    sync(target.parent)
 
 
 def seal(folder: Path) -> None:
@@ -85,14 +116,18 @@ def seal(folder: Path) -> None:
     for path in files:
         sync(path)
     facts = {path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in files}
-    (folder / MANIFEST).write_text(json.dumps({"files": facts}, indent=1) + "\n")
+    (folder / MANIFEST).write_text(json.dumps({"files": facts}, indent=1))  # without its last sign it is no JSON
     sync(folder / MANIFEST)
     sync(folder)
 
 
 def verify(folder: Path) -> None:
     """Raise `DamagedError` unless every file of a sealed folder is, byte for byte, what its manifest says."""
-    for name, facts in _manifest(folder).items():
+    listed = _manifest(folder)
+    for path in folder.iterdir():
+        if path.name not in listed and path.name != MANIFEST:
+            raise DamagedError(f"{path} is not in the manifest; it was not saved with the rest")
+    for name, facts in listed.items():
         path = folder / name
         if not path.is_file():
             raise DamagedError(f"{path} is missing; the manifest names it")
@@ -134,12 +169,19 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > JSON_BYTES:
             raise DamagedError(f"{path} is larger than {JSON_BYTES} bytes; it is not what its name says")
-        value = json.loads(path.read_bytes().decode(), object_pairs_hook=_object, parse_constant=_constant)
-    except (OSError, ValueError, RecursionError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise DamagedError(f"{path} cannot be read: {reason}") from error
+        return json_object(path.read_bytes().decode())
+    except (OSError, ValueError) as error:
+        raise DamagedError(f"{path} cannot be read: {error}") from error
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """The one object that a text holds as JSON; raises `ValueError` for anything doubtful."""
+    try:
+        value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     if not isinstance(value, dict):
-        raise DamagedError(f"{path} cannot be read: it is no JSON object")
+        raise ValueError("it is no JSON object")
     return value
 
 

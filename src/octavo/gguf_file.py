@@ -44,7 +44,8 @@ def save_gguf(model: GPT, tokenizer: "Tokenizer", path: Path | str, *, dtype: Gg
         raise ConfigError(f"dtype is {dtype!r}; a GGUF file is written in {', '.join(get_args(GgufType))}")
     settings = {**gguf_layout_for(model.config).to_gguf_config(model.config), **_vocabulary(tokenizer, model.config)}
     tensors = {name: _stored(name, weight, dtype) for name, weight in _weights(model).items()}
-    replace_file(Path(path), lambda temporary: _write(temporary, settings, tensors, dtype))
+    size = sum(array.nbytes for array, _ in tensors.values())
+    replace_file(Path(path), lambda temporary: _write(temporary, settings, tensors, dtype), size=size)
 
 
 def _weights(model: GPT) -> dict[str, Tensor]:

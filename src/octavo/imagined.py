@@ -1,12 +1,18 @@
 """Models without numbers: to be counted, or to be filled with weights that are on the disk already."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from octavo.config import ModelConfig
+from octavo.errors import ConfigError
+from octavo.layouts.names import Names, split_name
 from octavo.model import GPT
+
+State = Mapping[str, Tensor]
 
 
 def imagine(config: ModelConfig) -> GPT:
@@ -17,6 +23,26 @@ def imagine(config: ModelConfig) -> GPT:
     """
     with torch.device("meta"), Undrawn():
         return GPT(config)
+
+
+def fitting(
+    shapes: Mapping[str, tuple[int, ...]], config: ModelConfig, layout: Names, written: Callable[[State], State]
+) -> GPT:
+    """The model of this config, still without weights, if weights of these names and shapes are what it needs.
+
+    `written` is how the layout names a model's weights. What the config asks for is held against the weights before
+    anything as large as it says is made; raises `ConfigError`.
+    """
+    layers = len({split_name(name)[1] for name in shapes} - {""})
+    if layers != config.layers:
+        raise ConfigError(f"the weights have {layers} layers where the config asks for {config.layers}")
+    largest = max((size for shape in shapes.values() for size in shape), default=0)
+    for name in ("vocab_size", "width", "heads", "head_width", "feed_forward"):
+        if getattr(config, name) > largest:
+            raise ConfigError(f"no weight is as large as the {name} of {getattr(config, name)} in the config")
+    model = imagine(config)
+    layout.check(shapes, {name: tuple(weight.shape) for name, weight in written(model.state_dict()).items()})
+    return model
 
 
 class Undrawn(TorchFunctionMode):

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -16,6 +17,7 @@ class Journal:
     def __init__(self, run: Path) -> None:
         self.paths = {name: run / f"{name}.jsonl" for name in ("metrics", "samples")}
         self._files: dict[str, IO[str]] = {}
+        self._written: Counter[str] = Counter()  # bytes since the last sync
 
     def metrics(self, line: Mapping[str, Any]) -> None:
         """Log one step's figures."""
@@ -26,17 +28,20 @@ class Journal:
         self._write("samples", line)
 
     def _write(self, name: str, line: Mapping[str, Any]) -> None:
-        with saving(self.paths[name]):
+        text = json.dumps(line, ensure_ascii=False) + "\n"
+        self._written[name] += len(text.encode())
+        with saving(self.paths[name], self._written[name]):
             if name not in self._files:
                 self._files[name] = self.paths[name].open("a", encoding="utf-8")
-            self._files[name].write(json.dumps(line, ensure_ascii=False) + "\n")
+            self._files[name].write(text)
 
     def sync(self) -> None:
         """Bring to the disk what was logged so far."""
         for name, file in self._files.items():
-            with saving(self.paths[name]):
+            with saving(self.paths[name], self._written[name]):
                 file.flush()
                 os.fsync(file.fileno())
+            self._written[name] = 0
 
     def read(self, name: str = "metrics") -> list[dict[str, Any]]:
         """All lines logged so far; one that was cut off in the middle ends the log."""
@@ -70,6 +75,7 @@ class Journal:
 
     def close(self) -> None:
         """Close the files; they open again at the next line."""
-        for file in self._files.values():
-            file.close()
-        self._files.clear()
+        while self._files:
+            name, file = self._files.popitem()
+            with saving(self.paths[name], self._written.pop(name, 0)):
+                file.close()

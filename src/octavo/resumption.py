@@ -1,9 +1,8 @@
 """Going back to a state that was saved, and moving the end of a training that is gone on with."""
 
-import shutil
 from collections.abc import Iterator
 
-from octavo.checkpoint import checkpoint_folder, newest_valid, restore, steps_saved
+from octavo.checkpoint import checkpoint_folder, forget, newest_valid, restore, steps_saved
 from octavo.errors import RunError
 from octavo.events import Event, Note
 from octavo.numerics import difference, numerics
@@ -51,5 +50,5 @@ def prolong(trainer: Trainer, steps: int, minutes: float | None) -> Iterator[Eve
     at.schedule = at.schedule.replanned(at.step, steps, trainer.config.train.decay)
     for step in steps_saved(trainer.run):  # of the way that is not taken any more; the best weights stay
         if step > at.step:
-            shutil.rmtree(checkpoint_folder(trainer.run, step))
+            forget(trainer.run, step)
     yield from trainer.save_state()

@@ -14,10 +14,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from octavo.config import ModelConfig
-from octavo.disk import make_folder, read_json, replace_file, write_file
+from octavo.disk import make_folder, read_json, replace_file, saving, write_file
 from octavo.errors import ConfigError, DamagedError, RunError
-from octavo.imagined import imagine
-from octavo.layouts import Layout, layout_for, layout_of, split_name
+from octavo.imagined import fitting
+from octavo.layouts import layout_for, layout_of
 from octavo.model import GPT
 
 if TYPE_CHECKING:
@@ -52,18 +52,13 @@ def save_model(
     dtype = dtype or model.embed.weight.dtype
     settings = layout.to_hf_config(model.config, bos=end_of_text, eos=end_of_text, dtype=str(dtype).split(".")[1])
     state = {name: weight.to("cpu", dtype) for name, weight in model.state_dict().items()}
-    weights = layout.to_hf(state, tied=model.config.tied)
-    replace_file(folder / WEIGHTS, lambda path: _write_weights(weights, path))
+    weights = dict(layout.to_hf(state, tied=model.config.tied))
+    with saving(folder):
+        make_folder(folder)
+    size = sum(weight.nbytes for weight in weights.values())
+    replace_file(folder / WEIGHTS, lambda path: save_file(weights, path, metadata={"format": "pt"}), size=size)
     write_file(folder / CONFIG, _pretty(settings))
     write_file(folder / GENERATION, _pretty(_generation(end_of_text, forbidden)))
-
-
-def _write_weights(weights: Mapping[str, Tensor], path: Path) -> None:
-    make_folder(path.parent)
-    try:
-        save_file(dict(weights), path, metadata={"format": "pt"})
-    except SafetensorError as error:
-        raise OSError(str(error)) from error
 
 
 def _generation(end_of_text: int | None, forbidden: tuple[int, ...]) -> dict[str, Any]:
@@ -115,7 +110,7 @@ def load_model(where: Path | str) -> GPT:
     with ExitStack() as files:
         weights = Weights(folder, files, dtype)
         with _naming(folder):
-            model = _fitting(weights.shapes(), config, layout)
+            model = fitting(weights.shapes(), config, layout, lambda state: layout.to_hf(state, tied=config.tied))
             state = layout.from_hf(weights, tied=config.tied)
     model.load_state_dict(state, assign=True)
     if config.tied:
@@ -152,24 +147,6 @@ def _dtype(settings: Mapping[str, Any]) -> torch.dtype | None:
     if name is not None and (not isinstance(name, str) or name not in floats):
         raise ConfigError(f"dtype is {name!r}; octavo reads {', '.join(floats)}")
     return None if name is None else floats[name]
-
-
-def _fitting(shapes: Mapping[str, tuple[int, ...]], config: ModelConfig, layout: Layout) -> GPT:
-    """The model of this config, still without weights, if weights of these names and shapes are what it needs.
-
-    What the config asks for is held against the weights before anything as large as it says is made.
-    """
-    layers = len({split_name(name)[1] for name in shapes} - {""})
-    if layers != config.layers:
-        raise ConfigError(f"the weights have {layers} layers where the config asks for {config.layers}")
-    largest = max((size for shape in shapes.values() for size in shape), default=0)
-    for name in ("vocab_size", "width", "heads", "head_width", "feed_forward"):
-        if getattr(config, name) > largest:
-            raise ConfigError(f"no weight is as large as the {name} of {getattr(config, name)} in the config")
-    model = imagine(config)
-    expected = layout.to_hf(model.state_dict(), tied=config.tied)
-    layout.check(shapes, {name: tuple(weight.shape) for name, weight in expected.items()})
-    return model
 
 
 class Weights(Mapping[str, Tensor]):

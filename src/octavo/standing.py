@@ -31,8 +31,11 @@ class Standing:
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> "Standing":
-        """Back from plain values; what else stands there is for others. Raises `DamagedError`."""
+        """Back from plain values, all of them; what else stands there is for others. Raises `DamagedError`."""
         names = {field.name for field in fields(cls)}
+        missing = sorted(names - facts.keys())
+        if missing:
+            raise DamagedError(f"the checkpoint does not say where the training stands: {missing[0]} is missing")
         try:
             return from_dict(cls, {name: value for name, value in facts.items() if name in names})
         except ConfigError as error:

@@ -80,9 +80,9 @@ class Trainer:
                 yield from self._save_unmeasured()
             yield self._finished()
         finally:
-            self.journal.close()
             if self.claim is not None:
                 self.claim.release()
+            self.journal.close()
 
     def _advance(self) -> Iterator[Event]:
         result = self._learn()

@@ -12,8 +12,8 @@ import numpy as np
 from tokenizers import Encoding
 from tokenizers import Tokenizer as Backend
 
+from octavo.disk import make_folder, saving, write_file
 from octavo.errors import TokenizerError
-from octavo.tokenizers.files import write_text
 from octavo.tokenizers.streams import TextStream
 
 Kind = Literal["character", "word", "bpe"]
@@ -138,8 +138,10 @@ class Tokenizer(ABC):
         }
         if context is not None:
             settings["model_max_length"] = context
-        write_text(Path(folder) / "tokenizer.json", self.backend.to_str(pretty=True))
-        write_text(Path(folder) / "tokenizer_config.json", json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+        with saving(Path(folder)):
+            make_folder(Path(folder))
+        write_file(Path(folder) / "tokenizer.json", self.backend.to_str(pretty=True))
+        write_file(Path(folder) / "tokenizer_config.json", json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
 
 
 def checked_text(text: str) -> str:

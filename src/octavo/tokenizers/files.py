@@ -1,12 +1,11 @@
-"""A tokenizer's files, read with suspicion and written whole or not at all."""
+"""A tokenizer's files, read with suspicion."""
 
-import json
-import os
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any
 
-from octavo.errors import SaveError, TokenizerError
+from octavo.disk import json_object
+from octavo.errors import TokenizerError
 
 LARGEST = 256 * 2**20  # bytes; the largest published vocabularies take 35 MB
 
@@ -29,35 +28,6 @@ def read_text(path: Path) -> str:
 def read_object(text: str, path: Path | str) -> dict[str, Any]:
     """The JSON object in the text of this file; a name that stands twice in one object is refused, for who is right?"""
     try:
-        value = json.loads(text, object_pairs_hook=_without_twins)
-    except (ValueError, RecursionError) as error:
+        return json_object(text)
+    except ValueError as error:
         raise TokenizerError(f"{path} is not sound JSON ({error}); fetch or write it again") from None
-    if not isinstance(value, dict):
-        raise TokenizerError(f"{path} holds no JSON object; fetch or write it again")
-    return value
-
-
-def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"{name!r} stands twice in one object")
-        found[name] = value
-    return found
-
-
-def write_text(path: Path, text: str) -> None:
-    """Put this text in the file's place in one move, so that nobody ever meets half of it; else a `SaveError`."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with draft.open("w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
-    except OSError as error:
-        raise SaveError(f"{path} cannot be written ({error.strerror}); choose another folder or make room") from None
