@@ -600,4 +600,4 @@ def test_on_a_disk_that_is_too_small_what_was_called_saved_stays(pages: int, mon
             list(again.events())
         assert same(left("disk/run", 16), left("whole", 16))
     finally:
-        subprocess.run(["umount", "disk"], check=True)
+        subprocess.run(["umount", "--lazy", "disk"], check=True)
