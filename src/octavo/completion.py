@@ -11,6 +11,7 @@ from octavo.sampling import SEEDS, Number, Sampling
 from octavo.tokenizers import Tokenizer
 
 FinishReason = Literal["stop", "length"]
+Prompt = str | Sequence[int]  # a text, or the ids of one that is opened already
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Completion:
 def complete(
     model: GPT,
     tokenizer: Tokenizer,
-    prompts: str | Sequence[str],
+    prompts: str | Sequence[Prompt],
     *,
     max_new_tokens: int,
     temperature: Number = 1.0,
@@ -58,9 +59,10 @@ def complete(
     """Complete each prompt n times, with the seeds seed, seed + 1, …, and yield the pieces as they come.
 
     A completion ends where the model ends its text, where a text of `stop` appears, or after so many new tokens. An
-    empty prompt stands for the beginning of a text. Raises `SamplingError` and `TextError` at the call.
+    empty prompt stands for the beginning of a text; a prompt of ids is read as it is. Raises `SamplingError` and
+    `TextError` at the call.
     """
-    texts = [prompts] if isinstance(prompts, str) else list(prompts)
+    texts = _listed(prompts)
     stops = (stop,) if isinstance(stop, str) else tuple(stop)
     _check(texts, stops, n)
     first = Sampling(
@@ -75,7 +77,7 @@ def complete(
     samplings = [replace(first, seed=(seed + copy) % SEEDS) for copy in range(n)]
     generation = generate(
         model,
-        [row for text in texts for row in [opened(tokenizer, text)] * n],
+        [row for text in texts for row in [_ids(tokenizer, text)] * n],
         max_new_tokens=max_new_tokens,
         samplings=samplings * len(texts),
         stop=() if tokenizer.end_of_text is None else (tokenizer.end_of_text,),
@@ -85,7 +87,15 @@ def complete(
     return _pieces(generation, tokenizer, stops)
 
 
-def _check(prompts: Sequence[str], stops: Sequence[str], n: int) -> None:
+def _listed(prompts: str | Sequence[Prompt]) -> list[Prompt]:
+    return [prompts] if isinstance(prompts, str) else list(prompts)
+
+
+def _ids(tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
+    return opened(tokenizer, prompt) if isinstance(prompt, str) else list(prompt)
+
+
+def _check(prompts: Sequence[Prompt], stops: Sequence[str], n: int) -> None:
     if not prompts:
         raise TextError("there is no prompt; give at least one, an empty one begins a text")
     if "" in stops:
@@ -95,14 +105,15 @@ def _check(prompts: Sequence[str], stops: Sequence[str], n: int) -> None:
 
 
 def completions(
-    model: GPT, tokenizer: Tokenizer, prompts: str | Sequence[str], *, max_new_tokens: int, n: int = 1, **words: Any
+    model: GPT, tokenizer: Tokenizer, prompts: str | Sequence[Prompt], *, max_new_tokens: int, n: int = 1, **words: Any
 ) -> list[Completion]:
     """What `complete` yields, joined: n completions of each prompt, in the order of the prompts."""
-    texts = [prompts] if isinstance(prompts, str) else list(prompts)
+    texts = _listed(prompts)
     pieces: list[list[Piece]] = [[] for _ in range(len(texts) * n)]
     for piece in complete(model, tokenizer, texts, max_new_tokens=max_new_tokens, n=n, **words):
         pieces[piece.index].append(piece)
-    return [_joined(texts[index // n], parts) for index, parts in enumerate(pieces)]
+    names = [text if isinstance(text, str) else tokenizer.decode(text, special=True) for text in texts]
+    return [_joined(names[index // n], parts) for index, parts in enumerate(pieces)]
 
 
 def opened(tokenizer: Tokenizer, text: str) -> list[int]:

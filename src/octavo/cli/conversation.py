@@ -6,10 +6,11 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import get_type_hints
 
+from octavo.chat import read_conversation
 from octavo.cli.generate import Knobs
 from octavo.cli.opening import unknown_note
 from octavo.completion import complete
-from octavo.errors import OctavoError, SamplingError, UserError
+from octavo.errors import OctavoError, SamplingError, TextError, UserError
 from octavo.model import GPT
 from octavo.places import home
 from octavo.progress import printable, say
@@ -30,6 +31,7 @@ class Conversation:
 
     def __init__(self, model: GPT, tokenizer: Tokenizer, knobs: Knobs) -> None:
         self.model, self.tokenizer, self.knobs = model, tokenizer, checked(knobs)
+        self.answers = "chat_template" in tokenizer.settings  # it was taught to; others only go on with a text
         self.said: list[tuple[str, str]] = []  # what you wrote, what the model made of it
         self.words: dict[str, Callable[[str], None]] = {
             "help": self.help,
@@ -40,7 +42,8 @@ class Conversation:
 
     def run(self) -> None:
         """Talk until the input ends."""
-        say("This model continues your text and stops at a blank line. /help says what else there is.")
+        does = "answers you" if self.answers else "continues your text and stops at a blank line"
+        say(f"This model {does}. /help says what else there is.")
         read = _reader()
         while True:
             try:
@@ -68,21 +71,40 @@ class Conversation:
             say(str(error))
 
     def answer(self, line: str) -> None:
-        """Continue a line, streamed; Ctrl-C keeps what was written until then."""
+        """Answer or continue a line, streamed; Ctrl-C keeps what was written until then."""
         if not line.strip():
             return
         if note := unknown_note(self.tokenizer, line):
             say(note)
         written: list[str] = []
         words = asdict(replace(self.knobs, seed=self.knobs.seed + len(self.said)))
+        words["stop"] = () if self.answers else BASE_STOP
+        prompt = [self.turns(line)] if self.answers else line
         try:
-            for piece in complete(self.model, self.tokenizer, line, stop=[BASE_STOP], **words):
+            for piece in complete(self.model, self.tokenizer, prompt, **words):
                 written.append(piece.text)
                 print(printable(piece.text), end="", flush=True)
         except KeyboardInterrupt:
             pass
         print(flush=True)
         self.said.append((line, "".join(written)))
+
+    def turns(self, line: str) -> list[int]:
+        """The conversation up to here as the model reads it; what does not fit is forgotten, the oldest first."""
+        for first in range(len(self.said) + 1):
+            messages = [
+                {"role": role, "content": text}
+                for turn in self.said[first:]
+                for role, text in zip(("user", "assistant"), turn, strict=True)
+            ]
+            ids = read_conversation(self.tokenizer, [*messages, {"role": "user", "content": line}])
+            if len(ids) + self.knobs.max_new_tokens <= self.model.config.context:
+                return ids
+        if len(ids) >= self.model.config.context:
+            raise TextError(
+                f"that takes {len(ids)} tokens and the model sees {self.model.config.context}; say it in fewer words"
+            )
+        return ids
 
     def help(self, rest: str) -> None:
         """Say what can be said."""
@@ -107,7 +129,8 @@ class Conversation:
         """Answer the last line anew, with another seed."""
         if not self.said:
             raise UserError("there is nothing to try again yet")
-        self.answer(self.said[-1][0])
+        line, _ = self.said.pop() if self.answers else self.said[-1]
+        self.answer(line)
 
     def save(self, rest: str) -> None:
         """Write what was said to a file that does not exist yet."""
@@ -115,7 +138,8 @@ class Conversation:
             raise UserError("say where to: /save talk.txt")
         try:
             with Path(rest).open("x", encoding="utf-8") as file:
-                file.write("\n\n".join(line + answer for line, answer in self.said) + "\n")
+                between = "\n\n" if self.answers else ""
+                file.write("\n\n".join(line + between + answer for line, answer in self.said) + "\n")
         except OSError as error:
             raise UserError(f"{rest} could not be written: {error.strerror}; give another name") from error
         say(f"the conversation is in {rest}")

@@ -1,0 +1,116 @@
+"""Conversations in the words that a model was taught: its chat template, where nobody can forge a turn.
+
+A template is a stranger's program: it runs in jinja2's sandbox, in a process with bounds. It never sees what people
+say, which is put in afterwards and read as plain text: a special token spelled out there stays the letters it is.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from importlib.util import find_spec
+
+from octavo.errors import TextError, TokenizerError
+from octavo.tokenizers import Tokenizer
+
+Message = Mapping[str, str]  # a role and a content
+ROLES = ("system", "user", "assistant")
+PATIENCE = 10.0  # seconds for a template that a process runs in a tenth of one
+OPEN, SPACE, CLOSE = "\U0010fffe", "\x0b", "\U0010ffff"  # what stands for a message: signs that no template writes
+PLACE = re.compile(f"({SPACE}?){OPEN}(\\d+){CLOSE}({SPACE}?)")
+LEAST = 3  # characters that begin a turn, where no special token does, and are worth looking for
+
+
+def read_conversation(tokenizer: Tokenizer, messages: Sequence[Message], *, answering: bool = True) -> list[int]:
+    """The ids of a conversation as the model was taught to read it, up to where it is to answer.
+
+    They are those of transformers' `apply_chat_template`, except where a message spells a special token: there it is
+    text. Raises `TokenizerError` where there is no template or it does not run, `TextError` for a message that holds
+    what begins a turn.
+    """
+    template = tokenizer.settings.get("chat_template")
+    if not isinstance(template, str):
+        raise TokenizerError("the model has no chat template, it was not taught to answer; use octavo generate")
+    for message in messages:
+        if message.get("role") not in ROLES or not isinstance(message.get("content"), str):
+            raise TextError(f"{dict(message)!r:.80} is no message; give a role, {', '.join(ROLES)}, and a content")
+    names = tuple((name, text) for name, text in tokenizer.settings.items() if name.endswith("_token"))
+    frame = rendered(template, tuple(message["role"] for message in messages), names, answering)
+    special = _special(tokenizer)
+    chunks = list(_chunks(frame, [message["content"] for message in messages]))
+    _check_unforged(chunks, special)
+    return list(_ids(chunks, tokenizer, special))
+
+
+@lru_cache(maxsize=256)
+def rendered(template: str, roles: tuple[str, ...], names: tuple[tuple[str, str], ...], answering: bool) -> str:
+    """A conversation of these roles in the template's words, with a place for each message.
+
+    Raises `TokenizerError` where the template refuses, or does not come to an end in time.
+    """
+    messages = [{"role": role, "content": f"{SPACE}{OPEN}{number}{CLOSE}{SPACE}"} for number, role in enumerate(roles)]
+    asked = {"template": template, "messages": messages, "names": dict(names), "answering": answering}
+    program = find_spec("octavo.template")
+    assert program is not None and program.origin is not None  # it stands beside this file
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", program.origin],
+            input=json.dumps(asked).encode(),
+            capture_output=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        answer = json.loads(done.stdout)
+    except (subprocess.TimeoutExpired, ValueError):  # it was ended before it answered
+        raise TokenizerError("the chat template takes more time or memory than any needs; take another") from None
+    if "text" not in answer:
+        raise TokenizerError(f"the chat template does not take this conversation: {answer.get('error')}")
+    return str(answer["text"])
+
+
+def _chunks(frame: str, contents: Sequence[str]) -> Iterator[tuple[str, bool]]:
+    """The template's words and what people say, in turn, and which is which; trimmed where the template trims."""
+    end = 0
+    for found in PLACE.finditer(frame):
+        yield frame[end : found.start()], False
+        said = contents[int(found[2])]
+        said = said if found[1] else said.lstrip()
+        yield said if found[3] else said.rstrip(), True
+        end = found.end()
+    yield frame[end:], False
+
+
+def _special(tokenizer: Tokenizer) -> dict[str, int]:
+    added = tokenizer.backend.get_added_tokens_decoder()
+    return {token.content: position for position, token in added.items() if token.special}
+
+
+def _pattern(special: Mapping[str, int]) -> re.Pattern[str]:
+    names = sorted(special, key=len, reverse=True)
+    return re.compile("(" + "|".join(map(re.escape, names)) + ")" if names else r"(?!)()")
+
+
+def _check_unforged(chunks: Sequence[tuple[str, bool]], special: Mapping[str, int]) -> None:
+    """Where no special token begins a turn but plain words do, nobody may say those words."""
+    pattern = _pattern(special)
+    plain = [text.strip() for text, said in chunks if not said and not pattern.search(text)]
+    for text, said in chunks:
+        for opening in plain:
+            if said and len(opening) >= LEAST and opening in text:
+                raise TextError(f"{opening!r} begins a turn of this model's conversations; write it in other words")
+
+
+def _ids(chunks: Sequence[tuple[str, bool]], tokenizer: Tokenizer, special: Mapping[str, int]) -> Iterator[int]:
+    """Special tokens of the template by their ids, and all that stands between two of them as one text."""
+    pattern, text = _pattern(special), ""
+    for chunk, said in chunks:
+        for part in [chunk] if said else pattern.split(chunk):
+            if not said and part in special:
+                yield from tokenizer.encode(text)
+                yield special[part]
+                text = ""
+            else:
+                text += part
+    yield from tokenizer.encode(text)
