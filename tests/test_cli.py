@@ -55,6 +55,8 @@ def test_the_flags_are_these_and_no_others() -> None:
         "train": f"minutes steps {text} {shape} out resume force allow-mismatch config quiet",
         "generate": f"{knobs} stop n slide no-slide json quantize",
         "talk": f"{knobs} quantize",
+        "import": "to dtype force",
+        "export": "as dtype to force push",
         "plan": f"minutes steps {text} {shape} config",
     }
     assert flags == {word: {f"--{name}" for name in names.split()} for word, names in expected.items()}

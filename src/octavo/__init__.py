@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from octavo.errors import OctavoError
     from octavo.generation import generate
     from octavo.model import GPT, FeedForward, GPTBlock, MultiHeadAttention, SelfAttention
-    from octavo.run import load, save
+    from octavo.porting import load
+    from octavo.run import save
     from octavo.sampling import Sampling
     from octavo.tap import Tap
     from octavo.tokenizers import BPETokenizer, SimpleTokenizer
@@ -26,7 +27,8 @@ _HOMES = {
     "octavo.errors": ("OctavoError",),
     "octavo.generation": ("generate",),
     "octavo.model": ("GPT", "FeedForward", "GPTBlock", "MultiHeadAttention", "SelfAttention"),
-    "octavo.run": ("load", "save"),
+    "octavo.porting": ("load",),
+    "octavo.run": ("save",),
     "octavo.sampling": ("Sampling",),
     "octavo.tap": ("Tap",),
     "octavo.tokenizers": ("BPETokenizer", "SimpleTokenizer"),

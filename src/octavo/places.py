@@ -40,6 +40,12 @@ def find_run(name: str | None) -> Path:
     raise RunError(f"no run {name}; " + (f"runs/ has {known}" if known else "make one with octavo train TEXT"))
 
 
+def find_model(name: str | None) -> Path:
+    """A GGUF file by its path, or a run as `find_run` finds it."""
+    file = name is not None and name.endswith(".gguf") and Path(name).is_file()
+    return Path(str(name)) if file else find_run(name)
+
+
 def runs() -> list[Path]:
     """The runs under `runs/`, newest first."""
     folders = [folder for folder in RUNS.iterdir() if is_run(folder)] if RUNS.is_dir() else []

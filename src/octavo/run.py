@@ -35,7 +35,15 @@ def save(model: GPT, tokenizer: "Tokenizer", where: Path | str, *, dtype: torch.
     written in `dtype`, else in their own. Raises `SaveError` with the path and the reason.
     """
     _check_vocabulary(tokenizer, model.config, Path(where))
-    save_model(model, where, dtype=dtype, end_of_text=tokenizer.end_of_text, forbidden=tokenizer.forbidden)
+    named = tokenizer.settings.get("bos_token")
+    save_model(
+        model,
+        where,
+        dtype=dtype,
+        begin_of_text=None if named is None else tokenizer.backend.token_to_id(named),
+        end_of_text=tokenizer.end_of_text,
+        forbidden=tokenizer.forbidden,
+    )
     tokenizer.save(Path(where), context=model.config.context)
 
 
@@ -44,13 +52,18 @@ def save_model(
     where: Path | str,
     *,
     dtype: torch.dtype | None = None,
+    begin_of_text: int | None = None,
     end_of_text: int | None = None,
     forbidden: tuple[int, ...] = (),
 ) -> None:
-    """Write a model alone; `end_of_text` ends a text, `forbidden` tokens are never to be sampled."""
+    """Write a model alone; `begin_of_text` (or the end of another) begins a text and `end_of_text` ends one.
+
+    The tokens of `forbidden` are never to be sampled.
+    """
+    begin = end_of_text if begin_of_text is None else begin_of_text
     folder, layout = Path(where), layout_for(model.config)
     dtype = dtype or model.embed.weight.dtype
-    settings = layout.to_hf_config(model.config, bos=end_of_text, eos=end_of_text, dtype=str(dtype).split(".")[1])
+    settings = layout.to_hf_config(model.config, bos=begin, eos=end_of_text, dtype=str(dtype).split(".")[1])
     state = {name: weight.to("cpu", dtype) for name, weight in model.state_dict().items()}
     weights = dict(layout.to_hf(state, tied=model.config.tied))
     with saving(folder):
@@ -58,13 +71,13 @@ def save_model(
     size = sum(weight.nbytes for weight in weights.values())
     replace_file(folder / WEIGHTS, lambda path: save_file(weights, path, metadata={"format": "pt"}), size=size)
     write_file(folder / CONFIG, _pretty(settings))
-    write_file(folder / GENERATION, _pretty(_generation(end_of_text, forbidden)))
+    write_file(folder / GENERATION, _pretty(_generation(begin, end_of_text, forbidden)))
 
 
-def _generation(end_of_text: int | None, forbidden: tuple[int, ...]) -> dict[str, Any]:
+def _generation(begin: int | None, end: int | None, forbidden: tuple[int, ...]) -> dict[str, Any]:
     """How transformers is to sample: from all of the distribution, which is not what it does unasked."""
     plain = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
-    ends = {"bos_token_id": end_of_text, "eos_token_id": end_of_text, "pad_token_id": end_of_text}
+    ends = {"bos_token_id": begin, "eos_token_id": end, "pad_token_id": end}
     return {**ends, **plain, "suppress_tokens": list(forbidden) or None}
 
 
@@ -72,15 +85,16 @@ def _pretty(value: Mapping[str, Any]) -> str:
     return json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
-def load(where: Path | str) -> tuple[GPT, "Tokenizer"]:
+def load(where: Path | str, *, dtype: torch.dtype | None = None) -> tuple[GPT, "Tokenizer"]:
     """Open a run, or any folder that Hugging Face wrote in one of the layouts: the model and its tokenizer.
 
-    Raises `RunError` where it is not that, or is incomplete, and `DamagedError` where a file is not what it says.
+    The weights are read as they are stored, or in `dtype`. Raises `RunError` where it is not that, or is incomplete,
+    and `DamagedError` where a file is not what it says.
     """
     from octavo.tokenizers import load_tokenizer
 
     folder = Path(where)
-    model = load_model(folder)
+    model = load_model(folder, dtype=dtype)
     if not (folder / TOKENIZER).is_file():
         raise RunError(f"{folder} is incomplete: it has no {TOKENIZER}; copy the whole folder again")
     tokenizer = load_tokenizer(folder)
@@ -96,8 +110,8 @@ def _check_vocabulary(tokenizer: "Tokenizer", config: ModelConfig, folder: Path)
         )
 
 
-def load_model(where: Path | str) -> GPT:
-    """Open the model of a folder alone, in the dtype that its config names.
+def load_model(where: Path | str, *, dtype: torch.dtype | None = None) -> GPT:
+    """Open the model of a folder alone, in `dtype` or the one that its config names.
 
     Names and shapes are compared with the config before any memory is taken for weights.
     """
@@ -106,7 +120,7 @@ def load_model(where: Path | str) -> GPT:
     with _naming(folder / CONFIG):
         layout = layout_of(settings)
         config = layout.from_hf_config(settings)
-        dtype = _dtype(settings)
+        dtype = dtype or _dtype(settings)
     with ExitStack() as files:
         weights = Weights(folder, files, dtype)
         with _naming(folder):

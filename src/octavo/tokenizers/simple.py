@@ -75,6 +75,16 @@ class SimpleTokenizer(Tokenizer):
         tokenizer._wrap(backend, _unit_of(backend))
         return tokenizer
 
+    @classmethod
+    def of_characters(cls, characters: Iterable[str]) -> Self:
+        """The tokenizer of these characters, with ids in their order behind the special ones.
+
+        >>> SimpleTokenizer.of_characters("ba").encode("ab")
+        [3, 2]
+        """
+        vocabulary = {word: position for position, word in enumerate((*SPECIAL, *characters))}
+        return cls.from_backend(_build(vocabulary, "character"))
+
     def _wrap(self, backend: Backend, unit: Unit) -> None:
         names = dict.fromkeys(("bos_token", "eos_token", "pad_token"), END_OF_TEXT)
         super().__init__(backend, {"unk_token": UNKNOWN, **names})

@@ -1,0 +1,91 @@
+"""A model's card: what it is, what it was trained on, how good it is and how it is used."""
+
+import json
+from pathlib import Path
+
+from octavo import toml
+from octavo.config import ModelConfig, RunConfig
+from octavo.errors import OctavoError
+from octavo.layouts import layout_for
+from octavo.probing import count_parameters
+
+CARD = """\
+---
+library_name: transformers
+pipeline_tag: text-generation
+tags: [octavo, {architecture}]
+---
+
+# {name}
+
+A {architecture} of {parameters} parameters, trained with octavo: {layers} layers of width {width}, {heads} heads, a
+context of {context} tokens, a vocabulary of {vocabulary}. Weights are stored as {rounding}.
+
+## What it was trained on
+
+{data}
+
+## How good it is
+
+{figures}
+
+## How to use it
+
+```python
+from transformers import pipeline
+
+print(pipeline("text-generation", "{name}")("Once upon a time"))
+```
+
+With octavo: `octavo generate {name} "Once upon a time"`.
+
+## What to know
+
+It writes what its text taught it: what it says is not checked, and it may repeat what it has read.
+"""
+
+
+def model_card(config: ModelConfig, run: Path, name: str, rounding: str) -> str:
+    """The card of a model, in Markdown, from what its run says of it."""
+    trained = _trained(run)
+    return CARD.format(
+        name=name,
+        architecture=layout_for(config).architecture,
+        parameters=f"{count_parameters(config):,}",
+        layers=config.layers,
+        width=config.width,
+        heads=config.heads,
+        context=config.context,
+        vocabulary=config.vocab_size,
+        rounding=rounding,
+        data=_data(trained),
+        figures=_figures(run),
+    )
+
+
+def _trained(run: Path) -> RunConfig | None:
+    try:
+        return toml.load(run)
+    except OctavoError:
+        return None
+
+
+def _data(trained: RunConfig | None) -> str:
+    if trained is None or not trained.data.texts:
+        return "The folder it comes from does not say."
+    texts = ", ".join(Path(text).name for text in trained.data.texts)
+    return f"{texts}, cut into tokens of the kind {trained.data.tokenizer}, with the seed {trained.train.seed}."
+
+
+def _figures(run: Path) -> str:
+    """The best evaluation of a training's log."""
+    log = run / "metrics.jsonl"
+    lines = log.read_text("utf-8", errors="replace").splitlines() if log.is_file() else []
+    read = [json.loads(line) for line in lines if line.endswith("}") and '"val_loss"' in line]
+    if not read:
+        return "The folder it comes from does not say."
+    best = min(read, key=lambda line: float(line["val_loss"]))
+    return (
+        f"On held-out text, after {best['step']} steps: {best['val_loss']:.4f} nats per token, "
+        f"{best['val_nats_per_character']:.4f} nats per character, {best['val_bits_per_byte']:.4f} bits per byte."
+    )

@@ -1,0 +1,60 @@
+"""`octavo import` and `octavo export`: models from elsewhere, and octavo's own elsewhere."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+
+def bring(
+    where: Annotated[str, Parameter(name="WHERE", help="A folder, a .gguf file, a name of the hub, or smollm2.")],
+    /,
+    *,
+    to: Annotated[Path | None, Parameter(help="The folder of the run (runs/<name> where nothing is said).")] = None,
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"] | None, Parameter(help="Keep the weights in this type.")
+    ] = None,
+    force: Annotated[bool, Parameter(help="Overwrite the run in --to.", negative=())] = False,
+) -> None:
+    """Make a run of a model from elsewhere."""
+    import torch
+
+    from octavo import porting
+    from octavo.progress import Display
+
+    with Display() as display:
+        kept = None if dtype is None else getattr(torch, dtype)
+        run = porting.bring(where, to=to, dtype=kept, force=force, on_event=display.show)
+    print(f"{where} is the run {run}")
+
+
+def export(
+    run: Annotated[str | None, Parameter(name="RUN", help="A run, by path or name; left out, the newest.")] = None,
+    /,
+    *,
+    kind: Annotated[
+        Literal["hf", "gguf", "onnx"], Parameter(name="--as", help="Hugging Face's folder, llama.cpp's file, or ONNX.")
+    ],
+    dtype: Annotated[
+        Literal["f32", "f16", "bf16", "q8_0"] | None, Parameter(help="How weights are rounded (as they are).")
+    ] = None,
+    to: Annotated[Path | None, Parameter(help="The file or folder to write (named after the run).")] = None,
+    force: Annotated[bool, Parameter(help="Overwrite what is there.", negative=())] = False,
+    push: Annotated[
+        str | None, Parameter(help="Send it to the hub under this name, with the token that is set.")
+    ] = None,
+) -> None:
+    """Write a model for other programs, and read it back before calling it good."""
+    from octavo.exporting import export as write
+    from octavo.hub import send_to_hub
+    from octavo.places import find_model
+    from octavo.progress import Display
+
+    folder = find_model(run)
+    with Display() as display:
+        done = write(folder, kind, rounding=dtype, to=to, force=force, on_event=display.show)
+    for line in done.found:
+        print(line)
+    print(f"{done.path} is good")
+    if push is not None:
+        print(f"sent to {send_to_hub(done.path, push)}")

