@@ -177,6 +177,8 @@ class TrainConfig:
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
     eval_every: int = 100
     save_every: int = DERIVED  # steps; eval_every, where nothing else is said
+    start: str | None = None  # the model whose weights it began with; none: random ones
+    window: int | None = None  # tokens that a row has, where that is less than the model's context
     forecast: float | None = None  # the loss on held-out text that is expected, in nats per token
     forecast_within: float | None = None  # two of three trainings come so near to it
 
@@ -186,6 +188,8 @@ class TrainConfig:
         if self.save_every is None:
             object.__setattr__(self, "save_every", self.eval_every)
         _check_whole(self, "steps", "batch", "micro_batches", "eval_every", "save_every")
+        if self.window is not None:
+            _check_whole(self, "window")
         _check_positive(self, "lr", "clip")
         for name in ("dropout", "warmup", "decay"):
             if not 0 <= getattr(self, name) < (1.0001 if name == "decay" else 1):
@@ -206,6 +210,15 @@ class RunConfig:
     model: ModelConfig
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig
+
+    def __post_init__(self) -> None:
+        if self.train.window is not None and self.train.window > self.model.context:
+            raise ConfigError(f"window {self.train.window} is longer than the context {self.model.context}; shorten it")
+
+    @property
+    def window(self) -> int:
+        """How many tokens a row of a batch has."""
+        return self.train.window or self.model.context
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,6 +246,7 @@ class Asked:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     eval_every: int | None = None
+    start: str | None = None
 
     def __post_init__(self) -> None:
         if self.minutes is not None and self.steps is not None:

@@ -7,7 +7,6 @@ from math import log
 
 import torch
 
-from octavo.config import ModelConfig
 from octavo.data import Part, Prepared, windows
 from octavo.model import GPT
 from octavo.step import evaluate
@@ -32,20 +31,27 @@ def held_out(prepared: Prepared) -> Part:
     return prepared.val.head(VALIDATION_TOKENS)
 
 
-def rows_at_once(config: ModelConfig) -> int:
+def rows_at_once(window: int, vocab_size: int) -> int:
     """How many windows are read at once, so that what they take stays small."""
-    return max(1, min(32, 16_000_000 // (config.context * config.vocab_size)))
+    return max(1, min(32, 16_000_000 // (window * vocab_size)))
 
 
 def examine(
-    model: GPT, part: Part, *, step: int, dtype: torch.dtype, stopped: Callable[[], bool] = lambda: False
+    model: GPT,
+    part: Part,
+    *,
+    step: int,
+    dtype: torch.dtype,
+    window: int | None = None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Evaluation | None:
-    """Read a part in windows of the model's own context, and predict every token of it but the first once.
+    """Read a part in windows of the model's own context, or shorter ones; predict every token but the first once.
 
     Nothing comes of it where it is `stopped` on the way.
     """
     device = model.embed.weight.device
-    batches = windows(part.tokens, model.config.context, rows_at_once(model.config))
+    window = window or model.config.context
+    batches = windows(part.tokens, window, rows_at_once(window, model.config.vocab_size))
     moved = ((torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)) for x, y in batches)
     nats, count = evaluate(model, takewhile(lambda _: not stopped(), moved), dtype)
     if stopped():

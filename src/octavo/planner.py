@@ -1,6 +1,5 @@
 """What a training will do and cost: the sizes that fit the text, the time and the memory, after a moment of probing."""
 
-import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,15 +7,14 @@ import torch
 
 from octavo.config import Asked, DataConfig, ModelConfig, RunConfig, TrainConfig
 from octavo.data import Prepared
-from octavo.data.nature import known, repeated, script
+from octavo.data.nature import known, repeated
+from octavo.describing import COPIED, described, epochs
 from octavo.errors import ConfigError, TextError
 from octavo.evaluation import held_out
 from octavo.forecast import forecast
 from octavo.memory import free_memory
-from octavo.ngrams import spread
 from octavo.optim import has_bfloat16_units
 from octavo.probing import SHARE, count_parameters, fit_into, probe, step_memory, work
-from octavo.progress import duration
 
 MINUTES = 5.0  # where neither minutes nor steps are asked for
 EVALUATIONS = 10  # in one training, or as many as fit into this share of its time
@@ -28,8 +26,9 @@ HOPE = 0.15  # of a step's time by the arithmetic in it: none is sooner, and a s
 DIFFERENT_PER_PARAMETER = 0.3
 TIRES_AFTER = 4.0  # times that a text is read, before some of what is read is hidden by dropout
 DROPOUT = 0.1
-COPIED = 0.5  # of the held-out text: what is counted then says what was copied, not what can be learned
-SAMPLED = 20_000  # tokens that tell the script
+WINDOW, ROWS = 256, 16  # tokens of a row and rows of a batch, where a training goes on from a model
+CONTINUED = 0.1  # of the usual rate, so that the model keeps what it has
+FEW_STEPS = 100  # in one training: a smaller batch is better then
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +75,16 @@ def choose_device(asked: str) -> str:
     return asked
 
 
-def plan(asked: Asked, data: DataConfig, prepared: Prepared, base: RunConfig | None = None) -> Plan:
+def plan(
+    asked: Asked,
+    data: DataConfig,
+    prepared: Prepared,
+    base: RunConfig | None = None,
+    start: ModelConfig | None = None,
+) -> Plan:
     """Choose what was not asked for. `base`, an earlier run's settings, is repeated where nothing else was asked.
+
+    A training that begins with the weights of a model has the shape of that model, `start`.
 
     Raises `ConfigError` where what was asked for does not fit into the memory, `TextError` where the text is too short.
     """
@@ -86,12 +93,14 @@ def plan(asked: Asked, data: DataConfig, prepared: Prepared, base: RunConfig | N
     copied = known(learned, looked_at) if prepared.held_out else 1.0
     if base is not None:
         config = _affordable([_repeat(asked, data, prepared, base)], free)[0]
+    elif start is not None:
+        config = _continued(asked, data, prepared, free, start)
     else:
         config = _chosen(asked, data, prepared, free, again)
-    told = forecast(config, learned, looked_at) if copied < COPIED else None
+    told = forecast(config, learned, looked_at) if copied < COPIED and start is None else None
     loss, within = (None, None) if told is None else (told.loss, told.within)
     config = replace(config, train=replace(config.train, forecast=loss, forecast_within=within))
-    return Plan(config, count_parameters(config.model), _described(config, prepared, free, again, copied))
+    return Plan(config, count_parameters(config.model), described(config, prepared, free, again, copied))
 
 
 def _chosen(asked: Asked, data: DataConfig, prepared: Prepared, free: int | None, again: float) -> RunConfig:
@@ -104,6 +113,44 @@ def _chosen(asked: Asked, data: DataConfig, prepared: Prepared, free: int | None
         return _with_steps(_fitting(ladder, different, float(asked.steps)), asked.steps, EVALUATIONS, tokens, asked)
     seconds = 60 * (asked.minutes or MINUTES)
     config, pace = _by_time(ladder, different, seconds)
+    looks, steps = _looks_and_steps(config, len(held_out(prepared).tokens), seconds, pace)
+    config = replace(config, train=replace(config.train, minutes=seconds / 60))
+    return _with_steps(config, steps, looks, tokens, asked)
+
+
+def _continued(asked: Asked, data: DataConfig, prepared: Prepared, free: int | None, start: ModelConfig) -> RunConfig:
+    """Go on from a model: its shape, shorter rows where it sees far, and a smaller rate, for it knows much already."""
+    for name in ("layers", "heads", "kv_heads", "width"):
+        if getattr(asked, name) is not None:
+            flag = name.replace("_", "-")
+            raise ConfigError(f"--{flag} is the model's own with --from, {getattr(start, name)}; leave it out")
+    tokens = len(prepared.train.tokens) - 1
+    if asked.context is not None and asked.context > min(tokens, start.context):
+        raise ConfigError(
+            f"--context is {asked.context}; the model sees {start.context} tokens, the text has {tokens}; ask for less"
+        )
+    window, muon = asked.context or min(WINDOW, start.context, tokens), start.dialect == "modern"
+    device, rate = choose_device(asked.device), CONTINUED * (0.02 if muon else 1e-3)
+    train = TrainConfig(
+        steps=1,
+        batch=asked.batch or min(ROWS, max(1, tokens // window)),
+        seed=asked.seed,
+        lr=asked.lr or rate,
+        optimizer="muon" if muon else "adamw",
+        device=device,
+        dtype=_dtype(asked.dtype, device),
+        dropout=asked.dropout or 0.0,
+        start=asked.start,
+        window=None if window == start.context else window,
+    )
+    config = _affordable([RunConfig(model=start, data=data, train=train)], free)[0]
+    if asked.steps is not None:
+        return _with_steps(config, asked.steps, EVALUATIONS, tokens, asked)
+    seconds = 60 * (asked.minutes or MINUTES)
+    pace, config = _probed(config)
+    while asked.batch is None and seconds / pace < FEW_STEPS and config.train.batch > 1:
+        config = replace(config, train=replace(config.train, batch=config.train.batch // 2, micro_batches=1))
+        pace, config = _probed(_affordable([config], free)[0])
     looks, steps = _looks_and_steps(config, len(held_out(prepared).tokens), seconds, pace)
     config = replace(config, train=replace(config.train, minutes=seconds / 60))
     return _with_steps(config, steps, looks, tokens, asked)
@@ -128,7 +175,7 @@ def _affordable(configs: list[RunConfig], free: int | None) -> list[RunConfig]:
 
 def _looks_and_steps(config: RunConfig, held_out: int, seconds: float, pace: float) -> tuple[int, int]:
     """How often to evaluate, and the steps that the rest of the time is enough for."""
-    look = SAVING + READING * pace * held_out / (config.train.batch * config.model.context)
+    look = SAVING + READING * pace * held_out / (config.train.batch * config.window)
     looks = min(EVALUATIONS, max(1, int(EVALUATION_SHARE * seconds / look)))
     between = max(0, SAVES - looks) * SAVING / 2
     return looks, max(1, round((seconds - looks * look - between) / pace))
@@ -203,7 +250,7 @@ def _probed(config: RunConfig) -> tuple[float, RunConfig]:
         return probe(config)
     except torch.OutOfMemoryError:
         raise ConfigError(
-            f"{config.train.device} has not enough memory for a row of {config.model.context} tokens; "
+            f"{config.train.device} has not enough memory for a row of {config.window} tokens; "
             "ask for a smaller --context, --width or --layers"
         ) from None
 
@@ -215,7 +262,7 @@ def _fitting(rungs: list[Rung], different: float, steps: float) -> RunConfig:
 
 def _worth(shape: Shape, config: RunConfig, different: float, steps: float) -> bool:
     """Whether a model of this size has enough different text to learn from, and the time to read it."""
-    seen = steps * config.train.batch * config.model.context
+    seen = steps * config.train.batch * config.window
     return seen >= shape.tokens and different >= DIFFERENT_PER_PARAMETER * count_parameters(config.model)
 
 
@@ -223,12 +270,8 @@ def _with_steps(config: RunConfig, steps: int, looks: int, tokens: int, asked: A
     every = asked.eval_every or -(-steps // looks)
     saves = every if config.train.minutes is None else min(every, -(-steps // SAVES))
     train = replace(config.train, steps=steps, eval_every=every, save_every=saves)
-    tired = asked.dropout is None and train.optimizer == "muon" and _epochs(config, steps, tokens) > TIRES_AFTER
+    tired = asked.dropout is None and train.optimizer == "muon" and epochs(config, steps, tokens) > TIRES_AFTER
     return replace(config, train=replace(train, dropout=DROPOUT) if tired else train)
-
-
-def _epochs(config: RunConfig, steps: int, tokens: int) -> float:
-    return steps * config.train.batch * config.model.context / max(1, tokens)
 
 
 def _repeat(asked: Asked, data: DataConfig, prepared: Prepared, base: RunConfig) -> RunConfig:
@@ -241,49 +284,3 @@ def _repeat(asked: Asked, data: DataConfig, prepared: Prepared, base: RunConfig)
 
 def _given(asked: Asked, words: tuple[str, ...]) -> dict[str, Any]:
     return {word: getattr(asked, word) for word in words if getattr(asked, word) is not None}
-
-
-def _described(config: RunConfig, prepared: Prepared, free: int | None, again: float, copied: float) -> tuple[str, ...]:
-    model, train = config.model, config.train
-    epochs = _epochs(config, train.steps, len(prepared.train.tokens) - 1)
-    unit = {"character": "characters", "word": "words", "bpe": "pieces of words"}[prepared.tokenizer.kind]
-    return (
-        f"text      {prepared.train.characters:,} characters to train on ({_kind(prepared, again)}), "
-        f"{prepared.val.characters:,} held out to validate; a vocabulary of {model.vocab_size:,} {unit}",
-        f"model     {model.dialect}, {model.layers} layers of width {model.width}, {model.heads} heads, "
-        f"context {model.context}: {count_parameters(model) / 1e6:.2f} million parameters",
-        f"training  {train.steps:,} steps of {train.batch} × {model.context} tokens, {epochs:.1f} times the text, "
-        f"on {train.device} in {train.dtype}{_pieces(train)}",
-        f"memory    about {_size(step_memory(config))}" + ("" if free is None else f" of {_size(free)} free"),
-        f"forecast  {_expected(train, copied)}; {_end(train)}",
-    )
-
-
-def _kind(prepared: Prepared, again: float) -> str:
-    """What is to be known of the text before its first word is read."""
-    written = script(prepared.tokenizer.decode(spread(prepared.train.tokens, SAMPLED).tolist())) or "no letters"
-    size = f"{prepared.train.bytes / 1e6:,.1f} MB, {written}"
-    return f"{size}, {again:.0%} of it a repetition" if again >= 0.01 else size
-
-
-def _size(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
-
-
-def _pieces(train: TrainConfig) -> str:
-    return f"; each batch in {train.micro_batches} pieces, to save memory" if train.micro_batches > 1 else ""
-
-
-def _expected(train: TrainConfig, copied: float) -> str:
-    if copied >= COPIED:
-        return f"none: {copied:.0%} of what is held out stands in what is learned from, word for word"
-    if train.forecast is None:
-        return "none for these settings"
-    return f"a loss of {train.forecast:.2f} ± {train.forecast_within:.2f} nats a token held out"
-
-
-def _end(train: TrainConfig) -> str:
-    if train.minutes is None:
-        return "it takes as long as the steps do"
-    seconds = 60 * train.minutes
-    return f"done in {duration(seconds)}, about {time.strftime('%H:%M', time.localtime(time.time() + seconds))}"

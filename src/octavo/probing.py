@@ -28,7 +28,7 @@ def count_parameters(model: ModelConfig) -> int:
 
 def work(config: RunConfig) -> float:
     """The arithmetic of one step, as far as its size goes: parameters times tokens."""
-    return float(count_parameters(config.model)) * config.train.batch * config.model.context
+    return float(count_parameters(config.model)) * config.train.batch * config.window
 
 
 def step_memory(config: RunConfig) -> int:
@@ -37,7 +37,7 @@ def step_memory(config: RunConfig) -> int:
     kept = 40 + 25 * getattr(torch, train.dtype).itemsize  # for the way back, per token, layer and number of its width
     rows = -(-train.batch // train.micro_batches)
     per_token = kept * model.layers * model.width + PER_LOGIT * model.vocab_size
-    return PER_PARAMETER * count_parameters(model) + rows * model.context * per_token
+    return PER_PARAMETER * count_parameters(model) + rows * config.window * per_token
 
 
 def fit_into(config: RunConfig, free: int | None) -> RunConfig | None:
@@ -73,7 +73,7 @@ def _measure(config: RunConfig, steps: int) -> float:
     train, device = config.train, torch.device(config.train.device)
     with torch.random.fork_rng(devices=[]):
         model = GPT(config.model, dropout=train.dropout).to(device)
-        tokens = torch.randint(config.model.vocab_size, (train.batch, config.model.context), device=device)
+        tokens = torch.randint(config.model.vocab_size, (train.batch, config.window), device=device)
     optimizers = make_optimizers(model, train)
     pieces = [(tokens[start:stop],) * 2 for start, stop in pairwise(cuts(train.batch, train.micro_batches))]
     seeds = [0] * len(pieces)

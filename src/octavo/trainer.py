@@ -50,7 +50,7 @@ class Trainer:
         self.device, self.dtype = torch.device(train.device), getattr(torch, train.dtype)
         self.model = make_model(config).to(self.device)
         self.optimizers = make_optimizers(self.model, train)
-        self.batches = Batches(prepared.train.tokens, config.model.context, train.batch, train.seed)
+        self.batches = Batches(prepared.train.tokens, config.window, train.batch, train.seed)
         self.held_out = held_out(prepared)
         self.journal = Journal(run)
         self.at = Standing(
@@ -147,7 +147,7 @@ class Trainer:
         where, pieces = self.config.train.device, more_pieces(self.config.train.batch, self.at.micro_batches)
         if pieces is None:
             raise OctavoError(
-                f"{where} has not enough memory to learn from one row of {self.config.model.context} tokens; "
+                f"{where} has not enough memory to learn from one row of {self.config.window} tokens; "
                 "the last checkpoint is intact, train with a smaller --context, --width or --layers"
             )
         self.model.zero_grad(set_to_none=True)
@@ -173,7 +173,7 @@ class Trainer:
 
     def _stepped(self, result: StepResult) -> Stepped:
         train, steps = self.config.train, self.at.schedule.steps
-        per_step = train.batch * self.config.model.context
+        per_step = train.batch * self.config.window
         since, then = self._mark
         pace = max(self.at.seconds - then, 1e-9) / (self.at.step - since)  # seconds a step, since the last evaluation
         return Stepped(
@@ -190,8 +190,16 @@ class Trainer:
 
     def _look(self, stepped: Stepped | None = None) -> Iterator[Event]:
         """Read the held-out text, keep the weights if they are the best so far, and write a sample, unless stopped."""
-        part = self.held_out if self.at.step else self.held_out.head(GLANCE)
-        evaluated = examine(self.model, part, step=self.at.step, dtype=self.dtype, stopped=self._interrupted)
+        known = self.at.step > 0 or self.config.train.start is not None  # what was learned may be the best there is
+        part = self.held_out if known else self.held_out.head(GLANCE)
+        evaluated = examine(
+            self.model,
+            part,
+            step=self.at.step,
+            dtype=self.dtype,
+            window=self.config.window,
+            stopped=self._interrupted,
+        )
         if evaluated is None:
             return
         improved = self.at.best is None or evaluated.val_loss < self.at.best.val_loss

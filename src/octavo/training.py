@@ -6,6 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from octavo import places, toml
 from octavo.checkpoint import checkpoint_folder, read_facts, room_needed, steps_saved
 from octavo.claim import Claim
@@ -14,14 +16,17 @@ from octavo.data import Prepared, find_texts, prepare, reopen
 from octavo.disk import make_folder, saving, write_file
 from octavo.errors import ConfigError, RunError, SaveError
 from octavo.events import Event, Note, Planned
-from octavo.places import is_run, new_run
+from octavo.model import GPT
+from octavo.places import find_model, is_run, new_run
 from octavo.plain import from_dict
 from octavo.planner import Plan, plan
+from octavo.porting import load
 from octavo.resumption import go_back, prolong, rewind
-from octavo.tokenizers import load_tokenizer
+from octavo.tokenizers import Tokenizer, load_tokenizer
 from octavo.trainer import Trainer
 
 Listener = Callable[[Event], None]
+Start = tuple[GPT, Tokenizer]  # what a training goes on from
 CHARACTERS_BELOW = 20_000_000  # bytes: a text up to here is learned by character, a longer one in pieces of words
 BPE_VOCABULARY = 8192
 
@@ -30,10 +35,15 @@ def ignore(event: Event) -> None:
     """Listen to nothing."""
 
 
-def read_texts(texts: Sequence[str], asked: Asked, on_event: Listener) -> tuple[DataConfig, Prepared]:
-    """Find, read and encode the texts of a training."""
+def read_texts(
+    texts: Sequence[str], asked: Asked, on_event: Listener, tokenizer: Tokenizer | None = None
+) -> tuple[DataConfig, Prepared]:
+    """Find, read and encode the texts of a training, with a tokenizer that is there already or one made for them."""
+    if tokenizer is not None and (asked.tokenizer is not None or asked.vocab_size is not None):
+        raise ConfigError("--tokenizer and --vocab-size are the model's own with --from; leave them out")
     sources = find_texts(texts, field=asked.field, errors=asked.errors, cache=places.cache(), on_event=on_event)
-    kind = asked.tokenizer or ("character" if sources.bytes <= CHARACTERS_BELOW else "bpe")
+    made = asked.tokenizer or ("character" if sources.bytes <= CHARACTERS_BELOW else "bpe")
+    kind = made if tokenizer is None else tokenizer.kind
     data = DataConfig(
         texts=tuple(texts),
         field=asked.field,
@@ -41,18 +51,32 @@ def read_texts(texts: Sequence[str], asked: Asked, on_event: Listener) -> tuple[
         split=asked.split,
         val=asked.val,
         tokenizer=kind,
-        vocab_size=asked.vocab_size or (BPE_VOCABULARY if kind == "bpe" else None),
+        vocab_size=asked.vocab_size or (BPE_VOCABULARY if kind == "bpe" and tokenizer is None else None),
     )
-    return data, prepare(data, None, cache=places.cache(), on_event=on_event, sources=sources)
+    return data, prepare(data, tokenizer, cache=places.cache(), on_event=on_event, sources=sources)
 
 
 def plan_training(
-    texts: Sequence[str], asked: Asked, *, base: RunConfig | None = None, on_event: Listener = ignore
+    texts: Sequence[str],
+    asked: Asked,
+    *,
+    base: RunConfig | None = None,
+    start: Start | None = None,
+    on_event: Listener = ignore,
 ) -> tuple[Plan, Prepared]:
     """What a training on these texts would be; nothing is trained or written but the encoded text in the cache."""
-    data, prepared = read_texts(texts, asked, on_event)
+    model, tokenizer = start or (None, None)
+    data, prepared = read_texts(texts, asked, on_event, tokenizer)
     on_event(Note("measuring this machine for a moment"))
-    return plan(asked, data, prepared, base), prepared
+    return plan(asked, data, prepared, base, None if model is None else model.config), prepared
+
+
+def opened_start(asked: Asked, base: RunConfig | None) -> Start | None:
+    """The model that a training goes on from, in float32; `None` for one that begins with nothing."""
+    if asked.start is not None and base is not None:
+        raise ConfigError("--config repeats a training, with what it began from; leave --from out")
+    name = asked.start if base is None else base.train.start
+    return None if name is None else load(find_model(name), dtype=torch.float32)
 
 
 def begin(
@@ -71,7 +95,8 @@ def begin(
     """
     run = Path(out) if out is not None else new_run(texts[0])
     check_free(run, force=force)
-    chosen, prepared = plan_training(texts, asked, base=base, on_event=on_event)
+    start = opened_start(asked, base)
+    chosen, prepared = plan_training(texts, asked, base=base, start=start, on_event=on_event)
     on_event(Planned(chosen.lines, chosen.config, chosen.parameters))
     with saving(run):
         make_folder(run)
@@ -81,7 +106,17 @@ def begin(
     trainer.claim = claim
     clear(run)
     write_file(run / toml.NAME, toml.dump(chosen.config))
+    if start is not None:
+        _begin_with(trainer, start[0], on_event)
     return trainer
+
+
+def _begin_with(trainer: Trainer, model: GPT, on_event: Listener) -> None:
+    """Take a model's weights, and save them as the state before the first step: a resumed training needs no other."""
+    trainer.model.load_state_dict(model.state_dict())
+    trainer.prepared.tokenizer.save(trainer.run, context=model.config.context)
+    for event in trainer.save_state():
+        on_event(event)
 
 
 def check_free(run: Path, *, force: bool) -> None:

@@ -54,6 +54,7 @@ class Shape:
     eval_every: Annotated[int | None, Parameter(help="Evaluate, sample and save after so many steps.")] = None
     seed: Annotated[int, Parameter(help="Same seed, same text, same machine: same model.")] = 0
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Parameter(help="Where to compute.")] = "auto"
+    start: Annotated[str | None, Parameter(name="--from", help="Go on from a run's or a .gguf file's weights.")] = None
     dtype: Annotated[Literal["auto", "float32", "bfloat16"], Parameter(help="The precision of matrix products.")] = (
         "auto"
     )

@@ -17,10 +17,10 @@ def plan(
 ) -> None:
     """Say what octavo train would do with these texts and flags, and train nothing."""
     from octavo.progress import Display
-    from octavo.training import plan_training
+    from octavo.training import opened_start, plan_training
 
+    asked, base = gather(time, text, shape), read_base(config)
+    start = opened_start(asked, base)
     with Display() as display:
-        chosen, _ = plan_training(
-            named(texts), gather(time, text, shape), base=read_base(config), on_event=display.show
-        )
+        chosen, _ = plan_training(named(texts), asked, base=base, start=start, on_event=display.show)
     print("\n".join(chosen.lines))

@@ -1,0 +1,65 @@
+"""What a training will do and cost, in lines for people."""
+
+import time
+
+from octavo.config import RunConfig, TrainConfig
+from octavo.data import Prepared
+from octavo.data.nature import script
+from octavo.ngrams import spread
+from octavo.probing import count_parameters, step_memory
+from octavo.progress import duration
+
+COPIED = 0.5  # of the held-out text: what is counted then says what was copied, not what can be learned
+SAMPLED = 20_000  # tokens that tell the script
+
+
+def epochs(config: RunConfig, steps: int, tokens: int) -> float:
+    """How often a text of so many tokens is read in so many steps."""
+    return steps * config.train.batch * config.window / max(1, tokens)
+
+
+def described(config: RunConfig, prepared: Prepared, free: int | None, again: float, copied: float) -> tuple[str, ...]:
+    """A plan in five lines: the text, the model, the training, its memory, what it will come to and when."""
+    model, train = config.model, config.train
+    times = epochs(config, train.steps, len(prepared.train.tokens) - 1)
+    unit = {"character": "characters", "word": "words", "bpe": "pieces of words"}[prepared.tokenizer.kind]
+    return (
+        f"text      {prepared.train.characters:,} characters to train on ({_kind(prepared, again)}), "
+        f"{prepared.val.characters:,} held out to validate; a vocabulary of {model.vocab_size:,} {unit}",
+        f"model     {model.dialect}, {model.layers} layers of width {model.width}, {model.heads} heads, "
+        f"context {model.context}: {count_parameters(model) / 1e6:.2f} million parameters",
+        f"training  {train.steps:,} steps of {train.batch} × {config.window} tokens, {times:.1f} times the text, "
+        f"on {train.device} in {train.dtype}{_pieces(train)}",
+        f"memory    about {_size(step_memory(config))}" + ("" if free is None else f" of {_size(free)} free"),
+        f"forecast  {_expected(train, copied)}; {_end(train)}",
+    )
+
+
+def _kind(prepared: Prepared, again: float) -> str:
+    """What is to be known of the text before its first word is read."""
+    written = script(prepared.tokenizer.decode(spread(prepared.train.tokens, SAMPLED).tolist())) or "no letters"
+    size = f"{prepared.train.bytes / 1e6:,.1f} MB, {written}"
+    return f"{size}, {again:.0%} of it a repetition" if again >= 0.01 else size
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def _pieces(train: TrainConfig) -> str:
+    return f"; each batch in {train.micro_batches} pieces, to save memory" if train.micro_batches > 1 else ""
+
+
+def _expected(train: TrainConfig, copied: float) -> str:
+    if copied >= COPIED:
+        return f"none: {copied:.0%} of what is held out stands in what is learned from, word for word"
+    if train.forecast is None:
+        return "none for these settings"
+    return f"a loss of {train.forecast:.2f} ± {train.forecast_within:.2f} nats a token held out"
+
+
+def _end(train: TrainConfig) -> str:
+    if train.minutes is None:
+        return "it takes as long as the steps do"
+    seconds = 60 * train.minutes
+    return f"done in {duration(seconds)}, about {time.strftime('%H:%M', time.localtime(time.time() + seconds))}"

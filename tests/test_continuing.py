@@ -1,0 +1,125 @@
+"""Going on from a model that is there already: `octavo train --from`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import octavo
+from octavo import training
+from octavo.checkpoint import steps_saved
+from octavo.config import Asked
+from octavo.errors import ConfigError, RunError
+from octavo.events import Event, Planned, Saved, Stepped
+from octavo.gguf_file import save_gguf
+from octavo.trainer import Trainer
+from test_nothing_lost import left, same
+from texts import sentences
+
+TINY: dict[str, Any] = {"layers": 2, "heads": 2, "width": 32, "context": 32, "batch": 8}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OCTAVO_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("octavo.trainer.SAMPLE_TOKENS", 8)
+    (tmp_path / "text.txt").write_text(sentences(300))
+    (tmp_path / "other.txt").write_text(sentences(300, seed=5).replace("finds", "loses"))
+
+
+@pytest.fixture
+def first() -> Path:
+    return octavo.train("text.txt", out="first", steps=120, eval_every=60, **TINY)
+
+
+def on(**asked: Any) -> Trainer:
+    return training.begin(["other.txt"], Asked(**{"start": "first", "batch": 4, "eval_every": 4, **asked}), out="run")
+
+
+def losses(run: str) -> list[float]:
+    lines = [json.loads(line) for line in (Path(run) / "metrics.jsonl").read_text().splitlines()]
+    return [line["val_loss"] for line in lines if "val_loss" in line]
+
+
+@pytest.mark.parametrize("dialect", ["modern", "gpt2"])
+def test_a_training_that_goes_on_from_a_model_begins_with_what_it_knows(dialect: Any) -> None:
+    octavo.train("text.txt", out="first", steps=120, eval_every=60, dialect=dialect, **TINY)
+    told: list[Event] = []
+    trainer = training.begin(
+        ["other.txt"], Asked(start="first", steps=20, eval_every=10), out="run", on_event=told.append
+    )
+    whole = octavo.load("first")[0].state_dict()
+    assert all(torch.equal(weight, whole[name]) for name, weight in trainer.model.state_dict().items())
+    list(trainer.events())
+    scratch = octavo.train("other.txt", out="scratch", steps=20, eval_every=10, dialect=dialect, **TINY)
+    assert losses("run")[0] < losses(str(scratch))[-1]
+    (plan,) = [event for event in told if isinstance(event, Planned)]
+    assert plan.config.train.start == "first" and "forecast  none for these settings" in plan.lines[4]
+    assert octavo.load("run")[1].encode("Ada") == octavo.load("first")[1].encode("Ada")
+
+
+@pytest.mark.parametrize("stop", [1, 6])
+def test_it_is_gone_on_with_to_the_same_bits_without_the_model(stop: int, first: Path) -> None:
+    list(on(steps=12).events())
+    Path("run").rename("whole")
+    trainer = on(steps=12)
+    for event in trainer.events():
+        if isinstance(event, Stepped) and event.step == stop:
+            trainer.stop()
+    first.rename("elsewhere")
+    list(training.resume(Path("run"), Asked()).events())
+    assert same(left("run", 12), left("whole", 12))
+
+
+def test_a_kill_before_the_first_save_of_its_own_goes_back_to_the_model(first: Path) -> None:
+    trainer = on(steps=12)
+    assert steps_saved(Path("run")) == [0]
+    begun = {name: weight.clone() for name, weight in trainer.model.state_dict().items()}
+    assert trainer.claim is not None
+    trainer.claim.release()
+    trainer = training.resume(Path("run"), Asked())
+    assert all(torch.equal(weight, begun[name]) for name, weight in trainer.model.state_dict().items())
+    assert any(isinstance(event, Saved) for event in trainer.events())
+
+
+def test_rows_are_shorter_than_a_context_that_sees_far(monkeypatch: pytest.MonkeyPatch, first: Path) -> None:
+    monkeypatch.setattr("octavo.planner.WINDOW", 8)
+    trainer = on(steps=4)
+    assert (trainer.config.window, trainer.config.model.context) == (8, 32)
+    list(trainer.events())
+    assert octavo.load("run")[0].config.context == 32
+    lines = Path("run/metrics.jsonl").read_text().splitlines()
+    assert json.loads(lines[0])["tokens"] == 4 * 8
+
+
+def test_a_gguf_file_is_a_beginning_too(first: Path) -> None:
+    model, tokenizer = octavo.load(first)
+    save_gguf(model, tokenizer, "first.gguf")
+    list(on(steps=4, start="first.gguf").events())
+    assert losses("run")[0] < 1.5
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"layers": 3}, "--layers is the model's own with --from, 2; leave it out"),
+        ({"tokenizer": "bpe"}, "--tokenizer and --vocab-size are the model's own with --from; leave them out"),
+        ({"context": 64}, "--context is 64; the model sees 32 tokens, the text has .*; ask for less"),
+    ],
+)
+def test_what_the_model_has_already_cannot_be_asked_for(asked: dict[str, Any], message: str, first: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        on(**asked)
+
+
+def test_a_beginning_that_is_none_is_refused(first: Path) -> None:
+    with pytest.raises(RunError, match="no run nowhere; "):
+        on(start="nowhere")
+    base = on(steps=4).config
+    with pytest.raises(ConfigError, match="--config repeats a training, with what it began from; leave --from out"):
+        training.begin(["other.txt"], Asked(start="first"), out="again", base=base)
+    again = training.begin(["other.txt"], Asked(), out="again", base=base)
+    assert again.config.train.start == "first" and steps_saved(Path("again")) == [0]
