@@ -315,7 +315,7 @@ def killed_again_and_again(server: Server, kills: int, seed: int) -> int:
             while alive(child) and not in_a_save():
                 time.sleep(0.0002)
         else:
-            time.sleep(0.05 + draw.random() * 0.4)
+            time.sleep(0.05 + draw.random() * 0.25)
         inside += in_a_save()
         with suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
@@ -331,8 +331,8 @@ def killed_again_and_again(server: Server, kills: int, seed: int) -> int:
 def test_a_training_that_is_killed_again_and_again_comes_to_the_same_bits(
     kills: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    steps = 80 * kills
-    asked = {**TINY, "steps": steps, "eval_every": 20}
+    steps = 60 * kills
+    asked = {**TINY, "steps": steps, "eval_every": 50}
     list(training.begin(["text.txt"], Asked(**asked), out="whole").events())
     server = Server(asked)
     try:

@@ -11,6 +11,14 @@ from octavo.disk import saving, write_file
 from octavo.figure import Series, line_chart
 
 
+Point = tuple[int, float, float | None]  # a step, its training loss, and the held-out one where it was looked at
+
+
+def point(line: Mapping[str, Any]) -> Point:
+    """What the picture shows of a line of metrics."""
+    return line["step"], line["train_loss"], line.get("val_loss")
+
+
 class Journal:
     """Writes a run's logs line by line, and cuts them back to a step that is gone on from."""
 
@@ -18,9 +26,12 @@ class Journal:
         self.paths = {name: run / f"{name}.jsonl" for name in ("metrics", "samples")}
         self._files: dict[str, IO[str]] = {}
         self._written: Counter[str] = Counter()  # bytes since the last sync
+        self._curve: list[Point] | None = None  # what the picture shows; read once, for a log grows long
 
     def metrics(self, line: Mapping[str, Any]) -> None:
         """Log one step's figures."""
+        if self._curve is not None:
+            self._curve.append(point(line))
         self._write("metrics", line)
 
     def sample(self, line: Mapping[str, Any]) -> None:
@@ -61,14 +72,16 @@ class Journal:
 
     def picture(self) -> str:
         """The losses so far, as a picture in SVG."""
-        lines = self.read()
-        train = Series("training", [(line["step"], line["train_loss"]) for line in lines])
-        val = Series("held out", [(line["step"], line["val_loss"]) for line in lines if "val_loss" in line])
+        if self._curve is None:
+            self._curve = [point(line) for line in self.read()]
+        train = Series("training", [(step, loss) for step, loss, _ in self._curve])
+        val = Series("held out", [(step, held_out) for step, _, held_out in self._curve if held_out is not None])
         return line_chart([train.smoothed(), val], x="step", y="loss (nats per token)")
 
     def cut(self, step: int) -> None:
         """Forget what was logged after this step."""
         self.close()
+        self._curve = None
         for name, path in self.paths.items():
             if path.is_file():
                 write_file(path, "".join(text for text, line in self._lines(name) if line["step"] <= step))
