@@ -80,8 +80,8 @@ def _line(points: Sequence[tuple[float, float]], colour: str) -> str:
 def _legend(index: int, line: Series) -> str:
     last = f", {line.points[-1][1]:.3f}" if line.points else ""
     down = TOP + 16 + 18 * index
-    mark = f'<rect x="{WIDTH - 190}" y="{down - 9}" width="12" height="3" fill="{COLOURS[index]}"/>'
-    return mark + _text(WIDTH - 170, down - 3, line.name + last)
+    mark = f'<rect x="{WIDTH - RIGHT - 12}" y="{down - 9}" width="12" height="3" fill="{COLOURS[index]}"/>'
+    return mark + _text(WIDTH - RIGHT - 18, down - 3, line.name + last, "end")
 
 
 def _text(across: float, down: float, text: str, anchor: str = "start") -> str:
