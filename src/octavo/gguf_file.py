@@ -31,6 +31,7 @@ FILE_TYPES = {
 }
 EXACT = ("position_embd.weight",)  # beside norms and biases: small, and llama.cpp's own files keep it so
 BLOCK = 32  # numbers that share one scale in Q8_0
+PIECE = 4 << 20  # numbers that are rounded at a time
 NAMED = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
 
 
@@ -43,22 +44,23 @@ def save_gguf(model: GPT, tokenizer: "Tokenizer", path: Path | str, *, dtype: Gg
     if dtype not in get_args(GgufType):
         raise ConfigError(f"dtype is {dtype!r}; a GGUF file is written in {', '.join(get_args(GgufType))}")
     settings = {**gguf_layout_for(model.config).to_gguf_config(model.config), **_vocabulary(tokenizer, model.config)}
-    tensors = {name: _stored(name, weight, dtype) for name, weight in _weights(model).items()}
-    size = sum(array.nbytes for array, _ in tensors.values())
-    replace_file(Path(path), lambda temporary: _write(temporary, settings, tensors, dtype), size=size)
+    weights = _weights(model)
+    kinds = {name: _kind(name, weight, dtype) for name, weight in weights.items()}
+    size = sum(_bytes(weight, kinds[name]) for name, weight in weights.items())
+    replace_file(Path(path), lambda temporary: _write(temporary, settings, weights, kinds, dtype), size=size)
 
 
 def _weights(model: GPT) -> dict[str, Tensor]:
     config = model.config
-    state = {name: weight.detach().to("cpu", torch.float32) for name, weight in model.state_dict().items()}
+    state = {name: weight.detach().cpu() for name, weight in model.state_dict().items()}
     weights = gguf_layout_for(config).to_gguf(state, config)
     if config.rope_scaling is not None:
         weights[FREQUENCIES] = rotary_frequencies(replace(config, rope_scaling=None)) / rotary_frequencies(config)
     return weights
 
 
-def _stored(name: str, weight: Tensor, dtype: GgufType) -> tuple[np.ndarray, GGMLQuantizationType]:
-    """The bytes of a tensor, outermost axis first, and what they are."""
+def _kind(name: str, weight: Tensor, dtype: GgufType) -> GGMLQuantizationType:
+    """How a tensor is stored. Raises `ConfigError` where that cannot hold it."""
     kind = GGMLQuantizationType[dtype.upper()]
     if weight.dim() == 1 or name in EXACT:
         kind = GGMLQuantizationType.F32
@@ -69,7 +71,23 @@ def _stored(name: str, weight: Tensor, dtype: GgufType) -> tuple[np.ndarray, GGM
         )
     if kind == GGMLQuantizationType.F16 and weight.abs().max() > torch.finfo(torch.float16).max:
         raise ConfigError(f"{name} holds {weight.abs().max():.3g}, which is beyond f16; write it as bf16")
-    return gguf.quants.quantize(weight.numpy(), kind), kind
+    return kind
+
+
+def _bytes(weight: Tensor, kind: GGMLQuantizationType) -> int:
+    block, size = gguf.GGML_QUANT_SIZES[kind]
+    return weight.numel() // block * size
+
+
+def _stored(weight: Tensor, kind: GGMLQuantizationType) -> np.ndarray:
+    """The bytes of a tensor, outermost axis first, rounded a few rows at a time."""
+    rows = weight.reshape(-1, weight.size(-1))
+    stored = np.empty((len(rows), _bytes(weight, kind) // len(rows)), np.uint8)
+    step = max(1, PIECE // rows.size(1))
+    for start in range(0, len(rows), step):
+        part = gguf.quants.quantize(rows[start : start + step].float().numpy(), kind)
+        stored[start : start + step] = part.view(np.uint8).reshape(len(part), -1)
+    return stored
 
 
 def _vocabulary(tokenizer: "Tokenizer", config: ModelConfig) -> dict[str, Any]:
@@ -122,7 +140,8 @@ def _special(tokenizer: "Tokenizer") -> dict[str, Any]:
 def _write(
     path: Path,
     settings: Mapping[str, Any],
-    tensors: Mapping[str, tuple[np.ndarray, GGMLQuantizationType]],
+    weights: Mapping[str, Tensor],
+    kinds: Mapping[str, GGMLQuantizationType],
     dtype: GgufType,
 ) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -133,11 +152,14 @@ def _write(
         for key, value in settings.items():
             if key != ARCHITECTURE:  # the writer has written it
                 _add(writer, key, value)
-        for name, (weight, kind) in tensors.items():
-            writer.add_tensor(name, weight, raw_dtype=kind)
+        for name, weight in weights.items():
+            size = _bytes(weight, kinds[name])
+            writer.add_tensor_info(name, tuple(weight.shape), np.dtype(np.float32), size, raw_dtype=kinds[name])
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
+        writer.write_ti_data_to_file()
+        for name, weight in weights.items():
+            writer.write_tensor_data(_stored(weight, kinds[name]))
     finally:
         writer.close()
 

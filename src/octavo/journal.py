@@ -10,7 +10,6 @@ from typing import IO, Any
 from octavo.disk import saving, write_file
 from octavo.figure import Series, line_chart
 
-
 Point = tuple[int, float, float | None]  # a step, its training loss, and the held-out one where it was looked at
 
 

@@ -4,7 +4,7 @@ and read from whoever wrote it.
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,11 +121,10 @@ def load_model(where: Path | str, *, dtype: torch.dtype | None = None) -> GPT:
         layout = layout_of(settings)
         config = layout.from_hf_config(settings)
         dtype = dtype or _dtype(settings)
-    with ExitStack() as files:
-        weights = Weights(folder, files, dtype)
-        with _naming(folder):
-            model = fitting(weights.shapes(), config, layout, lambda state: layout.to_hf(state, tied=config.tied))
-            state = layout.from_hf(weights, tied=config.tied)
+    weights = Weights(folder, dtype)
+    with _naming(folder):
+        model = fitting(weights.shapes, config, layout, lambda state: layout.to_hf(state, tied=config.tied))
+        state = layout.from_hf(weights, tied=config.tied)
     model.load_state_dict(state, assign=True)
     if config.tied:
         model.unembed.weight = model.embed.weight
@@ -164,37 +163,39 @@ def _dtype(settings: Mapping[str, Any]) -> torch.dtype | None:
 
 
 class Weights(Mapping[str, Tensor]):
-    """The tensors of a folder's safetensors files, one or several, each read when it is asked for."""
+    """The tensors of a folder's safetensors files, one or several, each read when it is asked for.
 
-    def __init__(self, folder: Path, files: ExitStack, dtype: torch.dtype | None) -> None:
+    A file is opened anew for each: what was mapped into memory of the one before is let go.
+    """
+
+    def __init__(self, folder: Path, dtype: torch.dtype | None) -> None:
         self.folder, self.dtype = folder, dtype
-        self.sources: dict[str, Any] = {}
+        self.places: dict[str, Path] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
         for path, names in _shards(folder).items():
-            source = files.enter_context(_opened(path))
-            self.sources |= dict.fromkeys(source.keys(), source)
-            if names is not None and names != set(source.keys()):
-                odd = min(names ^ set(source.keys()))
-                raise DamagedError(f"{path} and {INDEX} do not agree about {odd}; copy the whole folder again")
+            with _opened(path) as source:
+                if names is not None and names != set(source.keys()):
+                    odd = min(names ^ set(source.keys()))
+                    raise DamagedError(f"{path} and {INDEX} do not agree about {odd}; copy the whole folder again")
+                for name in source.keys():  # noqa: SIM118 (it is no mapping)
+                    self.places[name] = path
+                    self.shapes[name] = self._shape(name, source.get_slice(name))
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of every tensor, from the headers alone. Raises `RunError` for a kind of number octavo has not."""
-        slices = {name: source.get_slice(name) for name, source in self.sources.items()}
-        for name, part in slices.items():
-            if part.get_dtype() not in FLOATS:
-                raise RunError(
-                    f"{self.folder}: {name} is stored as {part.get_dtype()}; octavo reads {', '.join(FLOATS)}"
-                )
-        return {name: tuple(part.get_shape()) for name, part in slices.items()}
+    def _shape(self, name: str, part: Any) -> tuple[int, ...]:
+        if part.get_dtype() not in FLOATS:
+            raise RunError(f"{self.folder}: {name} is stored as {part.get_dtype()}; octavo reads {', '.join(FLOATS)}")
+        return tuple(part.get_shape())
 
     def __getitem__(self, name: str) -> Tensor:
-        weight = self.sources[name].get_tensor(name)
-        return weight.to(self.dtype or weight.dtype, copy=True)  # no window on a file that others may change
+        with _opened(self.places[name]) as source:
+            weight = source.get_tensor(name)
+            return weight.to(self.dtype or weight.dtype, copy=True)  # no window on a file that others may change
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.sources)
+        return iter(self.places)
 
     def __len__(self) -> int:
-        return len(self.sources)
+        return len(self.places)
 
 
 @contextmanager
