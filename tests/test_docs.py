@@ -14,6 +14,7 @@ import pytest
 from cyclopts import CycloptsError
 
 from octavo.cli import app
+from sweeps import SWEEPS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -163,3 +164,9 @@ def test_every_picture_is_a_well_formed_svg_that_some_page_shows(picture: Path) 
     assert root.find("{*}title") is not None
     links = {(page.parent / link).resolve() for page in PAGES for link in LINK.findall(page.read_text("utf-8"))}
     assert picture.resolve() in links
+
+
+def test_the_page_on_reliability_names_as_many_trials_as_the_tests_make() -> None:
+    page = (ROOT / "docs/reliability.md").read_text("utf-8")
+    for name, (quick, full) in SWEEPS.items():
+        assert f"| {quick:,} {name} | {full:,} {name} |" in page

@@ -30,6 +30,7 @@ from octavo.probe import Reading
 from octavo.run import save
 from octavo.tokenizers import Tokenizer
 from test_gguf import CHARACTERS, RUN, TEXT, TOKENIZERS
+from texts import sentences
 
 Models = Callable[..., GPT]
 
@@ -304,12 +305,15 @@ def test_an_export_is_refused_in_one_line(run_of: Callable[..., Path], monkeypat
         export(run, "onnx")
 
 
-def test_a_folder_for_hugging_face_has_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("text.txt").write_text(TEXT * 20)
-    run = octavo.train("text.txt", steps=8, layers=1, heads=1, width=16, context=16, batch=2, eval_every=4)
-    done = export(run, "hf", to=Path("mine"))
-    card = (done.path / "README.md").read_text()
-    best = min(json.loads(line)["val_loss"] for line in (run / "metrics.jsonl").read_text().splitlines()[3::4])
+@pytest.mark.usefixtures("unchecked")
+def test_what_was_trained_here_writes_the_same_in_three_other_programs() -> None:
+    Path("text.txt").write_text(sentences(300))
+    run = octavo.train("text.txt", steps=60, layers=2, heads=2, width=32, context=32, batch=8, eval_every=30)
+    for form, name in (("hf", "transformers"), ("gguf", "llama.cpp"), ("onnx", "onnxruntime")):
+        assert export(run, form).found[-1].startswith(f"{name}: the same greedy text")
+    card = Path(f"{run.name}-hf/README.md").read_text()
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    best = min(line["val_loss"] for line in lines if "val_loss" in line)
     assert f"{best:.4f} nats per token" in card and "text.txt, cut into tokens of the kind character" in card
     assert card.startswith("---\nlibrary_name: transformers\n")
 

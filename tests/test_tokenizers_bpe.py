@@ -14,6 +14,7 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 from transformers import AutoTokenizer
 
+from octavo.data import fetch
 from octavo.errors import TokenizerError
 from octavo.tokenizers import END_OF_TEXT, BPETokenizer, load_tokenizer
 from octavo.tokenizers.bpe import BYTE_OF
@@ -219,21 +220,41 @@ NOISE = [
 ]
 
 
-@pytest.mark.network
-def test_gpt2_ids_are_those_of_tiktoken_on_text_and_on_noise(gpt2_files: tuple[Path, Path]) -> None:
-    tokenizer = BPETokenizer.from_gpt2(*gpt2_files)
-    oracle = tiktoken.Encoding(
+def oracle_of(gpt2_files: tuple[Path, Path]) -> tiktoken.Encoding:
+    return tiktoken.Encoding(
         "gpt2",
         pat_str=r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+""",
         mergeable_ranks=data_gym_to_mergeable_bpe_ranks(str(gpt2_files[1]), str(gpt2_files[0])),
         special_tokens={END_OF_TEXT: 50256},
     )
+
+
+def noise(count: int) -> list[str]:
+    """So many random strings, half of them ASCII and half of any plane below the surrogates."""
     draw = random.Random(0)
-    noise = [
+    return [
         "".join(chr(draw.choice([draw.randrange(128), draw.randrange(0xD800)])) for _ in range(draw.randrange(60)))
-        for _ in range(1500)
+        for _ in range(count)
     ]
-    texts = [*NOISE, *noise, Path(__file__).read_text(encoding="utf-8"), TEXT]
+
+
+@pytest.mark.slow
+@pytest.mark.network
+def test_gpt2_ids_are_those_of_tiktoken_on_ten_megabytes_and_a_hundred_thousand_strings(
+    gpt2_files: tuple[Path, Path],
+) -> None:
+    tokenizer, oracle = BPETokenizer.from_gpt2(*gpt2_files), oracle_of(gpt2_files)
+    speeches = [json.loads(line)["text"] for line in fetch("sotu").read_text("utf-8").splitlines()]
+    assert sum(len(text) for text in speeches) > 10_000_000
+    for texts in (speeches, noise(100_000)):
+        for text, ids in zip(texts, tokenizer.encode_array(texts), strict=True):
+            assert ids.tolist() == oracle.encode_ordinary(text)
+
+
+@pytest.mark.network
+def test_gpt2_ids_are_those_of_tiktoken_on_text_and_on_noise(gpt2_files: tuple[Path, Path]) -> None:
+    tokenizer, oracle = BPETokenizer.from_gpt2(*gpt2_files), oracle_of(gpt2_files)
+    texts = [*NOISE, *noise(1500), Path(__file__).read_text(encoding="utf-8"), TEXT]
     for text, ids in zip(texts, tokenizer.encode_array(texts), strict=True):
         assert ids.tolist() == tokenizer.encode(text) == oracle.encode_ordinary(text)
         assert tokenizer.decode(ids) == text
