@@ -46,6 +46,8 @@ bench: .venv/installed
 	@$(BIN)/python benchmarks/run.py
 
 bench-long: .venv/installed
+	@$(BIN)/python benchmarks/hostile.py
+	@$(BIN)/python benchmarks/porting.py
 	@$(BIN)/python benchmarks/fifteen.py
 	@$(BIN)/python benchmarks/pairs.py train
 	@$(BIN)/python benchmarks/pairs.py page

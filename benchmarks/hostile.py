@@ -21,11 +21,11 @@ def repeated(sign: bytes) -> Callable[[Path, int], None]:
 
 
 def noise(path: Path, size: int) -> None:
-    """Random bytes, most of which are no UTF-8: they are read with `--errors replace`."""
+    """Random bytes, most of which are no UTF-8: they are read with `--errors replace`. None is zero, as in no text."""
     draw = Random(0)
     with path.open("wb") as file:
         for _ in range(size // MEGABYTE):
-            file.write(draw.randbytes(MEGABYTE))
+            file.write(draw.randbytes(MEGABYTE).replace(b"\0", b"\n"))
 
 
 TEXTS: dict[str, Callable[[Path, int], None]] = {

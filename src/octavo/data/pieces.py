@@ -14,13 +14,15 @@ LIMIT = 16_384  # characters: at most 64 KiB in UTF-8
 
 _SPACE = r"[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"  # white space to every regex engine
 _OTHER = r"[^\s\u180e\u200b]"  # white space to none of them: Unicode and Python differ on a few control characters
+# where to cut, as late as possible; and what is quickly looked for first, for there may be no such place at all
 _PLACES = tuple(
-    re.compile(rf"(?s:.+){place}")  # as late as possible
-    for place in (
-        rf"(?<! )(?= {_OTHER})",
-        rf"(?={_SPACE}{_OTHER})(?!(?<= ) )",
-        rf"(?={_SPACE}{_OTHER})",
-        r"(?<=[^\W\d_])(?=[。、，．！？；：](?s:.))",  # scripts that put no spaces between their words
+    (re.compile(sign), re.compile(rf"(?s:.+){place}"))
+    for sign, place in (
+        (rf" (?<!  ){_OTHER}", rf"(?<! )(?= {_OTHER})"),
+        (rf"{_SPACE}{_OTHER}", rf"(?={_SPACE}{_OTHER})(?!(?<= ) )"),
+        (rf"{_SPACE}{_OTHER}", rf"(?={_SPACE}{_OTHER})"),
+        # scripts that put no spaces between their words
+        (r"[。、，．！？；：](?<=[^\W\d_].)(?s:.)", r"(?<=[^\W\d_])(?=[。、，．！？；：](?s:.))"),
     )
 )
 
@@ -46,8 +48,15 @@ def _cut_all(text: str, limit: int, enough: int) -> list[str]:
     pieces = []
     start = 0
     while len(text) - start >= enough:
-        found = (place.match(text, start, start + limit + 2) for place in _PLACES)
-        end = next((match.end() for match in found if match), start + limit)
+        end = start + _end(text[start : start + limit + 2], limit)
         pieces.append(text[start:end])
         start = end
     return [*pieces, text[start:]]
+
+
+def _end(window: str, limit: int) -> int:
+    """Where to cut; the pattern that a sign rules out is not tried, for it looks at every place from the end on."""
+    if window.isspace():
+        return limit
+    found = (place.match(window) for sign, place in _PLACES if sign.search(window))
+    return next((match.end() for match in found if match), limit)
