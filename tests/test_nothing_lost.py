@@ -43,7 +43,7 @@ TINY = {"layers": 2, "heads": 2, "width": 32, "context": 16, "batch": 4, "eval_e
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OCTAVO_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("octavo.trainer.SAMPLE_TOKENS", 8)
+    monkeypatch.setattr("octavo.evaluation.SAMPLE_TOKENS", 8)
     (tmp_path / "text.txt").write_text(sentences(200))
 
 
@@ -86,8 +86,8 @@ def same(one: Any, other: Any) -> bool:
 def interrupted(trainer: Trainer, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Train, and ask for a stop in the middle of the second evaluation: while it reads, or while it writes."""
     calls = [0]
-    name = {"reading": "examine", "writing": "generate"}[place]
-    real: Callable[..., Any] = getattr(sys.modules["octavo.trainer"], name)
+    module, name = {"reading": ("octavo.trainer", "examine"), "writing": ("octavo.evaluation", "generate")}[place]
+    real: Callable[..., Any] = getattr(sys.modules[module], name)
 
     def stopping(*args: Any, **words: Any) -> Any:
         calls[0] += 1
@@ -96,7 +96,7 @@ def interrupted(trainer: Trainer, place: str, monkeypatch: pytest.MonkeyPatch) -
         return real(*args, **words)
 
     with monkeypatch.context() as patched:
-        patched.setattr(f"octavo.trainer.{name}", stopping)
+        patched.setattr(f"{module}.{name}", stopping)
         list(trainer.events())
 
 
@@ -202,12 +202,12 @@ import os, shutil, signal, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-import octavo.trainer
+import octavo.evaluation
 from octavo import checkpoint, run, training
 from octavo.config import Asked
 from octavo.errors import SaveError
 from octavo.events import Saved
-octavo.trainer.SAMPLE_TOKENS = 8
+octavo.evaluation.SAMPLE_TOKENS = 8
 
 def die_at(call):
     calls = 0

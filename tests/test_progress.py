@@ -68,6 +68,13 @@ def test_a_stopped_training_says_how_to_go_on() -> None:
     assert "go on with: octavo train --resume runs/x-1" in buffer.getvalue()
 
 
+def test_a_training_that_was_never_evaluated_claims_no_loss() -> None:
+    display, buffer = Display(), io.StringIO()
+    display.console.file = buffer
+    display.show(Finished(Path("runs/x-1"), 5, 10, 9.0, 0, 4.4, 4.4, 6.3, "stopped", evaluated=False))
+    assert "stopped and saved after 5 steps in 9 s; the held-out text was not read yet" in buffer.getvalue()
+
+
 @given(st.text())
 def test_text_cannot_command_a_terminal(text: str) -> None:
     safe = printable(text)

@@ -46,7 +46,7 @@ def setting(number: int) -> dict[str, Any]:
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OCTAVO_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("octavo.trainer.SAMPLE_TOKENS", 8)
+    monkeypatch.setattr("octavo.evaluation.SAMPLE_TOKENS", 8)
     (tmp_path / "text.txt").write_text(sentences(200))
 
 

@@ -226,6 +226,15 @@ def test_without_any_whole_checkpoint_there_is_nothing_to_go_on_from() -> None:
         newest_valid(Path("run"), on_damage=lambda line: None)
 
 
+@pytest.mark.parametrize(("stop", "evaluated"), [(3, False), (5, True)])
+def test_what_is_said_of_a_stopped_training_is_what_was_measured(stop: int, evaluated: bool) -> None:
+    trainer = begin(steps=20, eval_every=4)
+    for event in trainer.events():
+        if isinstance(event, Stepped) and event.step == stop:
+            trainer.stop()
+    assert isinstance(event, Finished) and event.evaluated == evaluated
+
+
 def test_numbers_gone_wrong_stop_the_training_and_leave_finite_weights() -> None:
     trainer = begin(steps=20, lr=1e35, eval_every=50)
     with pytest.raises(OctavoError, match="3 steps in a row came to no finite loss"):
@@ -241,7 +250,7 @@ def test_with_an_end_in_time_the_number_of_steps_follows_the_pace(monkeypatch: p
             now += 0.25
             yield now
 
-    monkeypatch.setattr("octavo.trainer.SAMPLE_TOKENS", 5)
+    monkeypatch.setattr("octavo.evaluation.SAMPLE_TOKENS", 5)
     trainer = begin(steps=100, eval_every=5)
     trainer.at.minutes = 0.5
     ticking = clock()

@@ -8,11 +8,14 @@ from math import log
 import torch
 
 from octavo.data import Part, Prepared, windows
+from octavo.generation import generate
 from octavo.model import GPT
 from octavo.step import evaluate
+from octavo.tokenizers import Tokenizer
 
 VALIDATION = ("val_loss", "val_nats_per_character", "val_bits_per_byte")
 VALIDATION_TOKENS = 500_000  # read at each evaluation: the loss is then known to about 0.002 nats
+SAMPLE_TOKENS = 160
 GLANCE = 8192  # and before the first step, when there is not much to find out
 
 
@@ -63,3 +66,17 @@ def examine(
         val_nats_per_character=told / part.characters,
         val_bits_per_byte=told / log(2) / part.bytes,
     )
+
+
+def sample(model: GPT, tokenizer: Tokenizer, seed: int, stopped: Callable[[], bool]) -> str | None:
+    """What a model writes by now, from the beginning of a line; nothing where it is `stopped` before it is written."""
+    never = (*tokenizer.forbidden, *([] if tokenizer.end_of_text is None else [tokenizer.end_of_text]))
+    start = [token for token in tokenizer.encode("\n") if token not in never]
+    tokens = []
+    for step in generate(
+        model, start or [0], max_new_tokens=SAMPLE_TOKENS, temperature=0.8, seed=seed, forbidden=never
+    ):
+        tokens += [token for token in step.tokens if token is not None]
+        if stopped():
+            return None
+    return tokenizer.decode(tokens)

@@ -94,6 +94,7 @@ class Finished:
     val_nats_per_character: float
     val_bits_per_byte: float
     reason: Literal["done", "stopped"]
+    evaluated: bool = True  # whether the weights that were kept are those of the figures
     forecast: tuple[float, float] | None = None
 
 

@@ -113,9 +113,13 @@ def closing_lines(event: Finished) -> list[str]:
     """What came of the training, and how to go on."""
     name = event.run
     head = "finished" if event.reason == "done" else "stopped and saved"
+    good = (
+        f"best at step {event.best_step}: {event.val_nats_per_character:.4f} nats a character, "
+        f"{event.val_bits_per_byte:.4f} bits a byte"
+    )
     best = (
-        f"{head} after {event.step} steps in {duration(event.seconds)}; best at step {event.best_step}: "
-        f"{event.val_nats_per_character:.4f} nats a character, {event.val_bits_per_byte:.4f} bits a byte"
+        f"{head} after {event.step} steps in {duration(event.seconds)}; "
+        f"{good if event.evaluated else 'the held-out text was not read yet'}"
     )
     lines = [best] if event.forecast is None else [best, judged(event.val_loss, *event.forecast)]
     hint = f'octavo generate {name} "…"   octavo talk {name}'

@@ -22,9 +22,8 @@ from octavo.data import Batches, Prepared
 from octavo.data.batches import cuts, more_pieces
 from octavo.disk import write_file
 from octavo.errors import OctavoError
-from octavo.evaluation import GLANCE, VALIDATION, examine, held_out
+from octavo.evaluation import GLANCE, VALIDATION, examine, held_out, sample
 from octavo.events import Evaluated, Event, Finished, Note, Sampled, Saved, Stepped
-from octavo.generation import generate
 from octavo.journal import Journal
 from octavo.model import GPT
 from octavo.numerics import numerics
@@ -36,7 +35,6 @@ from octavo.schedule import Schedule
 from octavo.standing import Standing
 from octavo.step import Batch, StepResult, training_step
 
-SAMPLE_TOKENS = 160
 MOVED, TOLD = 0.02, 0.1  # shares of the steps by which the end is moved, and by which that is worth a line
 FAILURES = 3  # steps in a row that came to no finite number, until the training gives up
 
@@ -117,9 +115,14 @@ class Trainer:
 
     def _save_unmeasured(self) -> Iterator[Event]:
         """Save where a stop was asked for. What was learned before the first evaluation is better than nothing."""
-        if self.at.best is None or self.at.best.step == 0:
+        if not self._known():
             save(self.model, self.prepared.tokenizer, self.run)
         yield from self.save_state()
+
+    def _known(self) -> bool:
+        """Whether the best loss is of weights that know something: an untrained beginning does not."""
+        begun = self.config.train.start is not None or self.at.step == 0
+        return self.at.best is not None and (self.at.best.step > 0 or begun)
 
     def _comes(self, every: int) -> bool:
         """Whether what is done every so many steps, and after the last one, is to be done now."""
@@ -190,8 +193,8 @@ class Trainer:
 
     def _look(self, stepped: Stepped | None = None) -> Iterator[Event]:
         """Read the held-out text, keep the weights if they are the best so far, and write a sample, unless stopped."""
-        known = self.at.step > 0 or self.config.train.start is not None  # what was learned may be the best there is
-        part = self.held_out if known else self.held_out.head(GLANCE)
+        whole = self.at.step > 0 or self.config.train.start is not None  # what was learned may be the best there is
+        part = self.held_out if whole else self.held_out.head(GLANCE)
         evaluated = examine(
             self.model,
             part,
@@ -215,32 +218,14 @@ class Trainer:
             train_loss=stepped.train_loss if stepped else None,
             remaining=stepped.remaining if stepped else 0.0,
         )
-        text = self._sample() if stepped else None
+        seed = seed_for("sample", self.config.train.seed, self.at.step)
+        text = sample(self.model, self.prepared.tokenizer, seed, lambda: self.stopping) if stepped else None
         if text is not None:
             self.journal.sample({"step": self.at.step, "text": text})
             yield Sampled(self.at.step, text)
 
     def _interrupted(self) -> bool:
         return self.stopping and self.at.step > 0  # the glance before the first step takes a moment, and is needed
-
-    def _sample(self) -> str | None:
-        """What the model writes by now; nothing where a stop is asked for before it is written."""
-        tokenizer = self.prepared.tokenizer
-        never = (*tokenizer.forbidden, *([] if tokenizer.end_of_text is None else [tokenizer.end_of_text]))
-        start = [token for token in tokenizer.encode("\n") if token not in never]
-        tokens = []
-        for step in generate(
-            self.model,
-            start or [0],
-            max_new_tokens=SAMPLE_TOKENS,
-            temperature=0.8,
-            seed=seed_for("sample", self.config.train.seed, self.at.step),
-            forbidden=never,
-        ):
-            tokens += [token for token in step.tokens if token is not None]
-            if self.stopping:
-                return None
-        return tokenizer.decode(tokens)
 
     def _replan(self) -> Iterator[Event]:
         """Where the end is a time, fit the number of steps to the pace seen: recorded with the state saved next."""
@@ -287,6 +272,7 @@ class Trainer:
             val_nats_per_character=self.at.best.val_nats_per_character,
             val_bits_per_byte=self.at.best.val_bits_per_byte,
             reason="done" if self.at.step >= self.at.schedule.steps else "stopped",
+            evaluated=self._known(),
             forecast=self._forecast(),
         )
 
