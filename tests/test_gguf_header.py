@@ -12,7 +12,6 @@ from gguf import GGUFReader, GGUFWriter
 
 from octavo.errors import DamagedError
 from octavo.gguf_header import Header, read_header
-from sweeps import sweep
 from test_mutations import at_most, mutated_bytes
 
 
@@ -125,10 +124,8 @@ def test_a_file_that_lies_is_refused_with_the_place(name: str, tmp_path: Path) -
         read_header(tmp_path / "a.gguf")
 
 
-@pytest.mark.parametrize("times", sweep("mutations", shares=9))
-@pytest.mark.timeout(36_000)
-def test_a_changed_file_is_read_or_refused_soon(times: int, file: Path, tmp_path: Path) -> None:
-    content, draw = file.read_bytes(), Random(0)
+def test_a_changed_file_is_read_or_refused_soon(file: Path, tmp_path: Path) -> None:
+    content, draw, times = file.read_bytes(), Random(0), 600
     outcomes: list[Header | None] = []
     read: Callable[[Path], Any] = read_header
     for _ in range(times):

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -22,10 +22,13 @@ from octavo.checkpoint import checkpoint_folder, newest_valid, read_facts, resto
 from octavo.config import Asked
 from octavo.disk import seal
 from octavo.errors import OctavoError
+from octavo.gguf_file import save_gguf
+from octavo.gguf_reading import load_gguf
+from octavo.model import GPT
 from octavo.optim import make_optimizers
-from octavo.run import load_model
+from octavo.run import load, load_model
 from octavo.standing import Standing
-from octavo.tokenizers import load_tokenizer
+from octavo.tokenizers import BPETokenizer, load_tokenizer
 from octavo.trainer import make_model
 from sweeps import sweep
 from texts import sentences
@@ -162,6 +165,7 @@ FORMATS = {
     "manifest": Format(CHECKPOINT + "manifest.json", either, manifest),
     "facts": Format(CHECKPOINT + "training.json", either, facts, sealed=True),
     "state": Format(CHECKPOINT + "state.safetensors", mutated_header, opened, sealed=True),
+    "GGUF": Format("model.gguf", mutated_bytes, lambda run: load_gguf(run / "model.gguf")),
     "octavo.toml": Format("octavo.toml", mutated_bytes, training.toml.load),
 }
 
@@ -175,7 +179,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("OCTAVO_HOME", str(folder / "home"))
         asked = Asked(steps=8, layers=1, heads=1, width=8, context=8, batch=2, eval_every=8)
         list(training.begin(["text.txt"], asked, out=folder / "run").events())
+    model, _ = load(folder / "run")
+    learned = BPETokenizer.train(sentences(100), vocab_size=300)
+    save_gguf(imitation(model, learned.vocab_size), learned, folder / "run" / "model.gguf")
     return folder / "run"
+
+
+def imitation(model: GPT, vocab_size: int) -> GPT:
+    """A model of the same shape with so many tokens."""
+    return GPT(replace(model.config, vocab_size=vocab_size))
 
 
 @pytest.mark.parametrize("times", sweep("mutations", shares=9))
