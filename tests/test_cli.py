@@ -1,5 +1,6 @@
 """The command line: its words and flags, one line for every mistake, and nothing lost."""
 
+import errno
 import io
 import json
 import os
@@ -272,3 +273,15 @@ def test_a_training_on_standard_input_can_be_gone_on_with() -> None:
     words = [*octavo, "train", "--resume", "piped", "--steps", "6"]
     done = subprocess.run(words, capture_output=True, text=True, env=environment, check=True)
     assert "finished after 6 steps" in done.stderr
+
+
+def test_a_folder_that_may_not_be_opened_is_one_line(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(name: str | None) -> Path:
+        raise PermissionError(errno.EACCES, "Permission denied", "lk/config.json")
+
+    monkeypatch.setattr("octavo.cli.opening.find_model", closed)
+    status, _, errors = said("talk", "lk")
+    assert (status, errors) == (
+        1,
+        "octavo: lk/config.json may not be opened: Permission denied; choose another place\n",
+    )

@@ -1,6 +1,7 @@
 """Models from elsewhere become runs, and runs become what other programs read: real ones read them back here."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -292,6 +293,40 @@ def test_what_says_something_else_is_removed(run_of: Callable[..., Path], monkey
     assert not list(Path().glob("*.gguf"))
 
 
+def test_nothing_is_lost_that_an_export_did_not_write(
+    run_of: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of("llama")
+    Path("precious").mkdir()
+    Path("precious/thesis.txt").write_text("dear")
+    with pytest.raises(RunError, match="precious holds files that no export wrote; give --to a new folder"):
+        export(run, "hf", to=Path("precious"), force=True)
+    with pytest.raises(RunError, match="precious is a folder; give another --to"):
+        export(run, "gguf", to=Path("precious"), force=True)
+    with pytest.raises(RunError, match=r"thesis\.txt is a file; give another --to"):
+        export(run, "hf", to=Path("precious/thesis.txt"), force=True)
+    first = export(run, "gguf").path.read_bytes()
+    export(run, "hf")
+
+    def interrupted(path: Path, probe: object) -> Reading:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(exporting, "read_by_octavo", interrupted)
+    for form in ("gguf", "hf"):
+        with pytest.raises(KeyboardInterrupt):
+            export(run, form, force=True)
+    assert Path("run-f32.gguf").read_bytes() == first and Path("run-hf/README.md").is_file()
+    assert {path.name for path in Path().iterdir()} == {"run", "precious", "run-f32.gguf", "run-hf"}
+
+
+def test_an_import_never_overwrites_a_training(random_model: Models) -> None:
+    save_gguf(random_model(RUN["gpt2"], dtype=torch.float32), CHARACTERS, "my.gguf")
+    Path("text.txt").write_text(TEXT * 20)
+    run = octavo.train("text.txt", steps=2, layers=1, heads=1, width=16, context=16, batch=2)
+    with pytest.raises(RunError, match="is a training, which an import does not overwrite; give --to another folder"):
+        porting.bring("my.gguf", to=run, force=True)
+
+
 def test_an_export_is_refused_in_one_line(run_of: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     run = run_of("gpt2")
     with pytest.raises(ConfigError, match="hf is not written as q8_0; give --dtype f32, f16, bf16"):
@@ -310,7 +345,9 @@ def test_what_was_trained_here_writes_the_same_in_three_other_programs() -> None
     Path("text.txt").write_text(sentences(300))
     run = octavo.train("text.txt", steps=60, layers=2, heads=2, width=32, context=32, batch=8, eval_every=30)
     for form, name in (("hf", "transformers"), ("gguf", "llama.cpp"), ("onnx", "onnxruntime")):
-        assert export(run, form).found[-1].startswith(f"{name}: the same greedy text")
+        done = export(run, form)
+        count = re.match(rf"{re.escape(name)}: (\d+) of (\d+) greedy tokens are those of", done.found[-1])
+        assert count and count[1] == count[2]
     card = Path(f"{run.name}-hf/README.md").read_text()
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     best = min(line["val_loss"] for line in lines if "val_loss" in line)

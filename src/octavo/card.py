@@ -18,7 +18,7 @@ tags: [octavo, {architecture}]
 
 # {name}
 
-A {architecture} of {parameters} parameters, trained with octavo: {layers} layers of width {width}, {heads} heads, a
+A {architecture} of {parameters} parameters, {origin}: {layers} layers of width {width}, {heads} heads, a
 context of {context} tokens, a vocabulary of {vocabulary}. Weights are stored as {rounding}.
 
 ## What it was trained on
@@ -50,6 +50,7 @@ def model_card(config: ModelConfig, run: Path, name: str, rounding: str) -> str:
     trained = _trained(run)
     return CARD.format(
         name=name,
+        origin="brought from elsewhere" if trained is None else "trained with octavo",
         architecture=layout_for(config).architecture,
         parameters=f"{count_parameters(config):,}",
         layers=config.layers,
@@ -81,7 +82,7 @@ def _figures(run: Path) -> str:
     """The best evaluation of a training's log."""
     log = run / "metrics.jsonl"
     lines = log.read_text("utf-8", errors="replace").splitlines() if log.is_file() else []
-    read = [json.loads(line) for line in lines if line.endswith("}") and '"val_loss"' in line]
+    read = [found for line in lines if (found := _evaluation(line))]
     if not read:
         return "The folder it comes from does not say."
     best = min(read, key=lambda line: float(line["val_loss"]))
@@ -89,3 +90,15 @@ def _figures(run: Path) -> str:
         f"On held-out text, after {best['step']} steps: {best['val_loss']:.4f} nats per token, "
         f"{best['val_nats_per_character']:.4f} nats per character, {best['val_bits_per_byte']:.4f} bits per byte."
     )
+
+
+def _evaluation(line: str) -> dict[str, float] | None:
+    """A line of the log, if it is one and speaks of held-out text."""
+    try:
+        found = json.loads(line)
+        return {name: float(found[name]) for name in ("val_loss", *FIGURES)} | {"step": int(found["step"])}
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+FIGURES = ("val_nats_per_character", "val_bits_per_byte")

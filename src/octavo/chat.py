@@ -40,7 +40,7 @@ def read_conversation(tokenizer: Tokenizer, messages: Sequence[Message], *, answ
     frame = rendered(template, tuple(message["role"] for message in messages), names, answering)
     special = _special(tokenizer)
     chunks = list(_chunks(frame, [message["content"] for message in messages]))
-    _check_unforged(chunks, special)
+    _check_unforged(chunks, [message["content"] for message in messages if message["role"] != "assistant"], special)
     return list(_ids(chunks, tokenizer, special))
 
 
@@ -92,13 +92,13 @@ def _pattern(special: Mapping[str, int]) -> re.Pattern[str]:
     return re.compile("(" + "|".join(map(re.escape, names)) + ")" if names else r"(?!)()")
 
 
-def _check_unforged(chunks: Sequence[tuple[str, bool]], special: Mapping[str, int]) -> None:
-    """Where no special token begins a turn but plain words do, nobody may say those words."""
+def _check_unforged(chunks: Sequence[tuple[str, bool]], said: Sequence[str], special: Mapping[str, int]) -> None:
+    """Where no special token begins a turn but plain words do, nobody but the model may say those words."""
     pattern = _pattern(special)
-    plain = [text.strip() for text, said in chunks if not said and not pattern.search(text)]
-    for text, said in chunks:
+    plain = [text.strip() for text, message in chunks if not message and not pattern.search(text)]
+    for text in said:
         for opening in plain:
-            if said and len(opening) >= LEAST and opening in text:
+            if len(opening) >= LEAST and opening in text:
                 raise TextError(f"{opening!r} begins a turn of this model's conversations; write it in other words")
 
 

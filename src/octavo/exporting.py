@@ -1,8 +1,8 @@
 """A model written for other programs, read back by octavo and by those installed, and only then called good."""
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +15,7 @@ from octavo.events import Note
 from octavo.gguf_file import save_gguf
 from octavo.model import GPT
 from octavo.onnx_file import save_onnx
-from octavo.porting import Listener, ignore, load, stem
+from octavo.porting import Listener, drafted, ignore, load, stem
 from octavo.probe import Probe, Reading, probed
 from octavo.readers import READERS, read_by_octavo
 from octavo.run import save
@@ -28,6 +28,10 @@ ROUNDINGS: dict[str, tuple[Rounding, ...]] = {
     "hf": ("f32", "f16", "bf16"),
     "gguf": ("f32", "f16", "bf16", "q8_0"),
     "onnx": ("f32",),
+}
+EXPORTED = {"README.md", "config.json", "generation_config.json", "model.safetensors"} | {
+    "tokenizer.json",
+    "tokenizer_config.json",
 }
 # by how much of their own spread the logits may be off, read back by octavo: what rounding does to a model, and more
 ALLOWED = {"f32": 1e-4, "f16": 0.1, "bf16": 0.6, "q8_0": 0.6}
@@ -53,7 +57,7 @@ def export(
     force: bool = False,
     on_event: Listener = ignore,
 ) -> Export:
-    """Write a model in another program's form; where it says something else when it is read back, it is removed.
+    """Write a model in another program's form beside its place, read it back, and put it there only if it is good.
 
     Raises `ConfigError` for a rounding that the form does not have, `RunError` where `to` is there already and `force`
     is not given, `SaveError` with the path and the reason, `OctavoError` where it is not good.
@@ -63,21 +67,31 @@ def export(
     if rounding not in ROUNDINGS[kind]:
         raise ConfigError(f"{kind} is not written as {rounding}; give --dtype {', '.join(ROUNDINGS[kind])}")
     target = to or target_of(stem(str(where)), kind, rounding)
-    if target.exists() and not force:
-        raise RunError(f"{target} is there already; overwrite it with --force, or give another --to")
+    check_target(target, kind, force)
     on_event(Note(f"writing {target}"))
     if model.embed.weight.dtype != torch.float32:
         del model  # there is never more than one in memory
         model, tokenizer = load(where, dtype=torch.float32)
     probe = probed(model, tokenizer)
-    _write(model, tokenizer, kind, rounding, target, Path(where))
-    del model
-    on_event(Note("reading it back"))
-    try:
-        return Export(target, tuple(_checked(target, kind, rounding, probe)))
-    except BaseException:
-        shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
-        raise
+    with drafted(target) as draft:
+        _write(model, tokenizer, kind, rounding, draft)
+        if kind == "hf":
+            write_file(draft / "README.md", model_card(model.config, Path(where), target.name, rounding))
+        del model
+        on_event(Note("reading it back"))
+        return Export(target, tuple(_checked(draft, kind, rounding, probe)))
+
+
+def check_target(target: Path, kind: Format, force: bool) -> None:
+    """Raise `RunError` where an export may not be put: over anything unasked, and over what no export made."""
+    if not target.exists():
+        return
+    if not force:
+        raise RunError(f"{target} is there already; overwrite it with --force, or give another --to")
+    if (kind == "hf") != target.is_dir():
+        raise RunError(f"{target} is a {'folder' if target.is_dir() else 'file'}; give another --to")
+    if target.is_dir() and not {path.name for path in target.iterdir()} <= EXPORTED:
+        raise RunError(f"{target} holds files that no export wrote; give --to a new folder")
 
 
 def own_rounding(model: GPT) -> Rounding:
@@ -95,14 +109,13 @@ def target_of(name: str, kind: Format, rounding: Rounding) -> Path:
     return Path(f"{name}-hf" if kind == "hf" else f"{name}.onnx" if kind == "onnx" else f"{name}-{rounding}.gguf")
 
 
-def _write(model: GPT, tokenizer: Tokenizer, kind: Format, rounding: Rounding, target: Path, run: Path) -> None:
+def _write(model: GPT, tokenizer: Tokenizer, kind: Format, rounding: Rounding, target: Path) -> None:
     if kind == "gguf":
         save_gguf(model, tokenizer, target, dtype=rounding)
     elif kind == "onnx":
         save_onnx(model, target)
     else:
         save(model, tokenizer, target, dtype=TORCH[rounding])
-        write_file(target / "README.md", model_card(model.config, run, target.name, rounding))
 
 
 def _checked(target: Path, kind: Format, rounding: Rounding, probe: Probe) -> Iterator[str]:
@@ -128,4 +141,8 @@ def _held(name: str, reading: Reading, probe: Probe, allowed: float, beside: str
         raise OctavoError(f"{name} writes another text from this file than the model does; it was removed")
     if not off <= allowed:
         raise OctavoError(f"{name} reads logits that are off by {off:.2g}, {allowed:.2g} may be; the file was removed")
-    return f"{name}: the same greedy text as {beside}; logits off by up to {off:.2g} of a spread of {probe.spread:.2g}"
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(probe.greedy, reading.greedy, strict=False)))
+    return (
+        f"{name}: {same} of {len(probe.greedy)} greedy tokens are those of {beside}; "
+        f"logits off by up to {off:.2g} of a spread of {probe.spread:.2g}"
+    )

@@ -147,10 +147,12 @@ def _continued(asked: Asked, data: DataConfig, prepared: Prepared, free: int | N
     if asked.steps is not None:
         return _with_steps(config, asked.steps, EVALUATIONS, tokens, asked)
     seconds = 60 * (asked.minutes or MINUTES)
-    pace, config = _probed(config)
-    while asked.batch is None and seconds / pace < FEW_STEPS and config.train.batch > 1:
-        config = replace(config, train=replace(config.train, batch=config.train.batch // 2, micro_batches=1))
-        pace, config = _probed(_affordable([config], free)[0])
+    row, _ = _probed(replace(config, train=replace(config.train, batch=1, micro_batches=1)))
+    if asked.batch is None:  # a model may be so large that a step of many rows takes a minute
+        batch = min(config.train.batch, max(1, int(seconds / (row * FEW_STEPS))))
+        config = replace(config, train=replace(config.train, batch=batch, micro_batches=1))
+        config = _affordable([config], free)[0]
+    pace = row * config.train.batch  # at most: rows share the optimizer's work
     looks, steps = _looks_and_steps(config, len(held_out(prepared).tokens), seconds, pace)
     config = replace(config, train=replace(config.train, minutes=seconds / 60))
     return _with_steps(config, steps, looks, tokens, asked)

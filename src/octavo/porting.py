@@ -1,12 +1,16 @@
 """Models from elsewhere, opened wherever they lie, and octavo's own written for others: read back, then called good."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from octavo import toml
 from octavo.data.weights import WEIGHTS, fetch_weights
+from octavo.disk import saving, sync
 from octavo.errors import RunError
 from octavo.events import Event, Note
 from octavo.gguf_reading import load_gguf
@@ -56,14 +60,43 @@ def bring(
         raise RunError(f"{run} is a file; give --to a folder")
     if is_run(run) and not force:
         raise RunError(f"{run} is there already; use it as it is, or overwrite it with --force")
+    if (run / toml.NAME).is_file():
+        raise RunError(f"{run} is a training, which an import does not overwrite; give --to another folder")
     if run.is_dir() and not is_run(run) and any(run.iterdir()):
         raise RunError(f"{run} holds other files; give --to a new folder")
     source = fetch_weights(where, on_event=on_event) if where in WEIGHTS and not Path(where).exists() else where
     on_event(Note(f"reading {source}"))
     model, tokenizer = load(source, dtype=dtype)
     on_event(Note(f"writing {run}"))
-    save(model, tokenizer, run)
+    with drafted(run) as draft:
+        save(model, tokenizer, draft)
     return run
+
+
+@contextmanager
+def drafted(target: Path) -> Iterator[Path]:
+    """A place beside the target to write to: what stands there when all went well takes its place, else it is removed.
+
+    What was at the target stays until then.
+    """
+    draft = target.with_name(f".{target.stem}.draft{target.suffix}")
+    _remove(draft)
+    try:
+        yield draft
+        with saving(target):
+            if target.is_dir():
+                _remove(target)
+            draft.replace(target)
+            sync(target.parent)
+    finally:
+        _remove(draft)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def stem(where: str) -> str:

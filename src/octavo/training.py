@@ -176,7 +176,7 @@ def refuse_changes(asked: Asked) -> None:
     usual = asdict(Asked())
     for name, value in asdict(asked).items():
         if name not in ("minutes", "steps") and value != usual[name]:
-            flag = name.replace("_", "-")
+            flag = "from" if name == "start" else name.replace("_", "-")
             raise ConfigError(f"--{flag} cannot change when a training is resumed; leave it out, or train anew")
 
 

@@ -74,6 +74,8 @@ def run(arguments: Sequence[str]) -> int:
         return _complain(str(error), error.status)
     except KeyboardInterrupt:
         return _complain("stopped", INTERRUPTED)
+    except PermissionError as error:
+        return _complain(f"{error.filename} may not be opened: {error.strerror}; choose another place", FAILED)
     except BrokenPipeError:  # whoever read the output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE

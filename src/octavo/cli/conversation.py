@@ -32,6 +32,7 @@ class Conversation:
     def __init__(self, model: GPT, tokenizer: Tokenizer, knobs: Knobs) -> None:
         self.model, self.tokenizer, self.knobs = model, tokenizer, checked(knobs)
         self.answers = "chat_template" in tokenizer.settings  # it was taught to; others only go on with a text
+        self.tries = 0  # so that no two answers are drawn with the same numbers
         self.said: list[tuple[str, str]] = []  # what you wrote, what the model made of it
         self.words: dict[str, Callable[[str], None]] = {
             "help": self.help,
@@ -77,7 +78,8 @@ class Conversation:
         if note := unknown_note(self.tokenizer, line):
             say(note)
         written: list[str] = []
-        words = asdict(replace(self.knobs, seed=self.knobs.seed + len(self.said)))
+        words = asdict(replace(self.knobs, seed=self.knobs.seed + self.tries))
+        self.tries += 1
         words["stop"] = () if self.answers else BASE_STOP
         prompt = [self.turns(line)] if self.answers else line
         try:
@@ -91,6 +93,7 @@ class Conversation:
 
     def turns(self, line: str) -> list[int]:
         """The conversation up to here as the model reads it; what does not fit is forgotten, the oldest first."""
+        room = min(self.knobs.max_new_tokens, self.model.config.context // 2)
         for first in range(len(self.said) + 1):
             messages = [
                 {"role": role, "content": text}
@@ -98,7 +101,7 @@ class Conversation:
                 for role, text in zip(("user", "assistant"), turn, strict=True)
             ]
             ids = read_conversation(self.tokenizer, [*messages, {"role": "user", "content": line}])
-            if len(ids) + self.knobs.max_new_tokens <= self.model.config.context:
+            if len(ids) + room <= self.model.config.context:
                 return ids
         if len(ids) >= self.model.config.context:
             raise TextError(

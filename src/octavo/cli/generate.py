@@ -80,13 +80,13 @@ def stream(model: "GPT", tokenizer: "Tokenizer", prompt: str, words: dict[str, A
 
 def which(run: str | None, prompts: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
     """Tell the run from the prompts: a single argument that names no run is a prompt for the newest one."""
-    from octavo.places import find_run
+    from octavo.places import find_model
 
     if run is not None and not prompts:
         try:
-            find_run(run)
+            find_model(run)
         except RunError:
-            if Path(run).exists() or "/" in run:
+            if Path(run).exists() or "/" in run or run.endswith(".gguf"):
                 raise
             return None, (run,)
     if prompts:
