@@ -11,6 +11,8 @@ import jaxtyping
 import pytest
 import torch
 
+from texts import sentences
+
 CHECKED = [
     f"octavo.{name}"
     for name in ("model", "cache", "loss", "optim", "step", "sampling", "fused", "generation", "products")
@@ -117,3 +119,13 @@ def tokens(config: ModelConfig) -> torch.Tensor:
 def run(tmp_path: Path) -> Path:
     """Where a run may be written."""
     return tmp_path / "run"
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to train in, with a text, a home of its own and short samples."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OCTAVO_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("octavo.evaluation.SAMPLE_TOKENS", 8)
+    (tmp_path / "text.txt").write_text(sentences(200))
+    return tmp_path

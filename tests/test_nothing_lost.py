@@ -39,12 +39,7 @@ CLOCK = ("seconds", "tokens_per_second")
 TINY = {"layers": 2, "heads": 2, "width": 32, "context": 16, "batch": 4, "eval_every": 4, "dropout": 0.1}
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("OCTAVO_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("octavo.evaluation.SAMPLE_TOKENS", 8)
-    (tmp_path / "text.txt").write_text(sentences(200))
+pytestmark = pytest.mark.usefixtures("workplace")
 
 
 def begin(out: str = "run", *, force: bool = False, **asked: Any) -> Trainer:

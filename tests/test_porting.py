@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import octavo
 from octavo import exporting, porting
+from octavo.agreement import Reading
 from octavo.chat import read_conversation
 from octavo.config import ModelConfig, RopeScaling
 from octavo.errors import ConfigError, DamagedError, DownloadError, OctavoError, RunError
@@ -27,7 +28,6 @@ from octavo.gguf_reading import load_gguf
 from octavo.hub import fetch_from_hub, send_to_hub
 from octavo.layouts.gguf import FREQUENCIES
 from octavo.model import GPT, rotary_frequencies
-from octavo.probe import Reading
 from octavo.run import save
 from octavo.tokenizers import Tokenizer
 from test_gguf import CHARACTERS, RUN, TEXT, TOKENIZERS

@@ -23,7 +23,6 @@ from octavo.standing import Standing
 from octavo.trainer import Trainer
 from sweeps import SWEEPS
 from test_nothing_lost import left, same
-from texts import sentences
 
 STEPS = 12
 AXES: dict[str, tuple[Any, Any]] = {
@@ -42,12 +41,7 @@ def setting(number: int) -> dict[str, Any]:
     return {name: values[number >> place & 1] for place, (name, values) in enumerate(AXES.items())}
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("OCTAVO_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("octavo.evaluation.SAMPLE_TOKENS", 8)
-    (tmp_path / "text.txt").write_text(sentences(200))
+pytestmark = pytest.mark.usefixtures("workplace")
 
 
 def begin(out: str, *, seed: int = 0, tokenizer: str = "character", optimizer: str = "muon", **train: Any) -> Trainer:

@@ -40,8 +40,9 @@ def read_conversation(tokenizer: Tokenizer, messages: Sequence[Message], *, answ
     frame = rendered(template, tuple(message["role"] for message in messages), names, answering)
     special = _special(tokenizer)
     chunks = list(_chunks(frame, [message["content"] for message in messages]))
-    _check_unforged(chunks, [message["content"] for message in messages if message["role"] != "assistant"], special)
-    return list(_ids(chunks, tokenizer, special))
+    pattern = _pattern(special)
+    _check_unforged(chunks, [message["content"] for message in messages if message["role"] != "assistant"], pattern)
+    return list(_ids(chunks, tokenizer, special, pattern))
 
 
 @lru_cache(maxsize=256)
@@ -92,19 +93,21 @@ def _pattern(special: Mapping[str, int]) -> re.Pattern[str]:
     return re.compile("(" + "|".join(map(re.escape, names)) + ")" if names else r"(?!)()")
 
 
-def _check_unforged(chunks: Sequence[tuple[str, bool]], said: Sequence[str], special: Mapping[str, int]) -> None:
+def _check_unforged(chunks: Sequence[tuple[str, bool]], said: Sequence[str], special: re.Pattern[str]) -> None:
     """Where no special token begins a turn but plain words do, nobody but the model may say those words."""
-    pattern = _pattern(special)
-    plain = [text.strip() for text, message in chunks if not message and not pattern.search(text)]
+    plain = [text.strip() for text, message in chunks if not message and not special.search(text)]
+    openings = {text.splitlines()[-1].strip() for text in plain if text}  # the line that a message follows
     for text in said:
-        for opening in plain:
+        for opening in openings:
             if len(opening) >= LEAST and opening in text:
                 raise TextError(f"{opening!r} begins a turn of this model's conversations; write it in other words")
 
 
-def _ids(chunks: Sequence[tuple[str, bool]], tokenizer: Tokenizer, special: Mapping[str, int]) -> Iterator[int]:
+def _ids(
+    chunks: Sequence[tuple[str, bool]], tokenizer: Tokenizer, special: Mapping[str, int], pattern: re.Pattern[str]
+) -> Iterator[int]:
     """Special tokens of the template by their ids, and all that stands between two of them as one text."""
-    pattern, text = _pattern(special), ""
+    text = ""
     for chunk, said in chunks:
         for part in [chunk] if said else pattern.split(chunk):
             if not said and part in special:

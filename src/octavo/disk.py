@@ -64,16 +64,9 @@ def replace_file(path: Path, write: Callable[[Path], None], *, size: int | None 
 
     Raises `SaveError` with the path and the reason; the target then is what it was before, and nothing is beside it.
     """
-    temporary = path.with_name(path.name + ".tmp")
-    with saving(path, size):
-        try:
-            write(temporary)
-            sync(temporary)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        sync(path.parent)
+    with saving(path, size), drafted(path) as temporary:
+        write(temporary)
+        sync(temporary)
 
 
 def write_folder(target: Path, write: Callable[[Path], None], *, size: int | None = None) -> None:
@@ -81,22 +74,35 @@ def write_folder(target: Path, write: Callable[[Path], None], *, size: int | Non
 
     Raises `SaveError` with the path and the reason; the target then is what it was before, and nothing is beside it.
     """
-    temporary = target.with_name(target.name + ".tmp")
     with saving(target, size):
-        shutil.rmtree(temporary, ignore_errors=True)
         make_folder(target.parent)
-        try:
+        with drafted(target) as temporary:
             temporary.mkdir()
             write(temporary)
             seal(temporary)
-            if target.exists():  # saved before, by a training that was stopped and came to this step again
-                _put_aside(target)
-            temporary.replace(target)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+
+
+@contextmanager
+def drafted(target: Path) -> Iterator[Path]:
+    """A place beside the target to write a file or a folder to, which takes the target's place when all went well.
+
+    Else it is removed, and the target is what it was. A folder that is replaced is put aside until the new one stands.
+    """
+    draft = target.with_name(target.name + ".tmp")
+    _remove(draft)
+    try:
+        yield draft
+        if target.is_dir():
+            _remove(aside(target))
+            target.replace(aside(target))
+            sync(target.parent)
+        draft.replace(target)
         sync(target.parent)
-        shutil.rmtree(aside(target), ignore_errors=True)
+        _remove(aside(target))
+    finally:
+        if aside(target).exists() and not target.exists():
+            aside(target).replace(target)
+        _remove(draft)
 
 
 def aside(target: Path) -> Path:
@@ -104,10 +110,11 @@ def aside(target: Path) -> Path:
     return target.with_name(target.name + OLD)
 
 
-def _put_aside(target: Path) -> None:
-    shutil.rmtree(aside(target), ignore_errors=True)
-    target.replace(aside(target))
-    sync(target.parent)
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def seal(folder: Path) -> None:

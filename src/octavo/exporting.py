@@ -8,15 +8,15 @@ from typing import Literal
 
 import torch
 
+from octavo.agreement import Probe, Reading, probed
 from octavo.card import model_card
-from octavo.disk import write_file
+from octavo.disk import drafted, write_file
 from octavo.errors import ConfigError, OctavoError, RunError
 from octavo.events import Note
 from octavo.gguf_file import save_gguf
 from octavo.model import GPT
 from octavo.onnx_file import save_onnx
-from octavo.porting import Listener, drafted, ignore, load, stem
-from octavo.probe import Probe, Reading, probed
+from octavo.porting import Listener, ignore, load, stem
 from octavo.readers import READERS, read_by_octavo
 from octavo.run import save
 from octavo.tokenizers import Tokenizer

@@ -1,8 +1,6 @@
 """Models from elsewhere, opened wherever they lie, and octavo's own written for others: read back, then called good."""
 
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,10 +8,9 @@ import torch
 
 from octavo import toml
 from octavo.data.weights import WEIGHTS, fetch_weights
-from octavo.disk import saving, sync
+from octavo.disk import drafted
 from octavo.errors import RunError
 from octavo.events import Event, Note
-from octavo.gguf_reading import load_gguf
 from octavo.hub import fetch_from_hub, is_hub_name
 from octavo.places import RUNS, is_run
 from octavo.run import load as load_folder
@@ -38,6 +35,8 @@ def load(where: Path | str, *, dtype: torch.dtype | None = None) -> "tuple[GPT, 
     """
     path = Path(where)
     if path.is_file():
+        from octavo.gguf_reading import load_gguf  # which loads gguf, for a tenth of a second
+
         return load_gguf(path, dtype=dtype)
     folder = fetch_from_hub(str(where)) if is_hub_name(str(where)) else path
     return load_folder(folder, dtype=dtype)
@@ -71,32 +70,6 @@ def bring(
     with drafted(run) as draft:
         save(model, tokenizer, draft)
     return run
-
-
-@contextmanager
-def drafted(target: Path) -> Iterator[Path]:
-    """A place beside the target to write to: what stands there when all went well takes its place, else it is removed.
-
-    What was at the target stays until then.
-    """
-    draft = target.with_name(f".{target.stem}.draft{target.suffix}")
-    _remove(draft)
-    try:
-        yield draft
-        with saving(target):
-            if target.is_dir():
-                _remove(target)
-            draft.replace(target)
-            sync(target.parent)
-    finally:
-        _remove(draft)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def stem(where: str) -> str:

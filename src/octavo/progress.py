@@ -54,7 +54,7 @@ def say(line: str, file: TextIO | None = None) -> None:
 
 
 class Display:
-    """Shows events. On a terminal a live picture, elsewhere plain lines; `quiet` leaves only what must be known."""
+    """Shows events. On a terminal a live picture, elsewhere plain lines; `quiet` leaves only the end."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
@@ -74,7 +74,7 @@ class Display:
         """Show one event."""
         if self.live:
             self.live.show(event)
-        if self.quiet:
+        if self.quiet and not isinstance(event, Finished):
             return
         line = self._line(event)
         if line:

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from octavo.agreement import Probe, Reading, greedily, logits_of
 from octavo.porting import load
-from octavo.probe import Probe, Reading, greedily, logits_of
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ hub by its name (Qwen/Qwen3-0.6B), or smollm2, which comes from the package regi
 Example: octavo export runs/book-1 --as gguf --dtype q8_0
 
 What was written is asked the same as the model itself, by octavo and by transformers, llama.cpp (xllamacpp) or \
-onnxruntime where they are installed; what says something else is removed.""",
+onnxruntime where they are installed; it is put in its place only if it is good.""",
     "plan": """Say what octavo train would do with these texts and flags, and train nothing.
 
 Example: octavo plan book.txt --minutes 10""",
