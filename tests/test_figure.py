@@ -47,3 +47,7 @@ def test_ticks_are_round_and_within_range(low: float, span: float) -> None:
     marks = ticks(low, low + span)
     assert 2 <= len(marks) <= 14
     assert all(low - 1e-6 * span <= mark <= low + span * (1 + 1e-6) + 1e-6 for mark in marks)
+
+
+def test_a_line_of_one_point_is_a_dot() -> None:
+    assert line_chart([Series("held out", [(3, 1.5)])], x="step", y="loss").count("<circle ") == 1

@@ -92,7 +92,7 @@ def drafted(target: Path) -> Iterator[Path]:
     _remove(draft)
     try:
         yield draft
-        if target.is_dir():
+        if draft.is_dir() and target.is_dir():  # a file never takes a folder's place
             _remove(aside(target))
             target.replace(aside(target))
             sync(target.parent)

@@ -74,7 +74,8 @@ def _horizontal(height: float, label: str) -> str:
 
 def _line(points: Sequence[tuple[float, float]], colour: str) -> str:
     path = " ".join(f"{across:.1f},{down:.1f}" for across, down in points)
-    return f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="{path}"/>'
+    dot = f'<circle cx="{points[0][0]:.1f}" cy="{points[0][1]:.1f}" r="3" fill="{colour}"/>' if len(points) == 1 else ""
+    return f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="{path}"/>{dot}'
 
 
 def _legend(index: int, line: Series) -> str:

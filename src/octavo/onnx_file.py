@@ -1,5 +1,6 @@
 """A model as an ONNX file, which onnxruntime and whatever is built on it run: tokens in, logits out, any length."""
 
+import logging
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,6 +46,7 @@ def save_onnx(model: GPT, path: Path | str) -> None:
     tokens = torch.zeros(2, min(3, model.config.context), dtype=torch.int64)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about PyTorch's own insides
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
             Whole(model.float()).eval(),
             (tokens,),

@@ -35,7 +35,9 @@ def read_by_octavo(path: Path, probe: Probe) -> Reading:
 def read_by_transformers(path: Path, probe: Probe) -> Reading:
     """transformers, in float32."""
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
     with torch.inference_mode():
         logits = model(torch.tensor([probe.tokens])).logits[0]
