@@ -238,6 +238,11 @@ def test_config_repeats_a_run_and_flags_override_it(said: Said) -> None:
     assert Path("one/model.safetensors").read_bytes() == Path("two/model.safetensors").read_bytes()
     said("train", "text.txt", "--config", "one/octavo.toml", "--steps", "2", "--width", "8", "--out", "three")
     assert "width = 8" in Path("three/octavo.toml").read_text()
+    said("train", "text.txt", "--config", "one/octavo.toml", "--seed", "7", "--dtype", "bfloat16", "--out", "four")
+    assert "seed = 7" in Path("four/octavo.toml").read_text()
+    assert 'dtype = "bfloat16"' in Path("four/octavo.toml").read_text()
+    status, _, errors = said("train", "text.txt", "--config", "one/octavo.toml", "--dialect", "gpt2")
+    assert status == 2 and "--config repeats a modern model; leave --dialect out, or --config" in errors
     assert "steps = 2" in Path("three/octavo.toml").read_text()
 
 

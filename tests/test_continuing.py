@@ -101,6 +101,7 @@ def test_a_gguf_file_is_a_beginning_too(first: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
+        ({"dialect": "gpt2"}, "--dialect is the model's own with --from, modern; leave it out"),
         ({"layers": 3}, "--layers is the model's own with --from, 2; leave it out"),
         ({"tokenizer": "bpe"}, "--tokenizer and --vocab-size are the model's own with --from; leave them out"),
         ({"context": 64}, "--context is 64; the model sees 32 tokens, the text has .*; ask for less"),

@@ -58,6 +58,12 @@ def test_knobs_can_be_set_and_a_wrong_one_leaves_the_talk_as_it_was(talk: Talk) 
     assert errors.count("temperature is -1.0") == 1  # it was not taken
 
 
+def test_the_knobs_are_told_when_none_is_named_and_the_end_is_taken_at_its_word(talk: Talk) -> None:
+    _, errors = talk("/set\n/ help\n/quit now\n/dance\n")
+    assert "max_new_tokens 8, temperature 0.8, repetition_penalty 1.0, seed 0\n" in errors
+    assert "/save FILE" in errors and "/dance" not in errors
+
+
 def test_what_was_said_can_be_saved_once_under_a_name(talk: Talk) -> None:
     output, errors = talk("Ada\n/save talk.txt\n/save talk.txt\n/save\n")
     assert Path("talk.txt").read_text() == "Ada" + output

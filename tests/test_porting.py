@@ -229,6 +229,22 @@ def test_a_model_of_the_hub_is_found_in_its_cache_without_a_network(
         fetch_from_hub("some/other")
 
 
+def test_an_import_remembers_whose_model_it_is(random_model: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_gguf(random_model(RUN["qwen3"], dtype=torch.float32), CHARACTERS, "My.GGUF")
+    monkeypatch.setattr(porting, "fetch_weights", lambda name, on_event: Path("My.GGUF"))
+    for where, said in (("My.GGUF", "which was My.GGUF and is"), ("smollm2", "\nlicense: apache-2.0\n---")):
+        assert json.loads((porting.bring(where) / "config.json").read_text())["_name_or_path"] == where
+        export(f"runs/{porting.stem(where)}", "hf", to=Path("out"), force=True)
+        assert said in Path("out/README.md").read_text()
+
+
+def test_a_new_file_may_be_read_by_whoever_may_read_others(random_model: Models) -> None:
+    save(random_model(RUN["llama"]), CHARACTERS, "run")
+    Path("plain.txt").write_text("")
+    modes = {path.stat().st_mode for path in (Path("plain.txt"), *Path("run").iterdir())}
+    assert len(modes) == 1
+
+
 def test_nothing_is_sent_without_a_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "none"))
     monkeypatch.delenv("HF_TOKEN", raising=False)
@@ -280,12 +296,14 @@ def test_what_says_something_else_is_removed(run_of: Callable[..., Path], monkey
     def spoiled(model: GPT, *args: Any, **words: Any) -> None:
         with torch.no_grad():
             model.blocks[1].feed_forward.down.weight[3].add_(1e-2)
-        real(model, *args, **words)
+            real(model, *args, **words)
+            model.blocks[1].feed_forward.down.weight[3].sub_(1e-2)
 
     with monkeypatch.context() as patched:
         patched.setattr(exporting, "save_gguf", spoiled)
-        with pytest.raises(OctavoError, match=r"octavo reads logits that are off by .* may be; the file was removed"):
-            export(run, "gguf")
+        for rounding in (None, "bf16", "q8_0"):  # what rounding does is known, and hides nothing
+            with pytest.raises(OctavoError, match=r"octavo reads logits that are off by .* may be; the file was remo"):
+                export(run, "gguf", rounding=rounding)
     with monkeypatch.context() as patched:
         patched.setattr(exporting, "read_by_octavo", lambda path, probe: Reading(probe.greedy[::-1], probe.logits))
         with pytest.raises(OctavoError, match="octavo writes another text from this file than the model does; it was "):
@@ -374,11 +392,15 @@ def test_the_command_line_brings_a_model_and_takes_it_elsewhere(random_model: Mo
     ):
         done = subprocess.run([sys.executable, "-m", "octavo", *words], capture_output=True, text=True, check=False)
         assert done.returncode == 0 and said in done.stdout, done.stderr
-    done = subprocess.run(
-        [sys.executable, "-m", "octavo", "import", "nowhere"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2
-    assert done.stderr.endswith("octavo: nowhere does not exist; name a run, or a folder that Hugging Face wrote\n")
+    for where, said in (
+        ("nowhere", "nowhere does not exist; name a run, or a folder that Hugging Face wrote"),
+        ("smollm", "smollm is nothing here; the name nearest to it is smollm2"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "octavo", "import", where], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2
+        assert done.stderr.endswith(f"octavo: {said}\n")
 
 
 PROMPTS = (

@@ -132,6 +132,13 @@ def test_a_folder_of_hugging_face_is_read_and_written_again_with_the_same_ids(tm
     assert theirs(SEEN[1])["input_ids"] == tokenizer.encode(SEEN[1]) == load_tokenizer(tmp_path / "b").encode(SEEN[1])
 
 
+def test_of_several_chat_templates_the_usual_one_is_kept(tmp_path: Path) -> None:
+    both = [{"name": "tool_use", "template": "tools"}, {"name": "default", "template": "usual"}]
+    assert load_tokenizer(qwen(tmp_path / "a", chat_template=both)).settings["chat_template"] == "usual"
+    for none in (both[:1], [3], {"default": "x"}, 7):
+        assert "chat_template" not in load_tokenizer(qwen(tmp_path / "a", chat_template=none)).settings
+
+
 def test_a_chat_template_in_a_file_of_its_own_is_kept(tmp_path: Path) -> None:
     folder = qwen(tmp_path, eos_token={"content": "<|im_end|>", "lstrip": False}, chat_template="old")
     (folder / "chat_template.jinja").write_text("new é", encoding="utf-8")

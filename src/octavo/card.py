@@ -5,15 +5,18 @@ from pathlib import Path
 
 from octavo import toml
 from octavo.config import ModelConfig, RunConfig
+from octavo.data.weights import WEIGHTS
+from octavo.disk import read_json
 from octavo.errors import OctavoError
 from octavo.layouts import layout_for
 from octavo.probing import count_parameters
+from octavo.run import ORIGIN
 
 CARD = """\
 ---
 library_name: transformers
 pipeline_tag: text-generation
-tags: [octavo, {architecture}]
+tags: [octavo, {architecture}]{licence}
 ---
 
 # {name}
@@ -47,10 +50,11 @@ It writes what its text taught it: what it says is not checked, and it may repea
 
 def model_card(config: ModelConfig, run: Path, name: str, rounding: str) -> str:
     """The card of a model, in Markdown, from what its run says of it."""
-    trained = _trained(run)
+    trained, origin = _trained(run), _brought(run)
     return CARD.format(
         name=name,
-        origin="brought from elsewhere" if trained is None else "trained with octavo",
+        origin=_origin(trained, origin),
+        licence=_licence(origin),
         architecture=layout_for(config).architecture,
         parameters=f"{count_parameters(config):,}",
         layers=config.layers,
@@ -62,6 +66,27 @@ def model_card(config: ModelConfig, run: Path, name: str, rounding: str) -> str:
         data=_data(trained),
         figures=_figures(run),
     )
+
+
+def _brought(run: Path) -> str | None:
+    """Whose model it was before it was brought here."""
+    try:
+        origin = read_json(run / "config.json").get(ORIGIN)
+    except OctavoError:
+        return None
+    return origin if isinstance(origin, str) else None
+
+
+def _origin(trained: RunConfig | None, origin: str | None) -> str:
+    if trained is not None and trained.train.start is None:
+        return "trained with octavo"
+    if trained is not None:
+        return f"trained with octavo from the weights of {trained.train.start}"
+    return "brought from elsewhere" if origin is None else f"which was {origin} and is under the licence of that"
+
+
+def _licence(origin: str | None) -> str:
+    return f"\nlicense: {WEIGHTS[origin].licence.lower()}" if origin in WEIGHTS else ""
 
 
 def _trained(run: Path) -> RunConfig | None:

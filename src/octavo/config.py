@@ -227,14 +227,14 @@ class Asked:
 
     minutes: float | None = None
     steps: int | None = None
-    seed: int = 0
+    seed: int | None = None  # 0, or that of the training that is repeated
     split: float | None = None
     val: str | None = None
     field: str = "text"
     errors: Literal["strict", "replace"] = "strict"
     tokenizer: Literal["character", "word", "bpe"] | None = None
     vocab_size: int | None = None
-    dialect: Dialect = "modern"
+    dialect: Dialect | None = None  # modern, or that of the model that is gone on from
     layers: int | None = None
     heads: int | None = None
     kv_heads: int | None = None
@@ -253,5 +253,5 @@ class Asked:
             raise ConfigError("minutes and steps both say when to end; give one of them")
         given = ("minutes", "steps", "vocab_size", "layers", "heads", "kv_heads", "width", "context", "batch", "lr")
         _check_positive(self, *(name for name in (*given, "eval_every") if getattr(self, name) is not None))
-        if self.seed < 0:
+        if self.seed is not None and self.seed < 0:
             raise ConfigError(f"seed is {self.seed}; give zero or a positive number")

@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ def replace_file(path: Path, write: Callable[[Path], None], *, size: int | None 
     """
     with saving(path, size), drafted(path) as temporary:
         write(temporary)
+        temporary.chmod(_usual_mode())
         sync(temporary)
 
 
@@ -105,6 +107,14 @@ def drafted(target: Path) -> Iterator[Path]:
         _remove(draft)
 
 
+@lru_cache
+def _usual_mode() -> int:
+    """Who may read a new file here: safetensors asks nobody, and lets none but its owner."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
 def aside(target: Path) -> Path:
     """Where a folder stands that is about to be replaced: it counts until the new one is in its place."""
     return target.with_name(target.name + OLD)
@@ -121,6 +131,7 @@ def seal(folder: Path) -> None:
     """Write down the size and the sha256 of every file of a folder, everything synced first."""
     files = sorted(path for path in folder.iterdir() if path.name != MANIFEST)
     for path in files:
+        path.chmod(_usual_mode())
         sync(path)
     facts = {path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in files}
     (folder / MANIFEST).write_text(json.dumps({"files": facts}, indent=1))  # without its last sign it is no JSON

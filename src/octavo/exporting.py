@@ -8,12 +8,12 @@ from typing import Literal
 
 import torch
 
-from octavo.agreement import Probe, Reading, probed
+from octavo.agreement import Probe, Reading, logits_of, probed
 from octavo.card import model_card
 from octavo.disk import drafted, write_file
 from octavo.errors import ConfigError, OctavoError, RunError
 from octavo.events import Note
-from octavo.gguf_file import save_gguf
+from octavo.gguf_file import round_in_place, save_gguf
 from octavo.model import GPT
 from octavo.onnx_file import save_onnx
 from octavo.porting import Listener, ignore, load, stem
@@ -33,11 +33,10 @@ EXPORTED = {"README.md", "config.json", "generation_config.json", "model.safeten
     "tokenizer.json",
     "tokenizer_config.json",
 }
-# by how much of their own spread the logits may be off, read back by octavo: what rounding does to a model, and more
-ALLOWED = {"f32": 1e-4, "f16": 0.1, "bf16": 0.6, "q8_0": 0.6}
-# and another program's, beside octavo's of that file; llama.cpp rounds what it multiplies as the weights are rounded
-BESIDE = dict.fromkeys(ALLOWED, 1e-3)
-BESIDE_LLAMA_CPP = {"f32": 1e-3, "f16": 0.02, "bf16": 0.1, "q8_0": 0.6}
+# by how much of their own spread the logits may be off: octavo's, beside those of the model that was rounded in memory,
+OURS = 1e-4
+THEIRS = 1e-3  # and another program's, beside the same; llama.cpp rounds what it multiplies as the weights are rounded
+LLAMA_CPP = {"f32": 1e-3, "f16": 0.02, "bf16": 0.1, "q8_0": 0.6}
 
 
 @dataclass(frozen=True)
@@ -77,9 +76,11 @@ def export(
         _write(model, tokenizer, kind, rounding, draft)
         if kind == "hf":
             write_file(draft / "README.md", model_card(model.config, Path(where), target.name, rounding))
-        del model
         on_event(Note("reading it back"))
-        return Export(target, tuple(_checked(draft, kind, rounding, probe)))
+        _round(model, kind, rounding)
+        rounded = probe.by(logits_of(model, probe.tokens))
+        del model
+        return Export(target, tuple(_checked(draft, kind, rounding, probe, rounded)))
 
 
 def check_target(target: Path, kind: Format, force: bool) -> None:
@@ -118,31 +119,37 @@ def _write(model: GPT, tokenizer: Tokenizer, kind: Format, rounding: Rounding, t
         save(model, tokenizer, target, dtype=TORCH[rounding])
 
 
-def _checked(target: Path, kind: Format, rounding: Rounding, probe: Probe) -> Iterator[str]:
-    """A line for octavo's reading, held against the model, and one for each other program's, held against octavo's."""
-    reference = probe
+@torch.no_grad()
+def _round(model: GPT, kind: Format, rounding: Rounding) -> None:
+    """Make a float32 model what was written of it."""
+    if kind == "gguf":
+        round_in_place(model, rounding)
+    else:
+        for weight in model.parameters():
+            weight.copy_(weight.to(TORCH[rounding]))
+
+
+def _checked(target: Path, kind: Format, rounding: Rounding, probe: Probe, rounded: Probe) -> Iterator[str]:
+    """A line for each that reads it back: held against the model as it was rounded, told beside the one it was."""
     if kind != "onnx":
-        ours = read_by_octavo(target, probe)
-        yield _held("octavo", ours, probe, ALLOWED[rounding], "the model")
-        reference = probe.by(ours.logits) if ours.logits is not None else probe
+        yield _held("octavo", read_by_octavo(target, probe), rounded, OURS, probe)
     reader = READERS[kind]
     if reader.there():
-        allowed = (BESIDE_LLAMA_CPP if kind == "gguf" else BESIDE)[rounding]
-        beside = "the model" if kind == "onnx" else "octavo's reading"
-        yield _held(reader.name, reader.read(target, probe), reference, allowed, beside)
+        allowed = LLAMA_CPP[rounding] if kind == "gguf" else THEIRS
+        yield _held(reader.name, reader.read(target, probe), rounded, allowed, probe)
     elif kind == "onnx":
         yield f"nobody here could read it back: install {reader.module} to have it checked"
 
 
-def _held(name: str, reading: Reading, probe: Probe, allowed: float, beside: str) -> str:
+def _held(name: str, reading: Reading, rounded: Probe, allowed: float, probe: Probe) -> str:
     """What a reader found, in words; raises `OctavoError` where that is another model."""
-    off, allowed = probe.off(reading), allowed * probe.spread
-    if probe.agreed(reading, off) < len(probe.greedy):
+    off, allowed = rounded.off(reading), allowed * probe.spread
+    if rounded.agreed(reading, off) < len(probe.greedy):
         raise OctavoError(f"{name} writes another text from this file than the model does; it was removed")
     if not off <= allowed:
         raise OctavoError(f"{name} reads logits that are off by {off:.2g}, {allowed:.2g} may be; the file was removed")
     same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(probe.greedy, reading.greedy, strict=False)))
     return (
-        f"{name}: {same} of {len(probe.greedy)} greedy tokens are those of {beside}; "
-        f"logits off by up to {off:.2g} of a spread of {probe.spread:.2g}"
+        f"{name}: {same} of {len(probe.greedy)} greedy tokens are those of the model; "
+        f"logits off by up to {probe.off(reading):.2g} of a spread of {probe.spread:.2g}"
     )

@@ -29,7 +29,7 @@ FILE_TYPES = {
     "bf16": LlamaFileType.MOSTLY_BF16,
     "q8_0": LlamaFileType.MOSTLY_Q8_0,
 }
-EXACT = ("position_embd.weight",)  # beside norms and biases: small, and llama.cpp's own files keep it so
+EXACT = ("position_embd.weight", "positions.weight")  # beside norms and biases: llama.cpp's own files keep it so
 BLOCK = 32  # numbers that share one scale in Q8_0
 PIECE = 4 << 20  # numbers that are rounded at a time
 NAMED = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
@@ -72,6 +72,16 @@ def _kind(name: str, weight: Tensor, dtype: GgufType) -> GGMLQuantizationType:
     if kind == GGMLQuantizationType.F16 and weight.abs().max() > torch.finfo(torch.float16).max:
         raise ConfigError(f"{name} holds {weight.abs().max():.3g}, which is beyond f16; write it as bf16")
     return kind
+
+
+@torch.no_grad()
+def round_in_place(model: GPT, dtype: GgufType) -> None:
+    """Make a float32 model what a GGUF file of this type holds of it: each weight the number that is read back."""
+    for name, weight in model.named_parameters():
+        kind = _kind(name, weight, dtype)
+        for rows in weight.reshape(-1, weight.size(-1)).split(max(1, PIECE // weight.size(-1))):
+            stored = gguf.quants.quantize(rows.numpy(), kind)
+            rows.copy_(torch.from_numpy(gguf.quants.dequantize(stored, kind)))
 
 
 def _bytes(weight: Tensor, kind: GGMLQuantizationType) -> int:

@@ -42,15 +42,22 @@ def fetch_from_hub(name: str) -> Path:
         ) from error
 
 
+def check_token() -> None:
+    """Raise `DownloadError` where nothing could be sent to the hub."""
+    from huggingface_hub import get_token
+
+    if get_token() is None:
+        raise DownloadError("there is no token for the hub; set HF_TOKEN, or log in with: hf auth login")
+
+
 def send_to_hub(path: Path, name: str) -> str:
     """Put a folder or a file into a repository of the hub, made where there is none; gives its address.
 
     Raises `DownloadError`, one line, where there is no token or the hub does not take it.
     """
-    from huggingface_hub import HfApi, get_token
+    from huggingface_hub import HfApi
 
-    if get_token() is None:
-        raise DownloadError("there is no token for the hub; set HF_TOKEN, or log in with: hf auth login")
+    check_token()
     api = HfApi()
     try:
         address = api.create_repo(name, exist_ok=True)

@@ -42,7 +42,7 @@ def find_run(name: str | None) -> Path:
 
 def find_model(name: str | None) -> Path:
     """A GGUF file by its path, or a run as `find_run` finds it."""
-    file = name is not None and name.endswith(".gguf") and Path(name).is_file()
+    file = name is not None and name.lower().endswith(".gguf") and Path(name).is_file()
     return Path(str(name)) if file else find_run(name)
 
 

@@ -28,6 +28,7 @@ TIRES_AFTER = 4.0  # times that a text is read, before some of what is read is h
 DROPOUT = 0.1
 WINDOW, ROWS = 256, 16  # tokens of a row and rows of a batch, where a training goes on from a model
 CONTINUED = 0.1  # of the usual rate, so that the model keeps what it has
+OWN = ("dialect", "layers", "heads", "kv_heads", "width")  # what a model keeps that is gone on from
 FEW_STEPS = 100  # in one training: a smaller batch is better then
 
 
@@ -120,8 +121,8 @@ def _chosen(asked: Asked, data: DataConfig, prepared: Prepared, free: int | None
 
 def _continued(asked: Asked, data: DataConfig, prepared: Prepared, free: int | None, start: ModelConfig) -> RunConfig:
     """Go on from a model: its shape, shorter rows where it sees far, and a smaller rate, for it knows much already."""
-    for name in ("layers", "heads", "kv_heads", "width"):
-        if getattr(asked, name) is not None:
+    for name in OWN:
+        if getattr(asked, name) not in (None, getattr(start, name)):
             flag = name.replace("_", "-")
             raise ConfigError(f"--{flag} is the model's own with --from, {getattr(start, name)}; leave it out")
     tokens = len(prepared.train.tokens) - 1
@@ -134,7 +135,7 @@ def _continued(asked: Asked, data: DataConfig, prepared: Prepared, free: int | N
     train = TrainConfig(
         steps=1,
         batch=asked.batch or min(ROWS, max(1, tokens // window)),
-        seed=asked.seed,
+        seed=asked.seed or 0,
         lr=asked.lr or rate,
         optimizer="muon" if muon else "adamw",
         device=device,
@@ -185,12 +186,12 @@ def _looks_and_steps(config: RunConfig, held_out: int, seconds: float, pace: flo
 
 def _config(asked: Asked, data: DataConfig, prepared: Prepared, shape: Shape, device: str) -> RunConfig:
     model = _model(asked, prepared, shape)
-    muon = asked.dialect == "modern"
+    muon = asked.dialect != "gpt2"
     given: dict[str, Any] = {"lr": asked.lr or (shape.lr if muon else None), "dropout": asked.dropout}
     train = TrainConfig(
         steps=1,
         batch=asked.batch or min(shape.batch, max(1, (len(prepared.train.tokens) - 1) // model.context)),
-        seed=asked.seed,
+        seed=asked.seed or 0,
         optimizer="muon" if muon else "adamw",
         device=device,
         dtype=_dtype(asked.dtype, device),
@@ -208,7 +209,7 @@ def _model(asked: Asked, prepared: Prepared, shape: Shape) -> ModelConfig:
     width = asked.width or shape.width
     heads = asked.heads or (shape.heads if width % shape.heads == 0 else 1)
     return ModelConfig(
-        dialect=asked.dialect,
+        dialect=asked.dialect or "modern",
         vocab_size=prepared.tokenizer.vocab_size,
         context=asked.context or min(shape.context, tokens),
         layers=asked.layers or shape.layers,
@@ -277,10 +278,13 @@ def _with_steps(config: RunConfig, steps: int, looks: int, tokens: int, asked: A
 
 
 def _repeat(asked: Asked, data: DataConfig, prepared: Prepared, base: RunConfig) -> RunConfig:
+    if asked.dialect not in (None, base.model.dialect):
+        raise ConfigError(f"--config repeats a {base.model.dialect} model; leave --dialect out, or --config")
     model_words = ("layers", "heads", "kv_heads", "width", "context")
-    train_words = ("minutes", "steps", "batch", "lr", "dropout", "eval_every")
+    train_words = ("minutes", "steps", "batch", "lr", "dropout", "eval_every", "seed")
     model = replace(base.model, vocab_size=prepared.tokenizer.vocab_size, **_given(asked, model_words))
-    train = replace(base.train, device=choose_device(asked.device), **_given(asked, train_words))
+    given = _given(asked, train_words) | ({} if asked.dtype == "auto" else {"dtype": asked.dtype})
+    train = replace(base.train, device=choose_device(asked.device), **given)
     return RunConfig(model=model, data=data, train=train)
 
 

@@ -1,6 +1,7 @@
 """Models from elsewhere, opened wherever they lie, and octavo's own written for others: read back, then called good."""
 
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,13 +64,21 @@ def bring(
         raise RunError(f"{run} is a training, which an import does not overwrite; give --to another folder")
     if run.is_dir() and not is_run(run) and any(run.iterdir()):
         raise RunError(f"{run} holds other files; give --to a new folder")
+    near = get_close_matches(where, WEIGHTS, n=1)
+    if near and where not in WEIGHTS and not Path(where).exists():
+        raise RunError(f"{where} is nothing here; the name nearest to it is {near[0]}")
     source = fetch_weights(where, on_event=on_event) if where in WEIGHTS and not Path(where).exists() else where
     on_event(Note(f"reading {source}"))
     model, tokenizer = load(source, dtype=dtype)
     on_event(Note(f"writing {run}"))
     with drafted(run) as draft:
-        save(model, tokenizer, draft)
+        save(model, tokenizer, draft, origin=where if is_name(where) else Path(where).name)
     return run
+
+
+def is_name(where: str) -> bool:
+    """Whether this is a name that others know too, and no place on this disk."""
+    return where in WEIGHTS or is_hub_name(where)
 
 
 def stem(where: str) -> str:
@@ -78,4 +87,5 @@ def stem(where: str) -> str:
     >>> stem("Qwen/Qwen3-0.6B"), stem("models/my.model.Q8_0.gguf"), stem("smollm2")
     ('Qwen3-0.6B', 'my.model.Q8_0', 'smollm2')
     """
-    return Path(where).name.removesuffix(".gguf") or "model"
+    path = Path(where)
+    return (path.stem if path.suffix.lower() == ".gguf" else path.name) or "model"

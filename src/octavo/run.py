@@ -24,15 +24,23 @@ if TYPE_CHECKING:
     from octavo.tokenizers import Tokenizer
 
 CONFIG, GENERATION, WEIGHTS = "config.json", "generation_config.json", "model.safetensors"
+ORIGIN = "_name_or_path"  # transformers' own key for it
 INDEX, TOKENIZER = "model.safetensors.index.json", "tokenizer.json"
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 
-def save(model: GPT, tokenizer: "Tokenizer", where: Path | str, *, dtype: torch.dtype | None = None) -> None:
+def save(
+    model: GPT,
+    tokenizer: "Tokenizer",
+    where: Path | str,
+    *,
+    dtype: torch.dtype | None = None,
+    origin: str | None = None,
+) -> None:
     """Write a model and its tokenizer into a folder, each file whole or not at all.
 
     `AutoModelForCausalLM.from_pretrained` and `AutoTokenizer.from_pretrained` open it as it stands. The weights are
-    written in `dtype`, else in their own. Raises `SaveError` with the path and the reason.
+    written in `dtype`, else in their own; `origin` is whose they are. Raises `SaveError` with the path and the reason.
     """
     _check_vocabulary(tokenizer, model.config, Path(where))
     named = tokenizer.settings.get("bos_token")
@@ -40,6 +48,7 @@ def save(model: GPT, tokenizer: "Tokenizer", where: Path | str, *, dtype: torch.
         model,
         where,
         dtype=dtype,
+        origin=origin,
         begin_of_text=None if named is None else tokenizer.backend.token_to_id(named),
         end_of_text=tokenizer.end_of_text,
         forbidden=tokenizer.forbidden,
@@ -52,6 +61,7 @@ def save_model(
     where: Path | str,
     *,
     dtype: torch.dtype | None = None,
+    origin: str | None = None,
     begin_of_text: int | None = None,
     end_of_text: int | None = None,
     forbidden: tuple[int, ...] = (),
@@ -70,7 +80,7 @@ def save_model(
         make_folder(folder)
     size = sum(weight.nbytes for weight in weights.values())
     replace_file(folder / WEIGHTS, lambda path: save_file(weights, path, metadata={"format": "pt"}), size=size)
-    write_file(folder / CONFIG, _pretty(settings))
+    write_file(folder / CONFIG, _pretty(settings if origin is None else {**settings, ORIGIN: origin}))
     write_file(folder / GENERATION, _pretty(_generation(begin, end_of_text, forbidden)))
 
 

@@ -42,7 +42,7 @@ class Text:
 class Shape:
     """The size of the model and of a step; what is left out is chosen to fit the text and the time."""
 
-    dialect: Annotated[Dialect, Parameter(help="GPT-2 of 2019, or the modern form (Qwen3's).")] = "modern"
+    dialect: Annotated[Dialect | None, Parameter(help="GPT-2 of 2019, or the modern form (Qwen3's).")] = None
     layers: Annotated[int | None, Parameter(help="How many blocks.")] = None
     heads: Annotated[int | None, Parameter(help="Heads of attention in a block.")] = None
     kv_heads: Annotated[int | None, Parameter(help="Heads of keys and values, a divisor of --heads.")] = None
@@ -52,7 +52,7 @@ class Shape:
     lr: Annotated[float | None, Parameter(help="The peak learning rate.")] = None
     dropout: Annotated[float | None, Parameter(help="The share of values to drop while learning.")] = None
     eval_every: Annotated[int | None, Parameter(help="Evaluate, sample and save after so many steps.")] = None
-    seed: Annotated[int, Parameter(help="Same seed, same text, same machine: same model.")] = 0
+    seed: Annotated[int | None, Parameter(help="Same seed, same text, same machine: same model (0).")] = None
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Parameter(help="Where to compute.")] = "auto"
     start: Annotated[str | None, Parameter(name="--from", help="Go on from a run's or a .gguf file's weights.")] = None
     dtype: Annotated[Literal["auto", "float32", "bfloat16"], Parameter(help="The precision of matrix products.")] = (

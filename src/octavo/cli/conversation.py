@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_type_hints
 
 from octavo.chat import read_conversation
-from octavo.cli.generate import Knobs
+from octavo.cli.generate import ANSWERING, USUAL, Knobs, settled
 from octavo.cli.opening import unknown_note
 from octavo.completion import complete
 from octavo.errors import OctavoError, SamplingError, TextError, UserError
@@ -29,9 +29,10 @@ BASE_STOP = "\n\n"
 class Conversation:
     """Reads lines, streams answers, and remembers what was said."""
 
-    def __init__(self, model: GPT, tokenizer: Tokenizer, knobs: Knobs) -> None:
-        self.model, self.tokenizer, self.knobs = model, tokenizer, checked(knobs)
+    def __init__(self, model: GPT, tokenizer: Tokenizer, knobs: Knobs | None = None) -> None:
+        self.model, self.tokenizer = model, tokenizer
         self.answers = "chat_template" in tokenizer.settings  # it was taught to; others only go on with a text
+        self.knobs = checked(settled(knobs, ANSWERING if self.answers else USUAL))
         self.tries = 0  # so that no two answers are drawn with the same numbers
         self.said: list[tuple[str, str]] = []  # what you wrote, what the model made of it
         self.words: dict[str, Callable[[str], None]] = {
@@ -54,13 +55,13 @@ class Conversation:
                 continue
             except EOFError:
                 return say("")
-            if line.strip() in ("/quit", "/exit"):
+            if line.split()[:1] in (["/quit"], ["/exit"]):
                 return None
             self.take(line)
 
     def take(self, line: str) -> None:
         """Do what a line says, or answer it; a mistake is one line, and the talk goes on."""
-        word, _, rest = line[1:].partition(" ")
+        word, _, rest = line[1:].strip().partition(" ")
         try:
             if not line.startswith("/"):
                 self.answer(line)
@@ -114,12 +115,15 @@ class Conversation:
         say(HELP.format(knobs=", ".join(f.name for f in fields(Knobs))))
 
     def set(self, rest: str) -> None:
-        """Change one knob of sampling."""
+        """Change one knob of sampling; without one, say how they stand."""
+        if not rest:
+            say(", ".join(f"{name} {value}" for name, value in asdict(self.knobs).items() if value is not None))
+            return
         name, _, value = rest.partition(" ")
         name = name.replace("-", "_")
         hints = get_type_hints(Knobs)
         if name not in hints:
-            raise UserError(f"{name or 'nothing'} is no knob; there are {', '.join(hints)}")
+            raise UserError(f"{name} is no knob; there are {', '.join(hints)}")
         try:
             number = int(value) if hints[name] in (int, int | None) else float(value)
         except ValueError:

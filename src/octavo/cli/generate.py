@@ -1,7 +1,7 @@
 """`octavo generate`: complete a text."""
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from octavo.tokenizers import Tokenizer
 
 
+USUAL, ANSWERING = 0.8, 0.3  # temperatures: of a text that goes on, and of an answer, where small models soon wander
 Quantize = Annotated[
     Literal["int8"] | None, Parameter(help="Round weights to eight bits: sooner on a CPU, and nearly the same text.")
 ]
@@ -26,7 +27,9 @@ class Knobs:
     """How the next token is chosen."""
 
     max_new_tokens: Annotated[int, Parameter(help="Write at most so many tokens.")] = 200
-    temperature: Annotated[float, Parameter(help="0 takes the likeliest token; 1 samples as the model believes.")] = 0.8
+    temperature: Annotated[
+        float | None, Parameter(help="0: the likeliest token; 1: as the model believes (0.8, and 0.3 for answers).")
+    ] = None
     top_k: Annotated[int | None, Parameter(help="Only the k likeliest tokens.")] = None
     top_p: Annotated[float | None, Parameter(help="Only the likeliest tokens that sum to p.")] = None
     min_p: Annotated[float | None, Parameter(help="Only tokens at least p times as likely as the likeliest.")] = None
@@ -57,13 +60,19 @@ def generate(
     for text in texts:
         if note := unknown_note(tokenizer, text):
             say(note)
-    words = asdict(knobs or Knobs()) | {"stop": stop, "n": n, "slide": slide}
+    words = asdict(settled(knobs, USUAL)) | {"stop": stop, "n": n, "slide": slide}
     if len(texts) == n == 1 and not json:
         stream(model, tokenizer, texts[0], words)
         return
     for done in completions(model, tokenizer, texts, **words):
         line = dumps(asdict(done), ensure_ascii=False) if json else printable(done.prompt + done.text) + "\n"
         print(line, flush=True)
+
+
+def settled(knobs: Knobs | None, temperature: float) -> Knobs:
+    """The knobs, with this temperature where none was asked for."""
+    knobs = knobs or Knobs()
+    return replace(knobs, temperature=temperature) if knobs.temperature is None else knobs
 
 
 def stream(model: "GPT", tokenizer: "Tokenizer", prompt: str, words: dict[str, Any]) -> None:
@@ -86,7 +95,7 @@ def which(run: str | None, prompts: tuple[str, ...]) -> tuple[str | None, tuple[
         try:
             find_model(run)
         except RunError:
-            if Path(run).exists() or "/" in run or run.endswith(".gguf"):
+            if Path(run).exists() or "/" in run or run.lower().endswith(".gguf"):
                 raise
             return None, (run,)
     if prompts:

@@ -46,15 +46,21 @@ def export(
 ) -> None:
     """Write a model for other programs, and read it back before calling it good."""
     from octavo.exporting import export as write
-    from octavo.hub import send_to_hub
+    from octavo.hub import check_token, send_to_hub
     from octavo.places import find_model
     from octavo.progress import Display
 
     folder = find_model(run)
+    if push is not None:
+        check_token()  # before minutes are spent on what cannot be sent
     with Display() as display:
         done = write(folder, kind, rounding=dtype, to=to, force=force, on_event=display.show)
     for line in done.found:
         print(line)
     print(f"{done.path} is good")
+    if kind == "onnx":
+        print(
+            f"it takes the ids of {folder / 'tokenizer.json'}" if folder.is_dir() else f"it takes the ids of {folder}"
+        )
     if push is not None:
         print(f"sent to {send_to_hub(done.path, push)}")

@@ -19,4 +19,4 @@ def talk(
     from octavo.cli.opening import open_run
 
     model, tokenizer = open_run(run, quantize=quantize)
-    Conversation(model, tokenizer, knobs or Knobs()).run()
+    Conversation(model, tokenizer, knobs).run()

@@ -84,6 +84,14 @@ def _name(value: Any, name: str, path: Path) -> str:
 
 
 def _kept(given: dict[str, Any], folder: Path) -> dict[str, Any]:
-    kept = {name: given[name] for name in ("chat_template", "model_max_length") if given.get(name) is not None}
-    template = folder / "chat_template.jinja"
-    return {**kept, "chat_template": read_text(template)} if template.exists() else kept
+    kept = {name: given[name] for name in ("model_max_length",) if given.get(name) is not None}
+    file = folder / "chat_template.jinja"
+    template = read_text(file) if file.exists() else _template(given.get("chat_template"))
+    return kept if template is None else {**kept, "chat_template": template}
+
+
+def _template(given: Any) -> str | None:
+    """A model's chat template; of several with names, the one that transformers takes unasked."""
+    named = given if isinstance(given, list) else [{"name": "default", "template": given}]
+    usual = [entry.get("template") for entry in named if isinstance(entry, dict) and entry.get("name") == "default"]
+    return usual[0] if usual and isinstance(usual[0], str) else None
