@@ -15,7 +15,19 @@ from texts import sentences
 
 CHECKED = [
     f"octavo.{name}"
-    for name in ("model", "cache", "loss", "optim", "step", "sampling", "fused", "generation", "products")
+    for name in (
+        "model",
+        "cache",
+        "loss",
+        "optim",
+        "step",
+        "sampling",
+        "fused",
+        "generation",
+        "products",
+        "reading",
+        "slots",
+    )
 ]
 with jaxtyping.install_import_hook(CHECKED, "beartype.beartype"):
     for name in CHECKED:

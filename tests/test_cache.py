@@ -32,16 +32,16 @@ def cuts(draw: st.DrawFn, total: int = 16) -> list[int]:
 # law 2
 
 
-@given(lengths=cuts(), block=st.sampled_from([1, 1, 8]), growing=st.booleans())
+@given(lengths=cuts(), growing=st.booleans())
 @settings(max_examples=25, deadline=None, derandomize=True)
 def test_any_cut_into_chunks_gives_the_logits_of_one_full_pass(
-    tiny: dict[str, ModelConfig], random_model: Models, lengths: list[int], block: int, growing: bool
+    tiny: dict[str, ModelConfig], random_model: Models, lengths: list[int], growing: bool
 ) -> None:
     for config in tiny.values():
         model = random_model(config)
         tokens = torch.randint(config.vocab_size, (2, 16), generator=torch.Generator().manual_seed(2))
         kind, capacity = (GrowingCache, 1) if growing else (StaticCache, 16)
-        cache = kind(config, batch=2, capacity=capacity, dtype=DOUBLE, block=block)
+        cache = kind(config, batch=2, capacity=capacity, dtype=DOUBLE)
         with torch.inference_mode():
             torch.testing.assert_close(in_pieces(model, tokens, lengths, cache), model(tokens), **EXACT)
         assert cache.lengths == [16, 16]
@@ -139,17 +139,6 @@ def test_what_inference_mode_has_read_can_be_gone_on_with_outside(
     torch.testing.assert_close(logits, model(tokens[[2, 1], :7])[:, 5:], **EXACT)
 
 
-def test_the_visible_length_comes_in_blocks_where_that_was_asked(config: ModelConfig, tokens: Tensor) -> None:
-    cache = StaticCache(config, batch=1, capacity=9, block=8)
-    assert cache.capacity == 16
-    k = torch.zeros(1, config.kv_heads, 3, config.head_width)
-    keys, values, mask = cache.layer(0).append(k, k)
-    assert keys.size(2) == values.size(2) == 8
-    assert mask is not None and mask[0, 0].tolist() == [
-        [slot <= position for slot in range(8)] for position in range(3)
-    ]
-
-
 def test_there_is_no_mask_only_where_the_fused_kernel_is_right(config: ModelConfig) -> None:
     cache = StaticCache(config, batch=2, capacity=9)
     k = torch.zeros(2, config.kv_heads, 3, config.head_width)
@@ -163,7 +152,7 @@ def test_there_is_no_mask_only_where_the_fused_kernel_is_right(config: ModelConf
 
 
 def test_no_query_is_left_without_anything_to_see(model: GPT, config: ModelConfig, tokens: Tensor) -> None:
-    cache = StaticCache(config, batch=3, capacity=16, dtype=DOUBLE, block=8)
+    cache = StaticCache(config, batch=3, capacity=16, dtype=DOUBLE)
     with torch.inference_mode():
         model(tokens[:, :3], cache)
         cache.keep([3, 0, 1])

@@ -9,9 +9,10 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from octavo.config import ModelConfig
 from octavo.errors import SamplingError, TextError
-from octavo.generation import Reader, generate, window_start
+from octavo.generation import generate
 from octavo.layouts import layout_for
 from octavo.model import GPT
+from octavo.reading import Reader, window_start
 from octavo.sampling import Sampling, choose
 
 Text = list[int]
@@ -122,6 +123,16 @@ def test_in_the_bitwise_mode_a_text_is_the_same_to_the_last_bit(
         assert some == ([tokens[row] for row in rows], [logprobs[row] for row in rows])
     again = prompts[5] + tokens[5][:5]  # read at once what was written one by one
     assert grown(model, [again], 7, seed=2, bitwise=True) == ([tokens[5][5:]], [logprobs[5][5:]])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_nor_do_neighbours_matter_that_are_much_longer(random_model: Models, dtype: torch.dtype) -> None:
+    config = ModelConfig(dialect="modern", vocab_size=61, context=640, layers=2, heads=2, width=128)
+    model = random_model(config, dtype=dtype, deviation=0.1)
+    prompts = [[(7 * row + place * place) % 61 for place in range(length)] for row, length in enumerate((250, 30, 520))]
+    tokens, logprobs = grown(model, prompts, 12, seed=2, bitwise=True)
+    for row, prompt in enumerate(prompts):
+        assert grown(model, [prompt], 12, seed=2, bitwise=True) == ([tokens[row]], [logprobs[row]])
 
 
 def test_the_bitwise_mode_says_the_same_as_the_other(model: GPT) -> None:
@@ -252,7 +263,7 @@ def test_the_memory_is_no_larger_than_the_text(model: GPT) -> None:
 
 
 def test_a_reader_reads_what_it_is_given(model: GPT) -> None:
-    reader = Reader(model, model.config.context, bitwise=False, rows=2)
+    reader = Reader(model, model.config.context, rows=2)
     with torch.inference_mode():
         for texts in ([[1, 2], [3]], [[1, 2, 5], [3, 4]]):
             expected = torch.stack([model(torch.tensor([text]))[0, -1] for text in texts])
@@ -292,7 +303,8 @@ def test_what_is_wrong_is_said_at_the_call(
         generate(random_model(tiny["gpt2"]), prompt, **{"max_new_tokens": 5, **words})
 
 
-def test_a_context_that_is_no_multiple_of_eight_has_no_bitwise_mode() -> None:
-    model = GPT(ModelConfig(vocab_size=9, context=12, layers=1, heads=1, width=4))
-    with pytest.raises(SamplingError, match="reads by eights, and a context of 12 does not; do without it"):
+def test_the_bitwise_mode_is_not_for_a_model_that_somebody_listens_to(model: GPT) -> None:
+    handle = model.blocks[0].stream.register_forward_hook(lambda *_: None)
+    with pytest.raises(SamplingError, match="somebody listens to the model, and no copy of it is heard; remove the h"):
         generate(model, [1], max_new_tokens=1, bitwise=True)
+    handle.remove()

@@ -95,11 +95,9 @@ class StaticCache:
         capacity: int,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
-        block: int = 1,
     ) -> None:
-        """`block`: the visible length is rounded up to a multiple of it (128 in the bitwise mode)."""
-        shape = (config.layers, 2, batch, config.kv_heads, -(-capacity // block) * block, config.head_width)
-        self.context, self.block = config.context, block
+        shape = (config.layers, 2, batch, config.kv_heads, capacity, config.head_width)
+        self.context = config.context
         self.lengths = [0] * batch
         self._place: Place | None = None
         with torch.inference_mode(False):  # else what inference mode has made could be written to in it alone
@@ -139,21 +137,19 @@ class StaticCache:
         self.memory[:, :, row, :, :length] = other.memory[:, :, 0, :, :length]
         self.keep([length if index == row else old for index, old in enumerate(self.lengths)])
 
-    def hold(self, length: int) -> int:
-        """Make sure that every row has room for so many tokens; give the length that is visible then."""
-        visible = -(-length // self.block) * self.block
-        if visible > self.capacity:
+    def hold(self, length: int) -> None:
+        """Make sure that every row has room for so many tokens."""
+        if length > self.capacity:
             raise ConfigError(f"{length} tokens do not fit into a cache of {self.capacity}; take a larger one")
-        return visible
 
     def place(self, new: int) -> "Place":
         """Where the next `new` tokens go and what they may see: worked out once for all layers."""
         if self._place is None or self._place.new != new:
-            visible = self.hold(max(self.lengths) + new)
-            start = self.lengths[0]
+            visible, start = max(self.lengths) + new, self.lengths[0]
+            self.hold(visible)
             together = all(length == start for length in self.lengths)
             fresh, plain = together and start == 0, together and new == 1
-            mask = None if self.block == 1 and (fresh or plain) else self.mask(new, visible)
+            mask = None if fresh or plain else self.mask(new, visible)
             slots = None if together else self.positions(new)
             written = self.memory.narrow(4, start, new).flatten(0, 1).unbind() if together else ()
             seen = self.memory.narrow(4, 0, visible).flatten(0, 1).unbind()
@@ -184,19 +180,18 @@ class GrowingCache(StaticCache):
     """A cache that doubles its room whenever it is full: for those who do not know how long it will get.
 
     >>> cache = GrowingCache(ModelConfig(layers=1, heads=1, width=4), batch=1, capacity=8)
-    >>> cache.hold(9), cache.capacity
-    (9, 16)
+    >>> cache.hold(9)
+    >>> cache.capacity
+    16
     """
 
-    def hold(self, length: int) -> int:
-        visible = -(-length // self.block) * self.block
-        if visible > self.capacity:
+    def hold(self, length: int) -> None:
+        if length > self.capacity:
             before = self.memory
-            shape = (*before.shape[:4], max(visible, 2 * self.capacity), before.size(5))
+            shape = (*before.shape[:4], max(length, 2 * self.capacity), before.size(5))
             with torch.inference_mode(False):
                 self.memory = before.new_zeros(shape)
             self.memory[:, :, :, :, : before.size(4)] = before
-        return visible
 
 
 class StaticLayer:

@@ -11,29 +11,32 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from octavo.cache import LayerCache
 from octavo.errors import ConfigError
 from octavo.model import GPT, GPTBlock, Rotation, rotate
 from octavo.products import EightBitProduct, HalfProduct, Product, counts_in_eight_bits, halves
+from octavo.slots import SideLayer
 
 ALONE_UNDER = 2**18  # numbers to look back at; a second thread is woken later than one has looked at fewer
 
 
-def fused(model: GPT, *, rows: int | None = None, quantize: str | None = None) -> GPT:
+def fused(model: GPT, *, rows: int | None = None, quantize: str | None = None, everywhere: bool = False) -> GPT:
     """A copy of a model that says the same up to rounding, and sooner; the model itself where there is none.
 
     A copy does not learn when the model does, has no dropout, and none of its taps can be listened to: a model on
     which somebody listens comes back as it is, and so does one that is not on a CPU, or is a copy already. For one of
-    `rows`, bfloat16 weights are laid out for one text. `quantize="int8"` rounds weights to eight bits, which is said
-    to be near, not the same; it raises `ConfigError` where that cannot be had.
+    `rows`, bfloat16 weights are laid out for one text. With `everywhere` there is a copy on other devices too.
+    `quantize="int8"` rounds weights to eight bits, which is said to be near, not the same; it raises `ConfigError`
+    where that cannot be had.
     """
     heard = any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
     if quantize is not None:
         check_quantize(model, quantize, heard)
-    if heard or model.embed.weight.device.type != "cpu" or isinstance(model.unembed, Product):
+    elsewhere = model.embed.weight.device.type != "cpu" and not everywhere
+    if heard or elsewhere or isinstance(model.unembed, Product):
         return model
     kind = kind_for(model, rows, quantize)
     swift = copy(model)
@@ -150,7 +153,11 @@ class FusedBlock(nn.Module):
             turned = self.head_norm(turned) * self.head_scale
         if rotation is not None:
             turned = rotate(turned, rotation)
-        seen = self.look_back(turned[:, : self.heads], *cache.append(turned[:, self.heads :], values))
+        q, k = turned[:, : self.heads], turned[:, self.heads :]
+        if isinstance(cache, SideLayer):
+            seen = cache.look_back(q, k, values, self.look_back)
+        else:
+            seen = self.look_back(q, *cache.append(k, values))
         x = self.mix(seen.to(x.dtype).transpose(1, 2).flatten(2), x)
         inner = self.up(self.feed_forward_norm(x))
         if self.gated:
@@ -163,9 +170,9 @@ class FusedBlock(nn.Module):
         q: Float[Tensor, "B H T D"],
         k: Float[Tensor, "B K S D"],
         v: Float[Tensor, "B K S D"],
-        mask: Bool[Tensor, "B 1 T S"] | None,
+        mask: Shaped[Tensor, "B 1 _ S"] | None,
     ) -> Float[Tensor, "B H T D"]:
-        """softmax(Q Kᵀ / √d_k) V."""
+        """softmax(Q Kᵀ / √d_k) V; what is hidden is false in the mask, or −∞."""
         causal, grouped = mask is None and q.size(2) > 1, self.heads != self.kv_heads
         with alone(q.size(2) == 1 and k.numel() < ALONE_UNDER):
             return F.scaled_dot_product_attention(q.to(k.dtype), k, v, mask, is_causal=causal, enable_gqa=grouped)

@@ -7,19 +7,17 @@ read as if the model had written it.
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from jaxtyping import Int
+from torch import Tensor
 
-from octavo.cache import StaticCache
 from octavo.config import ModelConfig
 from octavo.errors import SamplingError, TextError
-from octavo.fused import fused, memory_dtype
 from octavo.model import GPT
+from octavo.reading import BitwiseReader, Reader
 from octavo.sampling import Number, Sampling, choose
 
 Prompt = Sequence[int] | Sequence[Sequence[int]] | Int[Tensor, "..."]
@@ -74,7 +72,7 @@ def generate(
             forbidden=tuple(forbidden),
         )
         samplings = [sampling] * len(prompts)
-    _check_prompts(prompts, model.config, slide, bitwise)
+    _check_prompts(prompts, model.config, slide)
     _check_choices(samplings, len(prompts), model.config.vocab_size, ends, max_new_tokens)
     return Generation(model, prompts, samplings, ends, max_new_tokens, slide, bitwise)
 
@@ -86,10 +84,8 @@ def _rows(prompt: Prompt) -> list[list[int]]:
     return [list(row) for row in rows] if all(isinstance(row, Sequence) for row in rows) else [rows]
 
 
-def _check_prompts(prompts: Sequence[Sequence[int]], config: ModelConfig, slide: bool, bitwise: bool) -> None:
+def _check_prompts(prompts: Sequence[Sequence[int]], config: ModelConfig, slide: bool) -> None:
     size, context = config.vocab_size, config.context
-    if bitwise and context % 8:
-        raise SamplingError(f"the bitwise mode reads by eights, and a context of {context} does not; do without it")
     for index, row in enumerate(prompts):
         name = "the prompt" if len(prompts) == 1 else f"prompt {index}"
         if not row:
@@ -113,16 +109,6 @@ def _check_choices(samplings: Sequence[Sampling], rows: int, size: int, ends: fr
             raise SamplingError(f"stop names token {token!r}; the vocabulary has 0 to {size - 1}")
 
 
-def window_start(length: int, context: int) -> int:
-    """Where the visible part of a text of this length begins: at 0, then each time half a context further on.
-
-    >>> [window_start(length, context=8) for length in (8, 9, 12, 13)]
-    [0, 4, 4, 8]
-    """
-    half = context - context // 2
-    return max(0, -(-(length - context) // half) * half)
-
-
 class Generation(Iterator[Step]):
     """Rows of text that grow by one token at each `next`."""
 
@@ -141,7 +127,7 @@ class Generation(Iterator[Step]):
         self._samplings, self._stop, self._left = samplings, stop, limit
         self._longest = math.inf if slide else model.config.context
         capacity = min(model.config.context, max(map(len, prompts)) + limit)
-        self.reader = Reader(model, capacity, bitwise, len(prompts))
+        self.reader = BitwiseReader(model, capacity) if bitwise else Reader(model, capacity, len(prompts))
 
     def end(self, row: int) -> None:
         """Let a row end here."""
@@ -169,87 +155,3 @@ class Generation(Iterator[Step]):
         if len(rows) < len(self.growing):
             self.reader.select([self.growing.index(row) for row in rows])
             self.growing = rows
-
-
-class Reader:
-    """Reads what is new in each text and remembers the rest.
-
-    In the bitwise mode the newest eight tokens are read at every step, those known before too, so that all products
-    have a multiple of eight rows; and the visible length goes in blocks of 128, behind a mask. Products of other sizes
-    take other roads through the processor and round differently.
-    """
-
-    def __init__(self, model: GPT, capacity: int, bitwise: bool, rows: int) -> None:
-        self.model, self.capacity = model if bitwise else fused(model, rows=rows), capacity
-        self.unit, self.block = (8, 128) if bitwise else (1, 1)
-        self.starts: list[int] = []
-        self.cache: StaticCache | None = None
-        self.dropouts = [part for part in self.model.modules() if isinstance(part, nn.Dropout) and part.p]
-
-    def read(self, texts: Sequence[Sequence[int]]) -> Float[Tensor, "B V"]:
-        """The logits of what follows each text."""
-        starts = [window_start(len(text), self.model.config.context) for text in texts]
-        with self._without_dropout():
-            if self.cache is None:
-                self.cache = self._remember([text[start:-1] for text, start in zip(texts, starts, strict=True)])
-            elif starts != self.starts:
-                self._slide(self.cache, texts, starts)
-            self.starts = starts
-            return self._read_newest(self.cache, texts)
-
-    def select(self, rows: Sequence[int]) -> None:
-        """Go on with these texts alone, in this order."""
-        if self.cache is not None and rows:
-            self.cache.select(rows)
-            self.starts = [self.starts[row] for row in rows]
-
-    def _read_newest(self, cache: StaticCache, texts: Sequence[Sequence[int]]) -> Float[Tensor, "B V"]:
-        unit, pairs = self.unit, list(zip(texts, self.starts, strict=True))
-        known = [max(0, len(text) - start - unit) for text, start in pairs]
-        newest = [text[start + first :] for (text, start), first in zip(pairs, known, strict=True)]
-        cache.keep(known)
-        x = self.model.read(self._stack(newest, unit), cache)
-        if unit == 1:
-            return self.model.unembed(x[:, -1])
-        filled = [*range(len(texts)), *[0] * (-len(texts) % unit)]
-        return self.model.unembed(x[filled, [len(newest[row]) - 1 for row in filled]])[: len(texts)]
-
-    def _slide(self, cache: StaticCache, texts: Sequence[Sequence[int]], starts: Sequence[int]) -> None:
-        """Read again, from position 0, what is left of each text whose window moves on."""
-        for row, (text, start) in enumerate(zip(texts, starts, strict=True)):
-            if start != self.starts[row]:
-                cache.adopt(row, self._remember([text[start:-1]]))
-
-    def _remember(self, windows: Sequence[Sequence[int]]) -> StaticCache:
-        """A cache that has read one window of text per row; equal windows are read once."""
-        unique = list(dict.fromkeys(map(tuple, windows)))
-        cache = StaticCache(
-            self.model.config,
-            batch=len(unique),
-            capacity=self.capacity,
-            dtype=memory_dtype(self.model),
-            device=self.model.embed.weight.device,
-            block=self.block,
-        )
-        length = -(-max(map(len, unique)) // self.unit) * self.unit
-        if length:
-            self.model.read(self._stack(unique, length), cache)
-        cache.keep([len(window) for window in unique])
-        if len(unique) < len(windows):
-            cache.select([unique.index(tuple(window)) for window in windows])
-        return cache
-
-    def _stack(self, rows: Sequence[Sequence[int]], length: int) -> Int[Tensor, "B T"]:
-        filled = [[*row, *[0] * (length - len(row))] for row in rows]
-        return torch.tensor(filled, device=self.model.embed.weight.device)
-
-    @contextmanager
-    def _without_dropout(self) -> Iterator[None]:
-        training = [part for part in self.dropouts if part.training]
-        for part in training:
-            part.training = False
-        try:
-            yield
-        finally:
-            for part in training:
-                part.training = True

@@ -22,7 +22,8 @@ class Product(nn.Module):
     ) -> None:
         super().__init__()
         self.weight, self.bias, self.gelu = weight.detach(), None if bias is None else bias.detach(), gelu
-        self.packed = packs(weight.dtype) and (weight.dtype == torch.bfloat16 or weight.numel() >= PACKED_FROM)
+        worth = weight.dtype == torch.bfloat16 or weight.numel() >= PACKED_FROM
+        self.packed = worth and weight.device.type == "cpu" and packs(weight.dtype)
         if self.packed:
             self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight, 16)
         else:  # one row is multiplied with columns sooner than with rows

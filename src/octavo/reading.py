@@ -1,0 +1,159 @@
+"""How a text is read while it grows: what is new at each step, once, and the rest from memory."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from octavo.cache import StaticCache
+from octavo.errors import SamplingError
+from octavo.fused import fused, memory_dtype
+from octavo.model import GPT
+from octavo.products import Product
+from octavo.slots import BLOCK, Part, SideBySide, Slot
+
+Texts = Sequence[Sequence[int]]
+
+
+def window_start(length: int, context: int) -> int:
+    """Where the visible part of a text of this length begins: at 0, then each time half a context further on.
+
+    >>> [window_start(length, context=8) for length in (8, 9, 12, 13)]
+    [0, 4, 4, 8]
+    """
+    half = context - context // 2
+    return max(0, -(-(length - context) // half) * half)
+
+
+class Reader:
+    """Reads what is new in each text and remembers the rest."""
+
+    def __init__(self, model: GPT, capacity: int, rows: int) -> None:
+        self.model, self.capacity = fused(model, rows=rows), capacity
+        self.starts: list[int] = []
+        self.cache: StaticCache | None = None
+        self.dropouts = [part for part in self.model.modules() if isinstance(part, nn.Dropout) and part.p]
+
+    def read(self, texts: Texts) -> Float[Tensor, "B V"]:
+        """The logits of what follows each text."""
+        starts = [window_start(len(text), self.model.config.context) for text in texts]
+        with self._without_dropout():
+            if self.cache is None:
+                self.cache = self._remember([text[start:-1] for text, start in zip(texts, starts, strict=True)])
+            elif starts != self.starts:
+                self._slide(self.cache, texts, starts)
+            self.starts = starts
+            return self._read_newest(self.cache, texts)
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Go on with these texts alone, in this order."""
+        if self.cache is not None and rows:
+            self.cache.select(rows)
+            self.starts = [self.starts[row] for row in rows]
+
+    def _read_newest(self, cache: StaticCache, texts: Texts) -> Float[Tensor, "B V"]:
+        cache.keep([len(text) - start - 1 for text, start in zip(texts, self.starts, strict=True)])
+        x = self.model.read(self._stack([text[-1:] for text in texts], 1), cache)
+        return self.model.unembed(x[:, -1])
+
+    def _slide(self, cache: StaticCache, texts: Texts, starts: Sequence[int]) -> None:
+        """Read again, from position 0, what is left of each text whose window moves on."""
+        for row, (text, start) in enumerate(zip(texts, starts, strict=True)):
+            if start != self.starts[row]:
+                cache.adopt(row, self._remember([text[start:-1]]))
+
+    def _remember(self, windows: Sequence[Sequence[int]]) -> StaticCache:
+        """A cache that has read one window of text per row; equal windows are read once."""
+        unique = list(dict.fromkeys(map(tuple, windows)))
+        cache = StaticCache(
+            self.model.config,
+            batch=len(unique),
+            capacity=self.capacity,
+            dtype=memory_dtype(self.model),
+            device=self.model.embed.weight.device,
+        )
+        length = max(map(len, unique))
+        if length:
+            self.model.read(self._stack(unique, length), cache)
+        cache.keep([len(window) for window in unique])
+        if len(unique) < len(windows):
+            cache.select([unique.index(tuple(window)) for window in windows])
+        return cache
+
+    def _stack(self, rows: Sequence[Sequence[int]], length: int) -> Int[Tensor, "B T"]:
+        filled = [[*row, *[0] * (length - len(row))] for row in rows]
+        return torch.tensor(filled, device=self.model.embed.weight.device)
+
+    @contextmanager
+    def _without_dropout(self) -> Iterator[None]:
+        training = [part for part in self.dropouts if part.training]
+        for part in training:
+            part.training = False
+        try:
+            yield
+        finally:
+            for part in training:
+                part.training = True
+
+
+class BitwiseReader:
+    """The same, in such a way that a text's numbers do not depend on its neighbours by a bit (see `slots`)."""
+
+    def __init__(self, model: GPT, capacity: int) -> None:
+        self.model, self.blocks = readable_side_by_side(model), -(-capacity // BLOCK)
+        self.starts: list[int] = []
+        self.slots: list[Slot] = []
+
+    def read(self, texts: Texts) -> Float[Tensor, "B V"]:
+        """The logits of what follows each text."""
+        starts = [window_start(len(text), self.model.config.context) for text in texts]
+        if not self.slots:
+            self._begin([list(text[start:-1]) for text, start in zip(texts, starts, strict=True)])
+        elif starts != self.starts:
+            for slot, start, before in zip(self.slots, starts, self.starts, strict=True):
+                slot.known = slot.known if start == before else 0
+        self.starts = starts
+        new = [list(text[start + slot.known :]) for text, start, slot in zip(texts, starts, self.slots, strict=True)]
+        x = read_side_by_side(self.model, list(zip(self.slots, new, strict=True)), bitwise=True)
+        ends = torch.tensor([len(tokens) for tokens in new]).cumsum(0) - 1
+        return logits_at(self.model, x, ends.tolist(), bitwise=True)
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Go on with these texts alone, in this order."""
+        self.slots, self.starts = [self.slots[row] for row in rows], [self.starts[row] for row in rows]
+
+    def _begin(self, windows: Sequence[list[int]]) -> None:
+        """Read the beginning of each text; equal ones are read once."""
+        config, weight = self.model.config, self.model.embed.weight
+        dtype = memory_dtype(self.model)
+        self.slots = [Slot(config, self.blocks, dtype, weight.device) for _ in windows]
+        pairs = [(tuple(window), slot) for window, slot in zip(windows, self.slots, strict=True) if window]
+        first = dict(reversed(pairs))
+        if first:
+            read_side_by_side(self.model, [(slot, list(window)) for window, slot in first.items()], bitwise=True)
+        for window, slot in pairs:
+            if slot is not first[window]:
+                slot.take_from(first[window], len(window))
+
+
+def readable_side_by_side(model: GPT) -> GPT:
+    """A copy of a model that reads texts side by side. Raises `SamplingError` where somebody listens to the model."""
+    copy = fused(model, everywhere=True)
+    if not isinstance(copy.unembed, Product):
+        raise SamplingError("somebody listens to the model, and no copy of it is heard; remove the hooks first")
+    return copy
+
+
+def read_side_by_side(model: GPT, new: Sequence[tuple[Slot, list[int]]], *, bitwise: bool) -> Float[Tensor, "T C"]:
+    """Read the new tokens of several texts; what the model knows at each of them, text behind text."""
+    cache = SideBySide([Part(slot, len(tokens)) for slot, tokens in new], bitwise=bitwise)
+    row = [token for _, tokens in new for token in tokens]
+    return model.read(torch.tensor([row + [0] * (cache.new - len(row))], device=cache.device), cache)[0]
+
+
+def logits_at(model: GPT, x: Float[Tensor, "T C"], rows: list[int], *, bitwise: bool) -> Float[Tensor, "N V"]:
+    """The logits at some of the places that were read."""
+    filled = rows + [0] * (-len(rows) % 8 if bitwise else 0)
+    return model.unembed(x[filled])[: len(rows)]
