@@ -12,6 +12,8 @@ SWEEPS = {
     "mutations": (5400, 1_188_000),
     "byte strings": (500, 10_000),
     "full disks": (4, 64),
+    "aborts": (60, 10_000),
+    "requests": (20, 1000),
 }
 
 

@@ -11,6 +11,7 @@ import octavo
 from octavo.cli import run
 from octavo.cli.conversation import Conversation
 from octavo.cli.generate import Knobs
+from octavo.cli.speakers import Local
 from octavo.config import ModelConfig
 from octavo.errors import SamplingError
 from octavo.model import GPT
@@ -86,10 +87,10 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = ModelConfig(vocab_size=TOKENIZER.vocab_size, context=16, layers=1, heads=1, width=16)
-    conversation = Conversation(GPT(config), TOKENIZER, Knobs(max_new_tokens=10**6, temperature=1.0))
-    monkeypatch.setattr(conversation.tokenizer, "end_of_text", None, raising=False)
+    conversation = Conversation(Local(GPT(config), TOKENIZER), Knobs(max_new_tokens=10**6, temperature=1.0))
+    monkeypatch.setattr(TOKENIZER, "end_of_text", None, raising=False)
     signal.setitimer(signal.ITIMER_REAL, 0.5)
-    monkeypatch.setattr("octavo.cli.conversation.BASE_STOP", "no such text")
+    monkeypatch.setattr("octavo.cli.speakers.BASE_STOP", "no such text")
     signal.signal(signal.SIGALRM, signal.default_int_handler)  # what Ctrl-C does, half a second from now
     conversation.take("Ada")
     assert 0 < len(conversation.said[0][1]) < 10**6
@@ -99,6 +100,6 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(
 def test_knobs_out_of_range_are_refused_before_the_talk() -> None:
     config = ModelConfig(vocab_size=TOKENIZER.vocab_size, context=16, layers=1, heads=1, width=16)
     with pytest.raises(SamplingError, match="top_p is 7; give a probability"):
-        Conversation(GPT(config), TOKENIZER, Knobs(top_p=7))
+        Conversation(Local(GPT(config), TOKENIZER), Knobs(top_p=7))
     with pytest.raises(SamplingError, match="max_new_tokens is 0; give a whole number from 1"):
-        Conversation(GPT(config), TOKENIZER, Knobs(max_new_tokens=0))
+        Conversation(Local(GPT(config), TOKENIZER), Knobs(max_new_tokens=0))

@@ -39,7 +39,14 @@ With one argument it is the prompt, and the newest run answers. Without any, the
 
 Example: octavo talk runs/book-1 --temperature 0.7
 
-Ctrl-C stops the answer, Ctrl-D ends the talk; /help lists what else can be said.""",
+Ctrl-C stops the answer, Ctrl-D ends the talk; /help lists what else can be said. With --server URL an \
+OpenAI-compatible server answers; a key for it is taken from $OCTAVO_API_KEY.""",
+    "serve": """Serve models over the API that OpenAI's clients speak.
+
+Example: octavo serve runs/book-1, and in a client: base_url="http://127.0.0.1:8000/v1"
+
+Only programs on this machine are let in, unless --host names another address: then every request has to carry the \
+key that stands in --api-key-file or in $OCTAVO_API_KEY.""",
     "import": """Make a run of a model from elsewhere.
 
 Example: octavo import smollm2, and then: octavo talk smollm2

@@ -2,20 +2,18 @@
 
 import sys
 from collections.abc import Callable
+from contextlib import closing, suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import get_type_hints
 
-from octavo.chat import read_conversation
-from octavo.cli.generate import ANSWERING, USUAL, Knobs, settled
-from octavo.cli.opening import unknown_note
-from octavo.completion import complete
-from octavo.errors import OctavoError, SamplingError, TextError, UserError
-from octavo.model import GPT
+from octavo.cli.generate import Knobs, settled
+from octavo.cli.speakers import Speaker, Turn
+from octavo.config import ANSWERING, USUAL
+from octavo.errors import OctavoError, SamplingError, UserError
 from octavo.places import home
 from octavo.progress import printable, say
 from octavo.sampling import Sampling
-from octavo.tokenizers import Tokenizer
 
 HELP = """\
 /help                    this
@@ -23,18 +21,16 @@ HELP = """\
 /retry                   another answer to the same line
 /save FILE               write the conversation to a file
 /quit                    end (as Ctrl-D does); Ctrl-C stops an answer"""
-BASE_STOP = "\n\n"
 
 
 class Conversation:
     """Reads lines, streams answers, and remembers what was said."""
 
-    def __init__(self, model: GPT, tokenizer: Tokenizer, knobs: Knobs | None = None) -> None:
-        self.model, self.tokenizer = model, tokenizer
-        self.answers = "chat_template" in tokenizer.settings  # it was taught to; others only go on with a text
+    def __init__(self, speaker: Speaker, knobs: Knobs | None = None) -> None:
+        self.speaker, self.answers = speaker, speaker.answers
         self.knobs = checked(settled(knobs, ANSWERING if self.answers else USUAL))
         self.tries = 0  # so that no two answers are drawn with the same numbers
-        self.said: list[tuple[str, str]] = []  # what you wrote, what the model made of it
+        self.said: list[Turn] = []
         self.words: dict[str, Callable[[str], None]] = {
             "help": self.help,
             "set": self.set,
@@ -76,39 +72,17 @@ class Conversation:
         """Answer or continue a line, streamed; Ctrl-C keeps what was written until then."""
         if not line.strip():
             return
-        if note := unknown_note(self.tokenizer, line):
+        if note := self.speaker.note(line):
             say(note)
         written: list[str] = []
-        words = asdict(replace(self.knobs, seed=self.knobs.seed + self.tries))
+        knobs = replace(self.knobs, seed=self.knobs.seed + self.tries)
         self.tries += 1
-        words["stop"] = () if self.answers else BASE_STOP
-        prompt = [self.turns(line)] if self.answers else line
-        try:
-            for piece in complete(self.model, self.tokenizer, prompt, **words):
-                written.append(piece.text)
-                print(printable(piece.text), end="", flush=True)
-        except KeyboardInterrupt:
-            pass
+        with closing(self.speaker.speak(self.said, line, knobs)) as pieces, suppress(KeyboardInterrupt):
+            for text in pieces:
+                written.append(text)
+                print(printable(text), end="", flush=True)
         print(flush=True)
         self.said.append((line, "".join(written)))
-
-    def turns(self, line: str) -> list[int]:
-        """The conversation up to here as the model reads it; what does not fit is forgotten, the oldest first."""
-        room = min(self.knobs.max_new_tokens, self.model.config.context // 2)
-        for first in range(len(self.said) + 1):
-            messages = [
-                {"role": role, "content": text}
-                for turn in self.said[first:]
-                for role, text in zip(("user", "assistant"), turn, strict=True)
-            ]
-            ids = read_conversation(self.tokenizer, [*messages, {"role": "user", "content": line}])
-            if len(ids) + room <= self.model.config.context:
-                return ids
-        if len(ids) >= self.model.config.context:
-            raise TextError(
-                f"that takes {len(ids)} tokens and the model sees {self.model.config.context}; say it in fewer words"
-            )
-        return ids
 
     def help(self, rest: str) -> None:
         """Say what can be said."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from octavo.config import USUAL
 from octavo.errors import RunError, UserError
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from octavo.tokenizers import Tokenizer
 
 
-USUAL, ANSWERING = 0.8, 0.3  # temperatures: of a text that goes on, and of an answer, where small models soon wander
 Quantize = Annotated[
     Literal["int8"] | None, Parameter(help="Round weights to eight bits: sooner on a CPU, and nearly the same text.")
 ]

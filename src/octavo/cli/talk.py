@@ -5,18 +5,26 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from octavo.cli.generate import Knobs, Quantize
+from octavo.errors import UserError
 
 
 def talk(
     run: Annotated[str | None, Parameter(name="RUN", help="A run, by path or name; left out, the newest.")] = None,
     /,
     *,
+    server: Annotated[
+        str | None, Parameter(help="Talk to a model of this server, http://127.0.0.1:8000 say; RUN is its name there.")
+    ] = None,
     knobs: Knobs | None = None,
     quantize: Quantize = None,
 ) -> None:
     """Talk to a model: what you type goes on as the model would have it."""
+    if server is not None and quantize is not None:
+        raise UserError("--quantize is for a model that is opened here; leave it or --server out")
+
     from octavo.cli.conversation import Conversation
     from octavo.cli.opening import open_run
+    from octavo.cli.speakers import Local, Remote
 
-    model, tokenizer = open_run(run, quantize=quantize)
-    Conversation(model, tokenizer, knobs).run()
+    speaker = Local(*open_run(run, quantize=quantize)) if server is None else Remote(server, run)
+    Conversation(speaker, knobs).run()

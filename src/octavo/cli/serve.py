@@ -1,0 +1,42 @@
+"""`octavo serve`: a local service over the API that OpenAI's clients speak."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from octavo.errors import UserError
+
+
+def serve(
+    *runs: Annotated[str, Parameter(name="RUN", help="Runs or .gguf files, by path or name (the newest run).")],
+    host: Annotated[str, Parameter(help="The address to listen at; another than this machine's own takes a key.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, Parameter(help="The port; 0 takes a free one.")] = 8000,
+    api_key_file: Annotated[Path | None, Parameter(help="A file with the key that clients have to send.")] = None,
+) -> None:
+    """Serve models over the API that OpenAI's clients speak."""
+    from octavo.places import find_model
+    from octavo.server.service import listen, read_key, rules_for, serve
+
+    places = [find_model(run) for run in runs or (None,)]
+    names = [place.stem if place.is_file() else place.resolve().name for place in places]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UserError(f"two models are called {twice}; rename the folder of one")
+    rules = rules_for(host, read_key(api_key_file))
+    at = listen(host, port)
+
+    from octavo.porting import load
+    from octavo.progress import say
+    from octavo.server.engine.engine import Engine
+    from octavo.server.models import Models, Served
+
+    served = []
+    for place, name in zip(places, names, strict=True):
+        say(f"opening {place}")
+        model, tokenizer = load(place)
+        served.append(Served(name, Engine(model, tokenizer)))
+    address = f"[{host}]" if ":" in host else host
+    say(f"serving {', '.join(names)} at http://{address}:{at.getsockname()[1]}/v1; Ctrl-C ends it")
+    serve(Models(served), rules, at, say)

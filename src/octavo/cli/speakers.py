@@ -1,0 +1,171 @@
+"""Who answers in a conversation: a model that was opened here, or one that a server has."""
+
+import json
+import os
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import asdict
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
+
+from octavo.chat import read_conversation
+from octavo.cli.generate import Knobs
+from octavo.cli.opening import unknown_note
+from octavo.completion import complete
+from octavo.errors import DownloadError, TextError, UserError
+
+if TYPE_CHECKING:
+    from octavo.model import GPT
+    from octavo.tokenizers import Tokenizer
+
+Turn = tuple[str, str]  # what you wrote, what the model made of it
+BASE_STOP = "\n\n"
+PATIENCE = 600  # seconds for a server's next word: a prompt may be long, and others there before
+
+
+class Speaker(Protocol):
+    """Somebody who answers."""
+
+    answers: bool  # it was taught to; others only go on with a text
+
+    def note(self, line: str) -> str:
+        """What is to be known about a line before it is answered; mostly nothing."""
+        ...
+
+    def speak(self, said: list[Turn], line: str, knobs: Knobs) -> Generator[str, None, None]:
+        """An answer, as it is written."""
+        ...
+
+
+class Local:
+    """A model that was opened here."""
+
+    def __init__(self, model: "GPT", tokenizer: "Tokenizer") -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.answers = "chat_template" in tokenizer.settings
+
+    def note(self, line: str) -> str:
+        """Which pieces of a line the model has never seen."""
+        return unknown_note(self.tokenizer, line)
+
+    def speak(self, said: list[Turn], line: str, knobs: Knobs) -> Generator[str, None, None]:
+        """Answer, or continue the line up to a blank one."""
+        words = {**asdict(knobs), "stop": () if self.answers else BASE_STOP}
+        prompt = [self._turns(said, line, knobs)] if self.answers else line
+        for piece in complete(self.model, self.tokenizer, prompt, **words):
+            yield piece.text
+
+    def _turns(self, said: list[Turn], line: str, knobs: Knobs) -> list[int]:
+        """The conversation up to here as the model reads it; what does not fit is forgotten, the oldest first."""
+        context = self.model.config.context
+        room = min(knobs.max_new_tokens, context // 2)
+        for first in range(len(said) + 1):
+            ids = read_conversation(self.tokenizer, messages(said[first:], line))
+            if len(ids) + room <= context:
+                return ids
+        if len(ids) >= context:
+            raise TextError(f"that takes {len(ids)} tokens and the model sees {context}; say it in fewer words")
+        return ids
+
+
+class Remote:
+    """A model that a server has, over the API that OpenAI's clients speak."""
+
+    answers = True
+
+    def __init__(self, address: str, name: str | None) -> None:
+        """`address` as clients have it, with or without /v1. Raises `UserError` for one that is none."""
+        parts = urlsplit(address if "://" in address else f"http://{address}")
+        try:
+            port = parts.port
+        except ValueError:
+            port = -1
+        if parts.scheme not in ("http", "https") or not parts.hostname or port == -1:
+            raise UserError(f"--server {address} is no address; give one like http://127.0.0.1:8000")
+        self.address, self.parts, self.name = address, parts, name
+        self.path = parts.path.rstrip("/").removesuffix("/v1") + "/v1"
+        key = os.environ.get("OCTAVO_API_KEY")
+        self.headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+        self.name = name or self._first()
+
+    def note(self, line: str) -> str:
+        """Nothing: the server knows."""
+        return ""
+
+    def speak(self, said: list[Turn], line: str, knobs: Knobs) -> Generator[str, None, None]:
+        """Answer; whoever stops listening closes the connection, and the server lets the text go."""
+        asked = {name: value for name, value in asdict(knobs).items() if value is not None}
+        asked["max_tokens"] = asked.pop("max_new_tokens")
+        asked |= {"model": self.name, "messages": messages(said, line), "stream": True}
+        connection, answer = self._ask("POST", "/chat/completions", asked)
+        try:
+            yield from map(_piece, _events(answer))
+        except (OSError, HTTPException) as error:
+            raise DownloadError(f"{self.address} broke off ({error or type(error).__name__}); ask again") from None
+        finally:
+            connection.close()
+
+    def _first(self) -> str:
+        connection, answer = self._ask("GET", "/models")
+        with closing(connection):
+            try:
+                return str(json.loads(answer.read())["data"][0]["id"])
+            except (ValueError, LookupError, TypeError):
+                raise DownloadError(f"{self.address} names no models; is it an OpenAI-compatible server?") from None
+
+    def _ask(self, method: str, path: str, asked: object = None) -> tuple[HTTPConnection, HTTPResponse]:
+        kind = HTTPSConnection if self.parts.scheme == "https" else HTTPConnection
+        connection = kind(str(self.parts.hostname), self.parts.port, timeout=PATIENCE)
+        body = None if asked is None else json.dumps(asked)
+        try:
+            connection.request(method, self.path + path, body, self.headers)
+            answer = connection.getresponse()
+        except (OSError, HTTPException) as error:
+            raise DownloadError(f"{self.address} does not answer ({error}); is octavo serve running there?") from None
+        if answer.status == 200:
+            return connection, answer
+        with closing(connection):
+            raise DownloadError(f"{self.address} says {answer.status}: {_complaint(answer.read(65536))}")
+
+
+def messages(said: list[Turn], line: str) -> list[dict[str, str]]:
+    """A conversation, and the line that is to be answered, as messages.
+
+    >>> messages([("Hello", "Hi.")], "Who?")[1:]
+    [{'role': 'assistant', 'content': 'Hi.'}, {'role': 'user', 'content': 'Who?'}]
+    """
+    turns = [
+        {"role": role, "content": text} for turn in said for role, text in zip(("user", "assistant"), turn, strict=True)
+    ]
+    return [*turns, {"role": "user", "content": line}]
+
+
+def _events(answer: HTTPResponse) -> Iterator[str]:
+    """What comes in a stream of server-sent events, up to its end."""
+    for line in answer:
+        kind, _, content = line.decode("utf-8", errors="replace").strip().partition(":")
+        if kind == "data" and content.strip() == "[DONE]":
+            return
+        if kind == "data":
+            yield content
+
+
+def _piece(event: str) -> str:
+    """The text of an event. Raises `DownloadError` for one that is an error, or nothing that is known."""
+    try:
+        found = json.loads(event)
+        if "error" in found:
+            raise DownloadError(f"the server says: {found['error']['message']}")
+        return "".join(choice["delta"].get("content") or "" for choice in found["choices"])
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise DownloadError(f"the server says what no OpenAI-compatible one does: {event:.80}") from None
+
+
+def _complaint(body: bytes) -> str:
+    """What is wrong, in the server's words."""
+    text = body.decode("utf-8", errors="replace")
+    try:
+        return str(json.loads(text)["error"]["message"])
+    except (ValueError, LookupError, TypeError):
+        return text[:200] or "nothing"

@@ -1,0 +1,1 @@
+"""A local service over the API that OpenAI's clients speak."""

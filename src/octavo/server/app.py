@@ -1,0 +1,242 @@
+"""The service's routes, each a few lines: what is asked, what is answered."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+
+from octavo import __version__
+from octavo.disk import json_object
+from octavo.server import metrics
+from octavo.server.engine.sequence import Request as Wanted
+from octavo.server.forms import ChatForm, CompletionForm
+from octavo.server.models import BLANK_LINE, Models, Served, refusing
+from octavo.server.refused import DESCRIBED, RefusedError, of_validation
+from octavo.server.schema import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
+from octavo.server.writing import Writing
+
+DEFAULT_TOKENS = 16  # of a completion, as the API has it
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    "default": {"description": "What is wrong", "content": {"application/json": {"schema": DESCRIBED}}}
+}
+
+
+STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The answer, whole or streamed", "content": {"application/json": {}, "text/event-stream": {}}}
+}
+
+
+class StrictRequest(Request):
+    """A request whose JSON is one object with nothing doubtful in it."""
+
+    async def json(self) -> Any:
+        try:
+            return json_object((await self.body()).decode())
+        except ValueError as error:
+            raise RefusedError(400, f"the body is not what it should be: {error}; send one JSON object") from None
+
+
+class StrictRoute(APIRoute):
+    """A route that reads its body so."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        usual = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            return await usual(StrictRequest(request.scope, request.receive))
+
+        return handle
+
+
+api = APIRouter(route_class=StrictRoute, responses=REFUSALS)
+
+
+def find(request: Request, name: str | None) -> Served:
+    """The model that a request names."""
+    models: Models = request.app.state.models
+    return models.find(name)
+
+
+@api.get("/v1/models")
+async def list_models(request: Request) -> dict[str, Any]:
+    """What is served."""
+    return {"object": "list", "data": [one.card() for one in request.app.state.models.named.values()]}
+
+
+@api.get("/v1/models/{name}")
+async def show_model(request: Request, name: str) -> dict[str, Any]:
+    """One of what is served."""
+    return find(request, name).card()
+
+
+@api.post("/v1/completions", responses=STREAMED)
+async def complete(request: Request, asked: CompletionRequest) -> Any:
+    """Texts that go on from prompts."""
+    served = find(request, asked.model)
+    prompts = await _prompts(served, asked)
+    copies, wants = asked.n or 1, asked.logprobs is not None
+    about = bool(asked.echo and wants)
+    _check_completion(served, asked, prompts, about)
+    seed = secrets.randbits(62) if asked.seed is None else asked.seed
+    sampling = served.sampling(asked, seed)
+    wanted = [
+        Wanted(
+            prompt=ids,
+            sampling=replace(sampling, seed=(sampling.seed + copy) % 2**63),
+            max_new_tokens=asked.max_tokens or DEFAULT_TOKENS,
+            stop=asked.stops,
+            alternatives=asked.logprobs or 0,
+            about_prompt=about,
+        )
+        for _, ids in prompts
+        for copy in range(copies)
+    ]
+    form = CompletionForm(served, tuple(one for one in prompts for _ in range(copies)), bool(asked.echo), wants)
+    return await answer(request, Writing(served, wanted, form), asked)
+
+
+@api.post("/v1/chat/completions", responses=STREAMED)
+async def converse(request: Request, asked: ChatRequest) -> Any:
+    """The next turn of a conversation."""
+    served = find(request, asked.model)
+    ids = tuple(await served.converse([message.plain for message in asked.messages]))
+    room = served.context - len(ids)
+    if served.answers and room < 1:
+        raise RefusedError(
+            400,
+            f"the conversation takes {len(ids)} tokens and the model sees {served.context}; leave out its oldest turns",
+            param="messages",
+            code="context_length_exceeded",
+        )
+    seed = secrets.randbits(62) if asked.seed is None else asked.seed
+    sampling = served.sampling(asked, seed, answering=True)
+    wanted = [
+        Wanted(
+            prompt=ids,
+            sampling=replace(sampling, seed=(sampling.seed + copy) % 2**63),
+            max_new_tokens=asked.max_completion_tokens or asked.max_tokens or max(room, served.context),
+            stop=asked.stops if served.answers else (*asked.stops, BLANK_LINE),
+            alternatives=asked.top_logprobs or 0,
+            slide=not served.answers,
+        )
+        for copy in range(asked.n or 1)
+    ]
+    return await answer(request, Writing(served, wanted, ChatForm(served, bool(asked.logprobs))), asked)
+
+
+@api.post("/tokenize")
+async def tokenize(request: Request, asked: TokenizeRequest) -> dict[str, Any]:
+    """A text's ids."""
+    served = find(request, asked.model)
+    ids = await refusing("content", served.tokenizer.encode, asked.content)
+    return {"tokens": ids, "count": len(ids), "max_model_len": served.context}
+
+
+@api.post("/detokenize")
+async def detokenize(request: Request, asked: DetokenizeRequest) -> dict[str, Any]:
+    """The text of ids."""
+    return {"content": await find(request, asked.model).decode(asked.tokens, "tokens")}
+
+
+@api.get("/health")
+async def health() -> dict[str, str]:
+    """That it is there."""
+    return {"status": "ok"}
+
+
+@api.get("/metrics", response_class=PlainTextResponse)
+async def show_metrics(request: Request) -> PlainTextResponse:
+    """How much is asked and done, in Prometheus' text format."""
+    models: Models = request.app.state.models
+    text = metrics.text(request.app.state.counts, {name: one.engine.load() for name, one in models.named.items()})
+    return PlainTextResponse(text, media_type=metrics.TYPE)
+
+
+async def answer(request: Request, writing: Writing, asked: CompletionRequest | ChatRequest) -> Any:
+    """What is written, as a stream or whole; a client that goes away is not written for any longer."""
+    request.scope["octavo.writing"] = writing  # for the log
+    if asked.stream:
+        usage = asked.stream_options is not None and asked.stream_options.include_usage
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingResponse(writing.stream(usage=usage), media_type="text/event-stream", headers=headers)
+    whole, gone = asyncio.ensure_future(writing.whole()), asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({whole, gone}, return_when=asyncio.FIRST_COMPLETED)
+        return JSONResponse(whole.result()) if whole.done() else Response(status_code=499)
+    finally:
+        writing.cancel()
+        for task in (whole, gone):
+            task.cancel()
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _prompts(served: Served, asked: CompletionRequest) -> list[tuple[str, tuple[int, ...]]]:
+    """Each prompt as text and as ids, in whichever of the API's four forms they come."""
+    given: list[Any] = asked.prompt if isinstance(asked.prompt, list) else [asked.prompt]
+    if not given:
+        raise RefusedError(400, "there is no prompt; give at least one", param="prompt")
+    prompts = [given] if isinstance(given[0], int) else given
+    found: list[tuple[str, tuple[int, ...]]] = []
+    for one in prompts:
+        if isinstance(one, str):
+            found.append((one, tuple(await served.encode(one))))
+        else:
+            found.append((await served.decode(one, "prompt"), tuple(one)))
+    return found
+
+
+def _check_completion(
+    served: Served, asked: CompletionRequest, prompts: list[tuple[str, tuple[int, ...]]], about: bool
+) -> None:
+    if any(not ids for _, ids in prompts):
+        raise RefusedError(400, "a prompt has no tokens; give at least one", param="prompt")
+    if about and asked.stream:
+        raise RefusedError(400, "echo with logprobs is not streamed; leave one of the three out", param="echo")
+    if about and any(len(ids) > served.context for _, ids in prompts):
+        raise RefusedError(
+            400,
+            f"echo with logprobs takes a prompt within the context of {served.context} tokens; shorten it",
+            param="prompt",
+            code="context_length_exceeded",
+        )
+
+
+def create_app(models: Models) -> FastAPI:
+    """The service over these models, whose engines begin to write when it starts and stop when it ends."""
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        for served in models.named.values():
+            served.engine.deliver_in(loop)
+            served.engine.start()
+        yield
+        for served in models.named.values():
+            await asyncio.to_thread(served.engine.stop)
+
+    app = FastAPI(title="octavo", version=__version__, lifespan=life, docs_url=None, redoc_url=None)
+    app.state.models, app.state.counts = models, metrics.Counts()
+    app.include_router(api)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        return of_validation(error).response()
+
+    @app.exception_handler(HTTPException)
+    async def refused(request: Request, error: HTTPException) -> JSONResponse:
+        known = error if isinstance(error, RefusedError) else RefusedError(error.status_code, str(error.detail))
+        return known.response()
+
+    return app

@@ -1,0 +1,207 @@
+"""A thread that writes: requests come in from anywhere, what they gain goes out where they listen."""
+
+import threading
+from asyncio import AbstractEventLoop
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+from octavo.completion import Writer
+from octavo.errors import OctavoError
+from octavo.fused import memory_dtype
+from octavo.memory import free_memory
+from octavo.model import GPT
+from octavo.server.engine.memory import Memory, blocks_for, bytes_per_block
+from octavo.server.engine.runner import Runner
+from octavo.server.engine.scheduler import Scheduler
+from octavo.server.engine.sequence import Request, Said, Sequence
+from octavo.tokenizers import Tokenizer
+
+SHARE = 0.4  # of the free memory that texts may take to be remembered in
+USUAL = 2 << 30  # bytes, where it is not known how much is free
+MOST = 1024  # texts on their way at once
+QUEUE = 512  # texts that may wait to be
+FULL = "the model's memory is too small for this text; ask for fewer tokens"
+
+
+STEPS, AT_ONCE = 2, 64  # steps that an event loop has not told of yet, and texts that it tells of before it does others
+PATIENCE = 5.0  # seconds
+News = list[tuple[Sequence, Said]]  # what a step came to
+
+
+class BusyError(OctavoError):
+    """So many wait already that one more would wait too long."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What an engine is doing, and what it has done."""
+
+    active: int
+    waiting: int
+    blocks_taken: int
+    blocks: int
+    steps: int
+    read: int  # tokens of prompts
+    reused: int  # tokens of prompts that another text had read
+    written: int
+
+
+def tell(news: News) -> None:
+    """Tell each text's listener what became of it."""
+    for sequence, said in news:
+        if not sequence.cancelled:
+            sequence.hear(said)
+
+
+class Post:
+    """The way from an engine into an event loop: news of a few steps at most, told a few at a time.
+
+    So the loop answers others in between, and an engine that is quicker than the loop waits for it.
+    """
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        self.loop, self.room = loop, threading.Semaphore(STEPS)
+
+    def __call__(self, news: News) -> None:
+        self.room.acquire(timeout=PATIENCE)
+        self.loop.call_soon_threadsafe(self._tell, news)
+
+    def _tell(self, news: News) -> None:
+        tell(news[:AT_ONCE])
+        if len(news) > AT_ONCE:
+            self.loop.call_soon(self._tell, news[AT_ONCE:])
+        else:
+            self.room.release()
+
+
+class Engine:
+    """A model that writes many texts at once, in a thread of its own."""
+
+    def __init__(
+        self,
+        model: GPT,
+        tokenizer: Tokenizer,
+        *,
+        bitwise: bool = True,
+        most: int = MOST,
+        queue: int = QUEUE,
+        blocks: int | None = None,
+    ) -> None:
+        """`blocks` of 128 tokens are remembered at most, of all texts; as many as fit where nothing is said."""
+        self.tokenizer, self.queue = tokenizer, queue
+        self.deliver: Callable[[News], object] = tell
+        self.runner = Runner(model, bitwise=bitwise)
+        self.config = model.config
+        dtype, device = memory_dtype(self.runner.model), model.embed.weight.device
+        blocks = blocks or _affordable(bytes_per_block(self.config, dtype), blocks_for(self.config.context))
+        self.scheduler = Scheduler(Memory(self.config, blocks, dtype, device), most)
+        self.steps = self.read = self.reused = self.written = 0
+        self._changed = threading.Condition()
+        self._running = False
+        self._thread = threading.Thread(target=self._run, name="octavo engine", daemon=True)
+
+    def deliver_in(self, loop: AbstractEventLoop) -> None:
+        """Let listeners be called in an event loop, and not in the engine's thread."""
+        self.deliver = Post(loop)
+
+    def start(self) -> "Engine":
+        """Begin to write."""
+        self._running = True
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Stop after the step that is being taken; what is not written to its end is left where it is."""
+        with self._changed:
+            self._running = False
+            self._changed.notify()
+        self._thread.join()
+
+    def submit(self, requests: list[Request], hear: Callable[[int, Said], None]) -> list[Sequence]:
+        """Have texts written; `hear` is told the number of one and what became of it.
+
+        Raises `BusyError` where they would be too many to wait: then none of them does.
+        """
+        sequences = [
+            Sequence(
+                request,
+                Writer(number, self.tokenizer, request.stop),
+                partial(hear, number),
+                self.config.context,
+                self.tokenizer.end_of_text,
+            )
+            for number, request in enumerate(requests)
+        ]
+        with self._changed:
+            if len(self.scheduler.waiting) + len(sequences) > self.queue:
+                raise BusyError(f"{len(self.scheduler.waiting)} texts wait already; try again in a moment")
+            self.scheduler.waiting.extend(sequences)
+            self._changed.notify()
+        return sequences
+
+    def cancel(self, sequences: list[Sequence]) -> None:
+        """Let these texts go, wherever they are; nothing more is said of them."""
+        with self._changed:
+            for sequence in sequences:
+                sequence.cancelled = True
+                with suppress(ValueError):
+                    self.scheduler.waiting.remove(sequence)
+
+    def load(self) -> Load:
+        """What it is doing."""
+        scheduler, memory = self.scheduler, self.scheduler.memory
+        return Load(
+            len(scheduler.active),
+            len(scheduler.waiting),
+            memory.taken,
+            memory.blocks,
+            self.steps,
+            self.read,
+            self.reused,
+            self.written,
+        )
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while self._running and not self.scheduler.active and not self.scheduler.waiting:
+                    self._changed.wait()
+                if not self._running:
+                    return
+                planned = self.scheduler.plan()
+                refused, self.scheduler.refused = self.scheduler.refused, []
+            if refused:
+                self.deliver([(sequence, Said(error=FULL)) for sequence in refused])
+            if planned:
+                self._step(planned)
+
+    def _step(self, planned: list[tuple[Sequence, int]]) -> None:
+        self.read += sum(count for sequence, count in planned if not sequence.written)
+        try:
+            said = self.runner.step(planned)
+        except Exception as error:  # a step that fails must not end the service
+            said = [(sequence, Said(error=str(error) or type(error).__name__)) for sequence, _ in planned]
+        self.steps += 1
+        news = [(sequence, new) for sequence, new in said if new is not None]
+        for sequence, new in news:
+            if new.last:
+                self._end(sequence)
+        for sequence, _ in planned:
+            if sequence.slot is not None and sequence.slide():
+                sequence.slot.known = 0
+        if news:
+            self.deliver(news)
+
+    def _end(self, sequence: Sequence) -> None:
+        with self._changed:
+            self.scheduler.end(sequence)
+        self.reused += sequence.reused
+        self.written += sequence.written
+
+
+def _affordable(size: int, longest: int) -> int:
+    """How many blocks of so many bytes there may be: at least enough for one text as long as the context."""
+    free = free_memory()
+    return max(longest + 1, int(USUAL if free is None else free * SHARE) // size)

@@ -1,0 +1,134 @@
+"""What all texts remember together, in bounded room; and what those that have ended leave behind for others."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import torch
+
+from octavo.config import ModelConfig
+from octavo.slots import BLOCK, Slot
+
+__all__ = ["BLOCK", "Memory", "Slot", "blocks_for", "bytes_per_block"]
+
+HEAD = 16  # tokens that two texts must have in common to be compared at all
+COMPARED = 16  # texts left behind with the same beginning, the newest of them, that a prompt is compared with
+
+
+def blocks_for(tokens: int) -> int:
+    """How many blocks it takes to remember so many tokens."""
+    return max(1, -(-tokens // BLOCK))
+
+
+def bytes_per_block(config: ModelConfig, dtype: torch.dtype) -> int:
+    """How large a block is."""
+    return 2 * config.layers * config.kv_heads * config.head_width * BLOCK * dtype.itemsize
+
+
+@dataclass(frozen=True, eq=False)
+class Left:
+    """A text that has ended, and what was remembered of it."""
+
+    tokens: tuple[int, ...]
+    slot: Slot
+
+
+class Memory:
+    """Room for so many blocks, given out a slot at a time."""
+
+    def __init__(self, config: ModelConfig, blocks: int, dtype: torch.dtype, device: torch.device | str) -> None:
+        self.config, self.blocks, self.dtype, self.device = config, blocks, dtype, device
+        self.taken = 0  # blocks of texts on their way, and of those left behind
+        self.left: OrderedDict[int, Left] = OrderedDict()  # the oldest first
+        self.heads: dict[tuple[int, ...], list[int]] = {}
+        self._next = 0
+
+    def take(self, tokens: int) -> Slot | None:
+        """Room for so many tokens; `None` where there is none, even without what was left behind."""
+        blocks = blocks_for(tokens)
+        if not self._make_room(blocks):
+            return None
+        self.taken += blocks
+        return Slot(self.config, blocks, self.dtype, self.device)
+
+    def grow(self, slot: Slot, tokens: int) -> Slot | None:
+        """The same text in a slot that has room for so many tokens: twice the room, where there is as much.
+
+        While it is copied there are both; what counts as taken is the new one alone.
+        """
+        if blocks_for(tokens) <= slot.blocks:
+            return slot
+        most = blocks_for(self.config.context)
+        for blocks in (min(most, max(2 * slot.blocks, blocks_for(tokens))), blocks_for(tokens)):
+            if self._make_room(blocks - slot.blocks):
+                self.taken += blocks - slot.blocks
+                grown = Slot(self.config, blocks, self.dtype, self.device)
+                grown.take_from(slot, slot.known)
+                return grown
+        return None
+
+    def give(self, slot: Slot) -> None:
+        """Give a slot back."""
+        self.taken -= slot.blocks
+
+    def leave(self, slot: Slot, tokens: list[int]) -> None:
+        """Give a slot back whose text may be of use to a later one; it is let go when room is needed."""
+        if slot.known < HEAD:
+            return self.give(slot)
+        known = tuple(tokens[: slot.known])
+        self.left[self._next] = Left(known, slot)
+        self.heads.setdefault(known[:HEAD], []).append(self._next)
+        self._next += 1
+        return None
+
+    def find(self, tokens: list[int]) -> Slot | None:
+        """A slot that knows the longest beginning of a text that any text left behind has in common with it.
+
+        It is the slot of that text itself where all of it is the beginning of this one, else a copy. The last token is
+        never known, for it has to be read.
+        """
+        names = self.heads.get(tuple(tokens[:HEAD]), [])[-COMPARED:]
+        lengths = {name: min(common(self.left[name].tokens, tokens), len(tokens) - 1) for name in names}
+        if not lengths:
+            return None
+        name = max(lengths, key=lambda name: lengths[name])
+        if lengths[name] == self.left[name].slot.known:
+            return self._remove(name).slot
+        self.left.move_to_end(name)
+        source = self.left[name].slot
+        slot = self.take(lengths[name] + 1)  # which may let the source itself go: it is here still
+        if slot is not None:
+            slot.take_from(source, lengths[name])
+        return slot
+
+    def forget(self) -> None:
+        """Let go of all that was left behind."""
+        while self.left:
+            self._let_go()
+
+    def _make_room(self, blocks: int) -> bool:
+        while self.taken + blocks > self.blocks and self.left:
+            self._let_go()
+        return self.taken + blocks <= self.blocks
+
+    def _let_go(self) -> None:
+        self.give(self._remove(next(iter(self.left))).slot)
+
+    def _remove(self, name: int) -> Left:
+        found = self.left.pop(name)
+        names = self.heads[found.tokens[:HEAD]]
+        names.remove(name)
+        if not names:
+            del self.heads[found.tokens[:HEAD]]
+        return found
+
+
+def common(one: tuple[int, ...], other: list[int]) -> int:
+    """How many tokens two texts begin with alike.
+
+    >>> common((1, 2, 3, 4), [1, 2, 5])
+    2
+    """
+    shorter = min(len(one), len(other))
+    if list(one[:shorter]) == other[:shorter]:
+        return shorter
+    return next(place for place in range(shorter) if one[place] != other[place])

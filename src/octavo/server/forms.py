@@ -1,0 +1,113 @@
+"""The two kinds of answers: a text that was completed, and a turn in a conversation."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from octavo.server.engine.sequence import Alternatives, Said
+from octavo.server.models import Served
+from octavo.server.writing import Told
+
+
+@dataclass(frozen=True)
+class CompletionForm:
+    """What /v1/completions answers."""
+
+    served: Served
+    prompts: tuple[tuple[str, tuple[int, ...]], ...]  # of each choice, as text and as ids
+    echo: bool
+    logprobs: bool
+    names: tuple[str, str, str] = ("cmpl", "text_completion", "text_completion")
+
+    def choice(self, told: Told, number: int) -> dict[str, Any]:
+        """A whole text, behind its prompt where that is to be repeated."""
+        prompt, ids = self.prompts[number]
+        table = self._table(told.tokens, told.logprobs, told.alternatives, len(prompt) if self.echo else 0)
+        if table is not None and self.echo:
+            table = joined(self._prompt_table(ids, told.about_prompt), table)
+        return choice(number, told.finish_reason, table, text=(prompt if self.echo else "") + told.text)
+
+    def opening(self, number: int) -> dict[str, Any] | None:
+        """The prompt, where it is to be repeated and nothing is told of it."""
+        prompt, _ = self.prompts[number]
+        return choice(number, None, None, text=prompt) if self.echo and not self.logprobs else None
+
+    def piece(self, said: Said, number: int, before: int) -> dict[str, Any]:
+        """A piece of a stream."""
+        table = self._table(said.tokens, said.logprobs, said.alternatives, before)
+        return choice(number, said.finish_reason, table, text=said.text)
+
+    def _table(
+        self,
+        tokens: "list[int] | tuple[int, ...]",
+        logprobs: "list[float] | tuple[float, ...]",
+        alternatives: "list[Alternatives] | tuple[Alternatives, ...]",
+        offset: int,
+    ) -> dict[str, Any] | None:
+        if not self.logprobs:
+            return None
+        words = [self.served.spelled(token) for token in tokens]
+        offsets = [offset + sum(map(len, words[:place])) for place in range(len(words))]
+        best = [{self.served.spelled(token): logprob for token, logprob in row} for row in alternatives]
+        return {"tokens": words, "token_logprobs": list(logprobs), "top_logprobs": best, "text_offset": offsets}
+
+    def _prompt_table(self, ids: tuple[int, ...], said: list[Said]) -> dict[str, Any]:
+        """Of the first token of a text nobody can say how likely it was."""
+        first = self._table(ids[:1], [], [()], 0)
+        assert first is not None
+        first |= {"token_logprobs": [None], "top_logprobs": [None]}
+        for part in said:
+            after = first["text_offset"][-1] + len(first["tokens"][-1])
+            first = joined(first, self._table(part.tokens, part.logprobs, part.alternatives, after) or {})
+        return first
+
+
+@dataclass(frozen=True)
+class ChatForm:
+    """What /v1/chat/completions answers."""
+
+    served: Served
+    logprobs: bool
+    names: tuple[str, str, str] = ("chatcmpl", "chat.completion", "chat.completion.chunk")
+
+    def choice(self, told: Told, number: int) -> dict[str, Any]:
+        """A whole turn."""
+        message = {"role": "assistant", "content": told.text, "refusal": None}
+        rows = self._rows(told.tokens, told.logprobs, told.alternatives)
+        return choice(number, told.finish_reason, rows, message=message)
+
+    def opening(self, number: int) -> dict[str, Any] | None:
+        """Who is speaking."""
+        return choice(number, None, None, delta={"role": "assistant", "content": ""})
+
+    def piece(self, said: Said, number: int, before: int) -> dict[str, Any]:
+        """A piece of a stream."""
+        rows = self._rows(said.tokens, said.logprobs, said.alternatives)
+        return choice(number, said.finish_reason, rows, delta={"content": said.text} if said.text else {})
+
+    def _rows(
+        self,
+        tokens: "list[int] | tuple[int, ...]",
+        logprobs: "list[float] | tuple[float, ...]",
+        alternatives: "list[Alternatives] | tuple[Alternatives, ...]",
+    ) -> dict[str, Any] | None:
+        if not self.logprobs:
+            return None
+        found = zip(tokens, logprobs, alternatives, strict=True)
+        rows = [
+            {**self._row(token, logprob), "top_logprobs": [self._row(*other) for other in others]}
+            for token, logprob, others in found
+        ]
+        return {"content": rows, "refusal": None}
+
+    def _row(self, token: int, logprob: float) -> dict[str, Any]:
+        return {"token": self.served.spelled(token), "logprob": logprob, "bytes": self.served.spelled_bytes(token)}
+
+
+def choice(number: int, reason: str | None, logprobs: dict[str, Any] | None, **what: Any) -> dict[str, Any]:
+    """One of the texts of an answer."""
+    return {"index": number, **what, "logprobs": logprobs, "finish_reason": reason}
+
+
+def joined(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Two tables of the same columns, one below the other."""
+    return {name: [*column, *other.get(name, [])] for name, column in one.items()}

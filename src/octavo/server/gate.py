@@ -1,0 +1,183 @@
+"""Who may come in, and with what: checked for each request before any route is looked for, so none is forgotten."""
+
+import asyncio
+import hmac
+import ipaddress
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from octavo.server.metrics import Counts
+from octavo.server.refused import RefusedError
+
+BODY = 4 << 20  # bytes
+PATIENCE = 20.0  # seconds in which a body has to be here
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+ODD = re.compile(rb"//|\\|%2e|%2f|%5c|/\.\.?(/|$)", re.IGNORECASE)  # other spellings of a path
+SAFE = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+Log = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Under which names the service is called, and the key that is asked for, if any."""
+
+    hosts: frozenset[str] = LOOPBACK  # in lower case; `addresses` allows all that are no name besides
+    addresses: bool = False
+    key: str | None = None
+    body: int = BODY
+    patience: float = PATIENCE
+
+    def check(self, scope: Scope) -> None:
+        """Raise `RefusedError` for a request that may not come in."""
+        headers = Headers(scope)
+        host = headers.one("host") or ""
+        if not self.known(host):
+            raise RefusedError(403, f"{host!r:.80} is no name of this service; call it as it says itself", code="host")
+        origin = headers.one("origin")
+        if origin is not None and origin.lower() != f"{scope['scheme']}://{host}".lower():
+            raise RefusedError(403, f"pages of {origin!r:.80} may not ask here", code="origin")
+        if self.key is not None and not same(headers.one("authorization") or "", f"Bearer {self.key}"):
+            raise RefusedError(
+                401,
+                "the key is missing or wrong; send it as Authorization: Bearer KEY",
+                code="invalid_api_key",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        if ODD.search(scope.get("raw_path") or scope["path"].encode()):
+            raise RefusedError(400, "the path is spelled in an odd way; write it plainly", code="path")
+        kind = (headers.one("content-type") or "").split(";")[0].strip().lower()
+        if scope["method"] == "POST" and kind != "application/json":
+            raise RefusedError(
+                415, f"the body is {kind or 'of no kind'!r:.80}; send application/json", code="content_type"
+            )
+        length = headers.one("content-length") or "0"
+        if not length.isdecimal() or int(length) > self.body:
+            raise self.too_large()
+
+    def known(self, host: str) -> bool:
+        """Whether a Host header names this service.
+
+        >>> Rules().known("localhost:8000"), Rules().known("[::1]:80"), Rules().known("evil.example")
+        (True, True, False)
+        """
+        name = re.sub(r":[0-9]{1,5}$", "", host).strip("[]").lower()
+        return name in self.hosts or (self.addresses and is_address(name))
+
+    def too_large(self) -> RefusedError:
+        """The answer to a body that is too large."""
+        return RefusedError(
+            413, f"the body has more than {self.body} bytes; send less at once", code="too_large", headers=CLOSE
+        )
+
+
+CLOSE = {"Connection": "close"}
+
+
+class Headers:
+    """A request's headers. One that says twice who it is says nothing."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.pairs: list[tuple[bytes, bytes]] = scope["headers"]
+
+    def one(self, name: str) -> str | None:
+        """The one header of this name. Raises `RefusedError` where it comes twice."""
+        found = [value for key, value in self.pairs if key == name.encode()]
+        if len(found) > 1:
+            raise RefusedError(400, f"the header {name} comes twice; send it once", code="header")
+        return found[0].decode("latin-1") if found else None
+
+
+def same(given: str, wanted: str) -> bool:
+    """Whether two texts are the same, in a time that tells nothing about where they differ."""
+    return hmac.compare_digest(given.encode(), wanted.encode())
+
+
+def is_address(name: str) -> bool:
+    """Whether this is an address in numbers, which no foreign name can be made to stand for."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+class Gate:
+    """Lets in what the rules allow, bounds what is sent and for how long, and writes a line about each request."""
+
+    def __init__(self, app: ASGIApp, rules: Rules, counts: Counts, log: Log) -> None:
+        self.app, self.rules, self.counts, self.log = app, rules, counts, log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._answer(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begin, status = time.perf_counter(), 499  # which stands where nobody waited for an answer
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message = {**message, "headers": [*message.get("headers", ()), *SAFE_HEADERS]}
+            await send(message)
+
+        try:
+            self.rules.check(scope)
+            await self.app(scope, Body(self.rules, receive), sending)
+        except RefusedError as error:
+            await error.response()(scope, receive, sending)
+        finally:
+            seconds = time.perf_counter() - begin
+            self.counts.add(_route(scope), status, seconds)
+            self.log(_line(scope, status, seconds))
+
+
+class Body:
+    """A request's body as it comes in: not too much of it, and not too late."""
+
+    def __init__(self, rules: Rules, receive: Receive) -> None:
+        self.rules, self.receive = rules, receive
+        self.end = asyncio.get_running_loop().time() + rules.patience
+        self.size, self.whole = 0, False
+
+    async def __call__(self) -> Message:
+        if self.whole:
+            return await self.receive()
+        try:
+            async with asyncio.timeout_at(self.end):
+                message = await self.receive()
+        except TimeoutError:
+            raise RefusedError(408, "the body took too long; send it at once", code="timeout", headers=CLOSE) from None
+        self.size += len(message.get("body", b""))
+        self.whole = not message.get("more_body", False)
+        if self.size > self.rules.body:
+            raise self.rules.too_large()
+        return message
+
+
+SAFE_HEADERS = [(name.lower().encode(), value.encode()) for name, value in SAFE.items()]
+
+
+def _route(scope: Mapping[str, Any]) -> str:
+    return getattr(scope.get("route"), "path", "other")
+
+
+def _line(scope: Mapping[str, Any], status: int, seconds: float) -> str:
+    """What is logged of a request: nothing of its text."""
+    writing = scope.get("octavo.writing")
+    used = "" if writing is None else f", {writing.usage()['prompt_tokens']} + {writing.written} tokens"
+    return f"{scope['method']} {scope['path'][:80]} {status} in {seconds:.2f} s{used}"

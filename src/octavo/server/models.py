@@ -1,0 +1,125 @@
+"""The models that are served, by name: each with its engine."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+from octavo.chat import read_conversation
+from octavo.completion import opened
+from octavo.config import ANSWERING, USUAL
+from octavo.errors import OctavoError
+from octavo.sampling import SEEDS, Sampling
+from octavo.server.engine.engine import Engine
+from octavo.server.refused import RefusedError
+from octavo.server.schema import Writing
+from octavo.tokenizers import BPETokenizer, Tokenizer
+
+BLANK_LINE = "\n\n"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model under the name that clients call it by."""
+
+    name: str
+    engine: Engine
+    since: int = field(default_factory=lambda: int(time.time()))
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Its vocabulary."""
+        return self.engine.tokenizer
+
+    @property
+    def context(self) -> int:
+        """How many tokens it sees."""
+        return self.engine.config.context
+
+    @property
+    def answers(self) -> bool:
+        """Whether it was taught to hold a conversation."""
+        return "chat_template" in self.tokenizer.settings
+
+    def card(self) -> dict[str, object]:
+        """What /v1/models says of it."""
+        return {
+            "id": self.name,
+            "object": "model",
+            "created": self.since,
+            "owned_by": "octavo",
+            "max_model_len": self.context,
+        }
+
+    async def encode(self, text: str) -> list[int]:
+        """A prompt's ids. A long one takes a while, in which others go on."""
+        return await refusing("prompt", opened, self.tokenizer, text)
+
+    async def decode(self, ids: list[int], param: str) -> str:
+        """The text of ids. Raises `RefusedError` for one that no token has."""
+        return await refusing(param, partial(self.tokenizer.decode, special=True), ids)
+
+    async def converse(self, messages: list[dict[str, str]]) -> list[int]:
+        """A conversation's ids; a model that was never taught one goes on with what was said last."""
+        if self.answers:
+            return await refusing("messages", read_conversation, self.tokenizer, messages)
+        return await self.encode(messages[-1]["content"])
+
+    def sampling(self, asked: Writing, seed: int, *, answering: bool = False) -> Sampling:
+        """How tokens are to be chosen. Raises `RefusedError` for a token that is none."""
+        usual = ANSWERING if answering and self.answers else USUAL
+        size, end = self.engine.config.vocab_size, self.tokenizer.end_of_text
+        endless = () if end is None or not asked.ignore_eos else (end,)
+        try:
+            sampling = Sampling(
+                temperature=usual if asked.temperature is None else asked.temperature,
+                top_p=asked.top_p,
+                top_k=asked.top_k if asked.top_k and asked.top_k > 0 else None,
+                min_p=asked.min_p,
+                frequency_penalty=asked.frequency_penalty or 0.0,
+                presence_penalty=asked.presence_penalty or 0.0,
+                repetition_penalty=asked.repetition_penalty or 1.0,
+                logit_bias={int(token): bias for token, bias in (asked.logit_bias or {}).items()},
+                seed=seed % SEEDS,
+                forbidden=(*self.tokenizer.forbidden, *range(self.tokenizer.vocab_size, size), *endless),
+            )
+            sampling.check_vocabulary(size)
+        except OctavoError as error:
+            raise RefusedError(400, str(error)) from None
+        return sampling
+
+    def spelled(self, token: int) -> str:
+        """A token as text, a special one by its name."""
+        return self.tokenizer.decode([token], special=True)
+
+    def spelled_bytes(self, token: int) -> list[int]:
+        """The bytes of a token, which may be but a part of a character."""
+        if isinstance(self.tokenizer, BPETokenizer):
+            return list(self.tokenizer.token_bytes(token))
+        return list(self.tokenizer.decode([token]).encode())
+
+
+class Models:
+    """What is served. A name is looked up here and nowhere else: it never becomes a path."""
+
+    def __init__(self, served: list[Served]) -> None:
+        self.named: Mapping[str, Served] = {one.name: one for one in served}
+
+    def find(self, name: str | None) -> Served:
+        """The model of this name, the first where none is said. Raises `RefusedError` where there is none."""
+        found = next(iter(self.named.values())) if name is None else self.named.get(name)
+        if found is None:
+            there = ", ".join(self.named)
+            raise RefusedError(404, f"no model {name!r:.80}; there is {there}", param="model", code="model_not_found")
+        return found
+
+
+async def refusing(param: str, work: Callable[..., T], *values: object) -> T:
+    """Do what may take a while in another thread; octavo's own errors become the request's."""
+    try:
+        return await asyncio.to_thread(work, *values)
+    except OctavoError as error:
+        raise RefusedError(400, str(error), param=param) from None

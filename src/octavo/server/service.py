@@ -1,0 +1,87 @@
+"""The service as a program: which address, which key, and the end of it in good order."""
+
+import asyncio
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+import uvicorn
+
+from octavo.errors import ConfigError
+from octavo.server.app import create_app
+from octavo.server.gate import LOOPBACK, Gate, Log, Rules
+from octavo.server.models import Models
+
+KEY = "OCTAVO_API_KEY"
+HEADERS = 32 << 10  # bytes of a request's headers
+GRACE = 10  # seconds that streams have to come to their end
+SHORTEST = 16  # signs of a key that guards more than this machine
+
+
+def read_key(file: Path | None) -> str | None:
+    """The key from a file, else from the environment. Raises `ConfigError` for one that is none."""
+    try:
+        given = os.environ.get(KEY) if file is None else file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--api-key-file {file} cannot be read: {error}") from None
+    if given is None:
+        return None
+    key = given.strip()
+    if not key.isascii() or not key.isprintable() or len(key.split()) != 1:
+        raise ConfigError("the API key is no single word of plain letters, digits and signs; give one that is")
+    return key
+
+
+def rules_for(host: str, key: str | None) -> Rules:
+    """The rules of a service at this address. Raises `ConfigError` where others could come in without a key."""
+    if host in LOOPBACK:
+        return Rules(key=key)
+    if key is None:
+        raise ConfigError(
+            f"--host {host} lets other machines in; name a key in --api-key-file or in ${KEY}, or serve 127.0.0.1"
+        )
+    if len(key) < SHORTEST:
+        raise ConfigError(f"the API key has {len(key)} signs; others can guess it, give at least {SHORTEST}")
+    own = {host.lower(), socket.gethostname().lower(), socket.getfqdn().lower()}
+    return Rules(hosts=LOOPBACK | own, addresses=True, key=key)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket at this address. Raises `ConfigError` where that cannot be had."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(
+            f"{host} port {port} cannot be listened at: {reason}; give another --port or --host"
+        ) from None
+
+
+def service(models: Models, rules: Rules, log: Log) -> uvicorn.Server:
+    """A server for these models, with a little time for streams to come to their end when it is told to come to its."""
+    app = create_app(models)
+    config = uvicorn.Config(
+        Gate(app, rules, app.state.counts, log),
+        log_config=None,
+        access_log=False,
+        http="h11",
+        ws="none",
+        h11_max_incomplete_event_size=HEADERS,
+        timeout_graceful_shutdown=GRACE,
+        timeout_keep_alive=75,
+        server_header=False,
+        proxy_headers=False,
+    )
+    return uvicorn.Server(config)
+
+
+def serve(models: Models, rules: Rules, at: socket.socket, log: Log) -> None:
+    """Answer until the process is told to end."""
+    with suppress(ImportError, ValueError, OSError):  # each client is an open file
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    asyncio.run(service(models, rules, log).serve([at]))

@@ -1,0 +1,309 @@
+"""Many texts at once: each is what it would have been alone, and nothing is left over when they are gone."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+import pytest
+import torch
+
+from octavo.completion import completions
+from octavo.config import ModelConfig
+from octavo.errors import ConfigError
+from octavo.model import GPT
+from octavo.sampling import Sampling
+from octavo.server.engine.engine import BusyError, Engine
+from octavo.server.engine.memory import Memory, common
+from octavo.server.engine.sequence import Request, Said
+from octavo.slots import BLOCK, Part, SideBySide, Slot
+from octavo.tokenizers import SimpleTokenizer
+from texts import sentences
+
+Models = Callable[..., GPT]
+TEXT = sentences(40)
+TOKENIZER = SimpleTokenizer(TEXT)
+MODERN = ModelConfig(
+    dialect="modern", vocab_size=TOKENIZER.vocab_size + 3, context=64, layers=2, heads=4, kv_heads=2, width=32
+)
+CONFIGS = {"modern": MODERN, "gpt2": ModelConfig(vocab_size=MODERN.vocab_size, context=64, layers=2, heads=2, width=32)}
+FAR = replace(MODERN, context=512)  # sees several blocks
+PROMPTS = ("Ada", "Grace finds the number seven", "E", TEXT[:150], "Sofia proves", TEXT[40:103])
+
+
+@dataclass
+class Heard:
+    """What was said of one text."""
+
+    said: list[Said] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return "".join(one.text for one in self.said)
+
+    @property
+    def tokens(self) -> list[int]:
+        return [token for one in self.said if not one.about_prompt for token in one.tokens]
+
+    @property
+    def logprobs(self) -> list[float]:
+        return [logprob for one in self.said if not one.about_prompt for logprob in one.logprobs]
+
+    @property
+    def last(self) -> Said:
+        return self.said[-1]
+
+
+class Listener:
+    """Hears of several texts, and waits until all have ended."""
+
+    def __init__(self, count: int) -> None:
+        self.heard = [Heard() for _ in range(count)]
+        self.left = count
+        self.ended = threading.Event()
+
+    def __call__(self, number: int, said: Said) -> None:
+        self.heard[number].said.append(said)
+        self.left -= said.last
+        if not self.left:
+            self.ended.set()
+
+    def wait(self) -> list[Heard]:
+        assert self.ended.wait(60)
+        return self.heard
+
+
+Make = Callable[..., Engine]
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    """Engines that are stopped in the end."""
+    engines: list[Engine] = []
+
+    def made(model: GPT, **words: object) -> Engine:
+        engines.append(Engine(model, TOKENIZER, **words).start())  # type: ignore[arg-type]
+        return engines[-1]
+
+    yield made
+    for engine in engines:
+        engine.stop()
+
+
+def wanted(prompt: str, **words: object) -> Request:
+    sampling = Sampling(
+        temperature=words.pop("temperature", 0.8),  # type: ignore[arg-type]
+        seed=words.pop("seed", 0),  # type: ignore[arg-type]
+        forbidden=(*TOKENIZER.forbidden, *range(TOKENIZER.vocab_size, MODERN.vocab_size)),
+    )
+    given = {"max_new_tokens": 20, **words}
+    return Request(prompt=tuple(TOKENIZER.encode(prompt)), sampling=sampling, **given)  # type: ignore[arg-type]
+
+
+def write(engine: Engine, *requests: Request) -> list[Heard]:
+    listener = Listener(len(requests))
+    engine.submit(list(requests), listener)
+    return listener.wait()
+
+
+@pytest.mark.parametrize("bitwise", [False, True])
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_texts_written_together_are_those_written_alone(
+    kind: str, bitwise: bool, make: Make, random_model: Models
+) -> None:
+    model = random_model(CONFIGS[kind])
+    engine = make(model, bitwise=bitwise)
+    lengths = [10 + 30 * number for number in range(len(PROMPTS))]  # some outgrow the context
+    heard = write(
+        engine,
+        *(wanted(prompt, seed=n, max_new_tokens=lengths[n], stop=("es",)) for n, prompt in enumerate(PROMPTS)),
+    )
+    for number, prompt in enumerate(PROMPTS):
+        alone = completions(
+            model, TOKENIZER, prompt, max_new_tokens=lengths[number], temperature=0.8, seed=number, stop="es"
+        )[0]
+        assert (heard[number].text, tuple(heard[number].tokens)) == (alone.text, alone.tokens)
+        assert heard[number].last.finish_reason == alone.finish_reason
+        assert heard[number].logprobs == pytest.approx(alone.logprobs, abs=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_in_the_bitwise_mode_nothing_depends_on_the_neighbours(
+    dtype: torch.dtype, make: Make, random_model: Models
+) -> None:
+    model = random_model(FAR, dtype=dtype)
+    requests = [wanted(TEXT[: 30 + 97 * n], seed=n, max_new_tokens=30 + n) for n in range(5)]
+    alone = [write(make(model, bitwise=True), request)[0] for request in requests]
+    together = write(make(model, bitwise=True), *requests, *(wanted(f"Ada {n}", seed=n) for n in range(20)))
+    poor = write(make(model, bitwise=True, blocks=6), *requests)  # some have to wait, and to be read again
+    engine = make(model, bitwise=True)
+    write(engine, requests[2])
+    reused = write(engine, *requests)
+    assert engine.load().reused > 100
+    for others in (together, poor, reused):
+        for one, other in zip(alone, others, strict=False):
+            assert other.last.error is None
+            assert (one.tokens, one.logprobs) == (other.tokens, other.logprobs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_nor_in_a_model_as_wide_as_real_ones_on_all_cores(dtype: torch.dtype, make: Make, random_model: Models) -> None:
+    shape = {"layers": 2, "heads": 9, "kv_heads": 3, "width": 576, "feed_forward": 1536, "context": 1024}
+    model = random_model(ModelConfig(dialect="modern", vocab_size=MODERN.vocab_size, **shape), dtype=dtype)
+    requests = [wanted(TEXT[: 20 + 61 * n], seed=n, max_new_tokens=25) for n in range(12)]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(os.cpu_count() or 1)
+    try:
+        alone = [write(make(model, bitwise=True), request)[0] for request in requests]
+        together = write(make(model, bitwise=True), *requests, *(wanted(f"Ada {n}", seed=n) for n in range(90)))
+    finally:
+        torch.set_num_threads(threads)
+    for one, other in zip(alone, together, strict=False):
+        assert (one.tokens, one.logprobs) == (other.tokens, other.logprobs)
+
+
+def test_what_a_text_is_told_of_its_prompt_and_of_other_tokens_is_what_the_model_says(
+    make: Make, random_model: Models
+) -> None:
+    model = random_model(MODERN)
+    (heard,) = write(make(model), wanted(TEXT[:50], alternatives=3, about_prompt=True, temperature=0, max_new_tokens=4))
+    ids = [*TOKENIZER.encode(TEXT[:50]), *heard.tokens]
+    with torch.inference_mode():
+        logprobs = model(torch.tensor([ids]))[0].log_softmax(-1)
+    about = [one for one in heard.said if one.about_prompt]
+    told = [logprob for one in about for logprob in one.logprobs] + heard.logprobs
+    assert told == pytest.approx([float(logprobs[place, token]) for place, token in enumerate(ids[1:])], abs=1e-5)
+    others = [row for one in heard.said for row in one.alternatives]
+    assert len(others) == len(ids) - 1
+    for place, row in enumerate(others):
+        best = logprobs[place].topk(3)
+        assert [token for token, _ in row] == best.indices.tolist()
+        assert [logprob for _, logprob in row] == pytest.approx(best.values.tolist(), abs=1e-5)
+
+
+def test_a_second_turn_reads_only_what_is_new(make: Make, random_model: Models) -> None:
+    engine = make(random_model(FAR))
+    first = write(engine, wanted(TEXT[:300], max_new_tokens=40))[0]
+    before = engine.load()
+    write(engine, wanted(TEXT[:300] + first.text + " Ada", max_new_tokens=2))
+    after = engine.load()
+    assert after.read - before.read < 10 and after.reused - before.reused > 300
+    write(engine, wanted(TEXT[:200] + "Emmy", max_new_tokens=2))  # a beginning alone
+    assert engine.load().reused - after.reused == 200
+
+
+def test_copies_of_a_prompt_read_it_once(make: Make, random_model: Models) -> None:
+    engine = make(random_model(FAR))
+    one = wanted(TEXT[:300])
+    requests = [replace(one, sampling=replace(one.sampling, seed=seed)) for seed in range(4)]
+    heard = write(engine, *requests)
+    assert engine.load().read == 300 + 3
+    assert len({text.text for text in heard}) > 1
+
+
+def test_memory_is_bounded_and_given_back(make: Make, random_model: Models) -> None:
+    engine = make(random_model(FAR), blocks=7)
+    most = 0
+
+    def watch(number: int, said: Said) -> None:
+        nonlocal most
+        most = max(most, engine.load().blocks_taken)
+        listener(number, said)
+
+    listener = Listener(8)
+    engine.submit([wanted(TEXT[: 60 * n + 20], seed=n, max_new_tokens=90) for n in range(8)], watch)
+    listener.wait()
+    assert 0 < most <= 7
+    engine.scheduler.memory.forget()
+    assert engine.load().blocks_taken == 0
+
+
+def test_a_text_that_no_memory_is_enough_for_is_told_so(make: Make, random_model: Models) -> None:
+    (heard,) = write(make(random_model(FAR), blocks=1), wanted(TEXT[:100], max_new_tokens=60, temperature=0))
+    if len(heard.tokens) < 60:  # unless it ended by itself
+        assert heard.last.error == "the model's memory is too small for this text; ask for fewer tokens"
+
+
+def test_a_step_that_fails_is_told_and_the_next_request_is_answered(
+    make: Make, random_model: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make(random_model(MODERN))
+    with monkeypatch.context() as patched:
+        patched.setattr("octavo.server.engine.runner.choose", lambda *words: 1 / 0)
+        (heard,) = write(engine, wanted("Ada"))
+    assert heard.last.error == "division by zero"
+    assert write(engine, wanted("Ada"))[0].last.finish_reason in ("stop", "length")
+
+
+def test_more_than_may_wait_are_refused_all_or_none(random_model: Models) -> None:
+    engine = Engine(random_model(MODERN), TOKENIZER, queue=3)  # which does not run
+    engine.submit([wanted("Ada")] * 2, Listener(2))
+    with pytest.raises(BusyError, match="2 texts wait already; try again in a moment"):
+        engine.submit([wanted("Ada")] * 2, Listener(2))
+    assert engine.load().waiting == 2
+
+
+def test_what_is_cancelled_is_gone_within_two_steps(make: Make, random_model: Models) -> None:
+    model = random_model(replace(MODERN, context=4096))
+    engine = make(model, most=2)
+    listener = Listener(4)
+    endless = [wanted("Ada", max_new_tokens=4000, seed=n) for n in range(4)]
+    endless = [
+        replace(one, sampling=replace(one.sampling, logit_bias={TOKENIZER.end_of_text: -100})) for one in endless
+    ]
+    sequences = engine.submit(endless, listener)
+    while not listener.heard[1].said:
+        time.sleep(0.001)
+    engine.cancel(sequences[3:])  # it waits
+    assert engine.load().waiting == 1
+    engine.cancel(sequences[:1])
+    step = engine.load().steps
+    while not listener.heard[2].said:  # which took its place
+        time.sleep(0.0005)
+    assert engine.load().steps - step < 40
+    said = len(listener.heard[0].said)
+    engine.cancel(sequences)
+    while engine.load().active:
+        time.sleep(0.001)
+    assert len(listener.heard[0].said) == said and not listener.heard[3].said
+
+
+def test_a_slot_knows_what_it_took_and_no_more() -> None:
+    config = ModelConfig(dialect="modern", vocab_size=9, context=512, layers=1, heads=1, width=4)
+    one, other = (Slot(config, 1, torch.float32, "cpu") for _ in range(2))
+    with pytest.raises(ConfigError, match="5 tokens are not all known there, or do not fit here; take fewer"):
+        one.take_from(other, 5)
+    cache = SideBySide([Part(one, 3)], bitwise=False)
+    with pytest.raises(ConfigError, match="texts side by side look back each on its own; ask for look_back"):
+        cache.layer(0).append(torch.zeros(1, 1, 3, 4), torch.zeros(1, 1, 3, 4))
+    cache.advance(3)
+    other.take_from(one, 2)
+    assert (one.known, other.known) == (3, 2)
+
+
+def test_what_was_left_behind_is_found_by_its_beginning_and_let_go_the_oldest_first() -> None:
+    config = ModelConfig(dialect="modern", vocab_size=9, context=4096, layers=1, heads=1, width=4)
+    memory = Memory(config, 4, torch.float32, "cpu")
+    texts = [[n, *range(1, 200)] for n in range(3)]
+    for text in texts[:2]:
+        slot = memory.take(len(text))
+        assert slot is not None
+        slot.known = len(text)
+        memory.leave(slot, text)
+    assert memory.take(BLOCK * 5) is None and not memory.left  # it asked for more than there is
+    for text in texts[:2]:
+        slot = memory.take(len(text))
+        assert slot is not None
+        slot.known = len(text)
+        memory.leave(slot, text)
+    assert memory.find(texts[2]) is None
+    whole = memory.find([*texts[1], 7])
+    assert whole is not None and whole.known == 200 and len(memory.left) == 1
+    memory.give(whole)
+    part = memory.find([*texts[0][:150], 8, 8, 8])
+    assert part is not None and part.known == 150 and part is not memory.left[2].slot
+    short = memory.find(texts[0][:20])  # whose room is that of the text left behind, which is let go for it
+    assert short is not None and short.known == 19 and not memory.left
+    assert common((1, 2), [1, 2, 3]) == 2

@@ -1,0 +1,527 @@
+"""The service, asked over a real socket by the client that the world uses, and by those who mean it ill."""
+
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+import torch
+from openai import AsyncOpenAI, OpenAI
+
+import octavo
+from octavo.cli.generate import Knobs
+from octavo.cli.speakers import Local, Remote
+from octavo.completion import completions
+from octavo.config import ModelConfig
+from octavo.errors import ConfigError, DownloadError, UserError
+from octavo.model import GPT
+from octavo.server.engine.engine import Engine
+from octavo.server.gate import Rules
+from octavo.server.models import Models, Served
+from octavo.server.service import listen, read_key, rules_for, service
+from octavo.tokenizers import SimpleTokenizer
+from test_chat import CHATML, tokenizer_with
+from texts import sentences
+
+TEXT = sentences(60)
+KEY = "a-key-that-nobody-guesses"
+PLAIN, CHATTY = SimpleTokenizer(TEXT), tokenizer_with(CHATML)
+Call = Callable[..., tuple[int, dict[str, str], bytes]]
+
+
+def model_for(size: int) -> GPT:
+    """A model that writes nonsense, but not the same nonsense all the time."""
+    torch.manual_seed(0)
+    shape = {"context": 256, "layers": 2, "heads": 2, "width": 32}
+    model = GPT(ModelConfig(dialect="modern", vocab_size=size, **shape)).eval()  # type: ignore[arg-type]
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.normal_(1.0 if weight.dim() == 1 else 0.0, 0.2)
+    return model
+
+
+MODELS = {"plain": (model_for(PLAIN.vocab_size), PLAIN), "chatty": (model_for(CHATTY.vocab_size), CHATTY)}
+
+
+class Running:
+    """A service in a thread of its own, at a port of its own."""
+
+    def __init__(self, rules: Rules, **words: Any) -> None:
+        self.models = Models([Served(name, Engine(*both, **words)) for name, both in MODELS.items()])
+        self.lines: list[str] = []
+        self.server, at = service(self.models, rules, self.lines.append), listen("127.0.0.1", 0)
+        self.port = at.getsockname()[1]
+        self.thread = threading.Thread(target=lambda: asyncio.run(self.server.serve([at])))
+        self.thread.start()
+        while not self.server.started:
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        self.server.should_exit = True
+        self.thread.join()
+
+    def call(
+        self, method: str, path: str, body: bytes | dict[str, Any] | None = None, **headers: str
+    ) -> tuple[int, bytes]:
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=20)
+        given = {"Content-Type": "application/json"} if body is not None else {}
+        given |= {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, json.dumps(body) if isinstance(body, dict) else body, given)
+        answer = connection.getresponse()
+        content = answer.read()
+        connection.close()
+        return answer.status, content
+
+    def refusal(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, dict[str, Any]]:
+        status, content = self.call(method, path, body, **headers)
+        error = json.loads(content)["error"]
+        assert set(error) == {"message", "type", "param", "code"}
+        return status, error
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Running]:
+    service = Running(Rules())
+    yield service
+    service.stop()
+
+
+@pytest.fixture(scope="module")
+def client(running: Running) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"http://127.0.0.1:{running.port}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+# what clients ask
+
+
+def test_the_models_are_told(client: OpenAI) -> None:
+    assert [model.id for model in client.models.list()] == ["plain", "chatty"]
+    assert client.models.retrieve("chatty").id == "chatty"
+    with pytest.raises(openai.NotFoundError, match="no model 'other'; there is plain, chatty"):
+        client.models.retrieve("other")
+
+
+def test_a_completion_is_what_the_library_writes(client: OpenAI) -> None:
+    answer = client.completions.create(model="plain", prompt=["Ada", "Grace finds"], max_tokens=30, seed=5, n=2)
+    alone = [
+        completions(MODELS["plain"][0], PLAIN, prompt, max_new_tokens=30, temperature=0.8, seed=5, n=2, bitwise=True)
+        for prompt in ("Ada", "Grace finds")
+    ]
+    assert [choice.text for choice in answer.choices] == [one.text for two in alone for one in two]
+    assert [choice.index for choice in answer.choices] == [0, 1, 2, 3]
+    assert answer.usage is not None
+    assert answer.usage.prompt_tokens == len("Ada") + len("Grace finds")
+    assert answer.usage.completion_tokens == sum(len(one.tokens) for two in alone for one in two)
+
+
+def test_a_prompt_may_be_ids_and_is_repeated_with_what_is_told_of_it(client: OpenAI) -> None:
+    ids = PLAIN.encode("Ada finds")
+    answer = client.completions.create(model="plain", prompt=ids, max_tokens=5, echo=True, logprobs=2, temperature=0)
+    (choice,) = answer.choices
+    told = choice.logprobs
+    assert (
+        told is not None and told.tokens is not None and told.token_logprobs and told.text_offset and told.top_logprobs
+    )
+    assert choice.text.startswith("Ada finds")
+    assert "".join(word for word in told.tokens if word != "<|endoftext|>") == choice.text
+    assert told.token_logprobs[0] is None and all(value <= 0 for value in told.token_logprobs[1:])
+    assert told.text_offset[:9] == list(range(9))
+    for word, logprob, best in list(zip(told.tokens, told.token_logprobs, told.top_logprobs, strict=True))[9:]:
+        assert best[word] == max(best.values()) == pytest.approx(logprob, abs=1e-5)
+
+
+def test_a_stream_joins_to_the_whole(client: OpenAI) -> None:
+    words: dict[str, Any] = {"model": "plain", "prompt": "Ada", "max_tokens": 40, "seed": 3, "stop": ["qq"]}
+    whole = client.completions.create(**words)
+    chunks = list(client.completions.create(**words, stream=True, stream_options={"include_usage": True}))
+    assert "".join(chunk.choices[0].text for chunk in chunks[:-1]) == whole.choices[0].text
+    assert chunks[-2].choices[0].finish_reason == whole.choices[0].finish_reason
+    assert chunks[-1].choices == [] and chunks[-1].usage is not None and whole.usage is not None
+    assert chunks[-1].usage.total_tokens == whole.usage.total_tokens
+    assert {chunk.id for chunk in chunks} == {chunks[0].id} and all(chunk.usage is None for chunk in chunks[:-1])
+
+
+def test_a_conversation_is_answered_whole_and_as_a_stream(client: OpenAI) -> None:
+    messages: list[Any] = [
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "Who finds "}, {"type": "text", "text": "a circle?"}]},
+    ]
+    words: dict[str, Any] = {"model": "chatty", "messages": messages, "max_completion_tokens": 12, "seed": 1, "n": 2}
+    whole = client.chat.completions.create(**words, logprobs=True, top_logprobs=2)
+    texts = ["", ""]
+    roles = []
+    for chunk in client.chat.completions.create(**words, stream=True):
+        for choice in chunk.choices:
+            texts[choice.index] += choice.delta.content or ""
+            roles += [choice.delta.role] if choice.delta.role else []
+    assert texts == [choice.message.content for choice in whole.choices] and roles == ["assistant", "assistant"]
+    assert texts[0] != texts[1]
+    rows = whole.choices[0].logprobs
+    assert rows is not None and rows.content is not None
+    said = b"".join(bytes(row.bytes or []) for row in rows.content)
+    assert said.decode(errors="replace").startswith((whole.choices[0].message.content or "")[:5])
+    assert all(len(row.top_logprobs) == 2 for row in rows.content)
+
+
+def test_a_model_that_was_taught_no_conversation_goes_on_until_a_blank_line(client: OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model="plain", messages=[{"role": "user", "content": "Ada"}], max_tokens=20, seed=2
+    )
+    alone = completions(
+        MODELS["plain"][0], PLAIN, "Ada", max_new_tokens=20, temperature=0.8, seed=2, stop="\n\n", bitwise=True
+    )
+    assert answer.choices[0].message.content == alone[0].text
+
+
+def test_many_clients_at_once_are_each_answered_as_if_alone(running: Running, client: OpenAI) -> None:
+    alone = [
+        client.completions.create(model="plain", prompt=f"{TEXT[:n]}Ada", seed=n, max_tokens=25).choices[0].text
+        for n in range(12)
+    ]
+
+    async def ask() -> list[str]:
+        async with AsyncOpenAI(base_url=f"http://127.0.0.1:{running.port}/v1", api_key="none") as many:
+
+            async def one(n: int) -> str:
+                words: dict[str, Any] = {"model": "plain", "prompt": f"{TEXT[:n]}Ada", "seed": n, "max_tokens": 25}
+                if n % 2:
+                    return (await many.completions.create(**words)).choices[0].text
+                return "".join(
+                    [chunk.choices[0].text async for chunk in await many.completions.create(**words, stream=True)]
+                )
+
+            return await asyncio.gather(*(one(n) for n in range(12)))
+
+    assert asyncio.run(ask()) == alone
+
+
+def test_texts_become_ids_and_ids_texts(running: Running) -> None:
+    status, content = running.call("POST", "/tokenize", {"model": "chatty", "content": "Ada finds <|im_end|>"})
+    ids = json.loads(content)["tokens"]
+    assert (status, ids) == (200, CHATTY.encode("Ada finds <|im_end|>"))
+    status, content = running.call("POST", "/detokenize", {"model": "chatty", "tokens": ids})
+    assert (status, json.loads(content)) == (200, {"content": "Ada finds <|im_end|>"})
+
+
+def test_health_and_counts(running: Running, client: OpenAI) -> None:
+    client.completions.create(model="plain", prompt="Ada", max_tokens=4)
+    assert running.call("GET", "/health") == (200, b'{"status":"ok"}')
+    text = running.call("GET", "/metrics")[1].decode()
+    assert 'octavo_requests_total{route="/v1/completions",status="200"}' in text
+    assert 'octavo_active{model="plain"} 0\n' in text
+    assert not any("Ada" in line for line in running.lines)  # nothing of what is said is logged
+    assert any(line.startswith("POST /v1/completions 200 in ") and line.endswith("tokens") for line in running.lines)
+
+
+# what is refused
+
+GOOD = {"model": "plain", "prompt": "Ada", "max_tokens": 2}
+TALK = [{"role": "user", "content": "Ada"}]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "message"),
+    [
+        ("/v1/completions", {"temperature": 3}, "temperature: Input should be less than or equal to 2"),
+        ("/v1/completions", {"temperature": "hot"}, "temperature: Input should be a valid number"),
+        ("/v1/completions", {"max_tokens": 0}, "max_tokens: Input should be greater than or equal to 1"),
+        ("/v1/completions", {"n": 10**6}, "n: Input should be less than or equal to 128"),
+        ("/v1/completions", {"seed": 2**64}, "seed: Input should be less than"),
+        ("/v1/completions", {"suffix": "x"}, "octavo does not do suffix; leave it out"),
+        ("/v1/completions", {"best_of": 2}, "octavo does not do best_of; leave it out"),
+        ("/v1/completions", {"logit_bias": {"9999": 1}}, "logit_bias names token 9999; the vocabulary has 0 to"),
+        ("/v1/completions", {"logit_bias": {"x": 1}}, "logit_bias.x"),
+        ("/v1/completions", {"stop": [""]}, "stop"),
+        ("/v1/completions", {"prompt": []}, "there is no prompt; give at least one"),
+        ("/v1/completions", {"prompt": [[]]}, "a prompt has no tokens; give at least one"),
+        ("/v1/completions", {"prompt": [99999]}, "id 99999 is no token; this vocabulary has ids from 0 to"),
+        ("/v1/completions", {"prompt": [-1]}, "prompt"),
+        ("/v1/completions", {"prompt": "a\ud800"}, "it holds half of a surrogate pair, which is no character; replace"),
+        ("/v1/completions", {"prompt": "a\x00"}, "it holds U+0000; leave it out"),
+        ("/v1/completions", {"model": "../plain"}, "no model '../plain'; there is plain, chatty"),
+        ("/v1/completions", {"echo": True, "logprobs": 1, "stream": True}, "echo with logprobs is not streamed; leave"),
+        ("/v1/completions", {"echo": True, "logprobs": 1, "prompt": TEXT}, "echo with logprobs takes a prompt within"),
+        ("/v1/chat/completions", {"tools": [{}]}, "octavo does not do tools; leave it out"),
+        ("/v1/chat/completions", {"response_format": {"type": "json_object"}}, "octavo does not do response_format; l"),
+        ("/v1/chat/completions", {"messages": []}, "messages: List should have at least 1 item"),
+        ("/v1/chat/completions", {"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role: Input should be"),
+        ("/v1/chat/completions", {"top_logprobs": 2}, "top_logprobs takes logprobs; set that to true"),
+        ("/v1/chat/completions", {"max_tokens": 1, "max_completion_tokens": 2}, "max_tokens and max_completion_tokens"),
+        ("/v1/chat/completions", {"model": "chatty", "messages": [{"role": "user", "content": TEXT}]}, "the conversat"),
+    ],
+)
+def test_what_is_out_of_range_or_not_octavos_is_refused_by_name(
+    path: str, body: dict[str, Any], message: str, running: Running
+) -> None:
+    usual = {**GOOD} if path == "/v1/completions" else {"model": "plain", "messages": TALK, "max_tokens": 2}
+    if "max_completion_tokens" not in body and path != "/v1/completions":
+        usual.pop("max_tokens")
+    status, error = running.refusal("POST", path, {**usual, **body})
+    assert status == (404 if "no model" in message else 400)
+    assert message in error["message"]
+    assert running.call("POST", "/v1/completions", GOOD)[0] == 200  # and nobody is disturbed
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "Field required"),
+        (b"{", "the body is not what it should be"),
+        (b"[]", "it is no JSON object"),
+        (b'{"prompt": "a", "prompt": "b"}', "it has the key 'prompt' twice"),
+        (b'{"prompt": "a", "temperature": NaN}', "it holds NaN, which JSON does not have"),
+        (b'{"prompt": "a", "temperature": 1e999}', "temperature: Input should be a finite number"),
+        (b"[" * 100_000, "the body is not what it should be"),
+        (b'{"prompt": "\xff"}', "the body is not what it should be"),
+        (b'{"prompt": "a", "unheard_of": 1, "max_tokens": 1}', None),  # which the API ignores
+    ],
+)
+def test_a_body_is_one_json_object_with_nothing_doubtful_in_it(
+    body: bytes, message: str | None, running: Running
+) -> None:
+    if message is None:
+        assert running.call("POST", "/v1/completions", body)[0] == 200
+        return
+    status, error = running.refusal("POST", "/v1/completions", body)
+    assert status == 400 and message in error["message"]
+
+
+# who may come in
+
+ROUTES = [
+    ("GET", "/v1/models", None),
+    ("GET", "/v1/models/plain", None),
+    ("POST", "/v1/completions", GOOD),
+    ("POST", "/v1/chat/completions", {"messages": TALK, "max_tokens": 1}),
+    ("POST", "/tokenize", {"content": "Ada"}),
+    ("POST", "/detokenize", {"tokens": [1]}),
+    ("GET", "/health", None),
+    ("GET", "/metrics", None),
+    ("GET", "/openapi.json", None),
+]
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[Running]:
+    service = Running(Rules(key=KEY))
+    yield service
+    service.stop()
+
+
+@pytest.mark.parametrize(("method", "path", "body"), ROUTES)
+def test_nobody_comes_in_who_may_not(method: str, path: str, body: Any, guarded: Running) -> None:
+    bearer = f"Bearer {KEY}"
+
+    def status(path: str = path, body: Any = body, **headers: str) -> int:
+        return guarded.refusal(method, path, body, **headers)[0]
+
+    assert guarded.call(method, path, body, Authorization=bearer)[0] == 200
+    assert status() == 401
+    assert status(Authorization="Bearer wrong") == status(Authorization=KEY) == status(Authorization="Bearer ") == 401
+    assert status(f"{path}?api_key={KEY}&key={KEY}") == 401
+    assert status(Authorization=bearer, Host="evil.example") == status(Authorization=bearer, Host="") == 403
+    assert (
+        status(Authorization=bearer, Origin="http://evil.example") == status(Authorization=bearer, Origin="null") == 403
+    )
+    for odd in (f"/{path}", path.replace("/", "//"), f"/x/..{path}", f"/%2e%2e{path}", f"/.{path}", path + "/%2F"):
+        assert status(odd) == 401 and status(odd, Authorization=bearer) in (400, 404)
+    if method == "POST":
+        assert status(body=b"{}", Authorization=bearer, Content_Type="text/plain") == 415
+        assert status(body=b"{}", Authorization=bearer, Content_Type="application/x-www-form-urlencoded") == 415
+    assert status("/nowhere") == 401 and status("/nowhere", Authorization=bearer) == 404
+
+
+def test_who_does_not_come_in_is_told_why(running: Running) -> None:
+    for headers, message in (
+        ({"Host": "evil.example"}, "'evil.example' is no name of this service; call it as it says itself"),
+        ({"Origin": "http://evil.example"}, "pages of 'http://evil.example' may not ask here"),
+    ):
+        assert running.refusal("GET", "/health", **headers)[1]["message"] == message
+    assert running.refusal("GET", "//health")[1]["message"] == "the path is spelled in an odd way; write it plainly"
+
+
+def test_pages_of_the_service_itself_may_ask_and_every_answer_says_what_is_safe(running: Running) -> None:
+    connection = HTTPConnection("127.0.0.1", running.port)
+    connection.request("GET", "/health", headers={"Origin": f"http://127.0.0.1:{running.port}"})
+    answer = connection.getresponse()
+    headers = {name.lower(): value for name, value in answer.getheaders()}
+    connection.close()
+    assert answer.status == 200 and "access-control-allow-origin" not in headers
+    assert headers["content-security-policy"].startswith("default-src 'none'")
+    assert headers["x-content-type-options"] == "nosniff" and "server" not in headers
+
+
+def raw(port: int, *pieces: bytes, pause: float = 0.0) -> bytes:
+    """What comes back for bytes that no well-meaning client sends."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        for piece in pieces:
+            connection.sendall(piece)
+            time.sleep(pause)
+        found = b""
+        while more := connection.recv(65536):
+            found += more
+            if b"\r\n\r\n" in found and b"Connection: close" not in found and pause == 0:
+                break
+        return found
+
+
+def test_what_is_too_large_or_too_slow_is_dropped() -> None:
+    running = Running(Rules(body=1000, patience=0.5))
+    try:
+        assert running.refusal("POST", "/tokenize", b'{"content": "' + b"a" * 2000 + b'"}')[0] == 413
+        head = b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        chunk = b"3E8\r\n" + b"a" * 1000 + b"\r\n"
+        assert b" 413 " in raw(running.port, head + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 3)
+        late = raw(running.port, head + b"Content-Length: 100\r\n\r\n", b"{", b'"', pause=0.4)
+        assert b" 408 " in late and b"the body took too long; send it at once" in late
+        assert b" 400 " in raw(running.port, b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + b"X: " + b"a" * 70_000)
+        twice = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nOrigin: a\r\nOrigin: b\r\n\r\n"
+        refused = raw(running.port, twice, pause=0.01)
+        assert b" 400 " in refused and b"the header origin comes twice; send it once" in refused
+        assert running.call("GET", "/health")[0] == 200
+    finally:
+        running.stop()
+
+
+def test_more_than_may_wait_are_told_to_come_again() -> None:
+    running = Running(Rules(), most=1, queue=2)
+    try:
+        with OpenAI(base_url=f"http://127.0.0.1:{running.port}/v1", api_key="none", max_retries=0) as client:
+            with pytest.raises(openai.RateLimitError, match="texts wait already; try again in a moment") as refused:
+                client.completions.create(model="plain", prompt="Ada", n=3)
+            assert refused.value.response.headers["retry-after"] == "1"
+            assert client.completions.create(model="plain", prompt="Ada", n=2, max_tokens=2).choices
+    finally:
+        running.stop()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_goes_away_is_not_written_for_any_longer(stream: bool, running: Running) -> None:
+    body = json.dumps({**GOOD, "max_tokens": 100_000, "stream": stream, "logit_bias": {str(PLAIN.end_of_text): -100}})
+    engine = running.models.find("plain").engine
+    with socket.create_connection(("127.0.0.1", running.port)) as connection:
+        head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+        while not engine.load().active:
+            time.sleep(0.001)
+    begin = time.monotonic()
+    while engine.load().active:
+        assert time.monotonic() - begin < 10
+        time.sleep(0.001)
+    assert running.call("GET", "/health")[0] == 200
+
+
+# the program
+
+
+def test_another_address_takes_a_key_that_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OCTAVO_API_KEY", raising=False)
+    with pytest.raises(ConfigError, match=r"--host 0\.0\.0\.0 lets other machines in; name a key in --api-key-file"):
+        rules_for("0.0.0.0", read_key(None))
+    with pytest.raises(ConfigError, match="the API key has 3 signs; others can guess it, give at least 16"):
+        rules_for("0.0.0.0", "abc")
+    (tmp_path / "key").write_text(f"{KEY}\n")
+    rules = rules_for("0.0.0.0", read_key(tmp_path / "key"))
+    assert rules.known("192.0.2.7:8000") and rules.known("localhost") and not rules.known("evil.example")
+    assert read_key(None) is None and rules_for("127.0.0.1", None).key is None
+    monkeypatch.setenv("OCTAVO_API_KEY", "two words")
+    with pytest.raises(ConfigError, match="the API key is no single word of plain letters, digits and signs; give one"):
+        read_key(None)
+    with pytest.raises(ConfigError, match=r"--api-key-file .*none cannot be read"):
+        read_key(tmp_path / "none")
+
+
+def test_a_port_that_is_taken_is_said() -> None:
+    with (
+        listen("127.0.0.1", 0) as taken,
+        pytest.raises(ConfigError, match=r"cannot be listened at: .*; give another --p"),
+    ):
+        listen("127.0.0.1", taken.getsockname()[1])
+
+
+def test_the_command_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
+    octavo.save(*MODELS["plain"], tmp_path / "runs" / "ada")
+    octavo.save(*MODELS["plain"], tmp_path / "other" / "ada")
+    command = [sys.executable, "-m", "octavo", "serve", "ada", "--port", "0"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        lines = [process.stderr.readline(), process.stderr.readline()]
+        assert lines[1].startswith("serving ada at http://127.0.0.1:") and lines[1].endswith("/v1; Ctrl-C ends it\n")
+        address = lines[1].split(" at ")[1].split(";")[0]
+        with OpenAI(base_url=address, api_key="none") as client:
+            assert client.completions.create(model="ada", prompt="Ada", max_tokens=3).choices
+        process.terminate()
+        assert process.wait(20) == 143
+    twice = subprocess.run([*command, "other/ada"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (twice.returncode, twice.stderr) == (2, "octavo: two models are called ada; rename the folder of one\n")
+
+
+# a conversation over it
+
+
+def test_a_conversation_over_a_server_is_the_one_held_here(running: Running) -> None:
+    knobs = Knobs(max_new_tokens=12, temperature=0.5, seed=3)
+    address = f"http://127.0.0.1:{running.port}"
+    for name, both in MODELS.items():
+        remote, here = Remote(address, name), Local(*both)
+        said = [("Who?", "Ada.")] if name == "chatty" else []
+        assert "".join(remote.speak(said, "Ada finds", knobs)) == "".join(here.speak(said, "Ada finds", knobs))
+    assert Remote(f"127.0.0.1:{running.port}/v1/", None).name == "plain"
+    with pytest.raises(DownloadError, match="says 404: no model 'other'; there is plain, chatty"):
+        list(Remote(address, "other").speak([], "Ada", knobs))
+    with pytest.raises(UserError, match="--server ftp://x is no address; give one like http"):
+        Remote("ftp://x", None)
+    with listen("127.0.0.1", 0) as nobody:
+        closed = nobody.getsockname()[1]
+    with pytest.raises(DownloadError, match=r"does not answer .*; is octavo serve running there"):
+        Remote(f"http://127.0.0.1:{closed}", None)
+
+
+OK = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (b'\r\n{"data": []}', "names no models; is it an OpenAI-compatible server"),
+        (b"\r\ndata: {}\n\n", "the server says what no OpenAI-compatible one does: "),
+        (b'\r\ndata: {"error": {"message": "too hot"}}\n\n', "the server says: too hot"),
+        (b"Transfer-Encoding: chunked\r\n\r\nff\r\ndata", r"broke off \(.*\); ask again"),
+    ],
+)
+def test_a_server_that_answers_something_else_is_said_in_one_line(answer: bytes, message: str) -> None:
+    with listen("127.0.0.1", 0) as at:
+
+        def once() -> None:
+            connection, _ = at.accept()
+            connection.recv(65536)
+            connection.sendall(OK + answer)
+            connection.close()
+
+        thread = threading.Thread(target=once)
+        thread.start()
+        address = f"http://127.0.0.1:{at.getsockname()[1]}"
+        with pytest.raises(DownloadError, match=message):
+            if b'"data"' in answer:
+                Remote(address, None)
+            else:
+                list(Remote(address, "x").speak([], "Ada", Knobs()))
+        thread.join()
+
+
+def test_a_wrong_key_is_told_in_the_servers_words(guarded: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OCTAVO_API_KEY", "wrong")
+    with pytest.raises(DownloadError, match="says 401: the key is missing or wrong"):
+        Remote(f"http://127.0.0.1:{guarded.port}", None)
+    monkeypatch.setenv("OCTAVO_API_KEY", KEY)
+    assert Remote(f"http://127.0.0.1:{guarded.port}", None).name == "plain"

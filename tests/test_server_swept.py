@@ -1,0 +1,157 @@
+"""The service under what nobody asks on purpose: all that its document allows or forbids, and clients that leave."""
+
+import asyncio
+import random
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis.checks import not_a_server_error
+from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance
+
+from octavo.memory import peak_memory
+from octavo.server.gate import Rules
+from sweeps import sweep
+from test_server import PLAIN, ROUTES, Running
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "benchmarks"))
+from asking import Answer, ask
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Running]:
+    service = Running(Rules())
+    yield service
+    service.stop()
+
+
+@pytest.fixture
+def document(running: Running) -> Any:
+    return schemathesis.openapi.from_url(f"http://127.0.0.1:{running.port}/openapi.json")
+
+
+def briefly(case: Any) -> None:
+    """Ask, but for no long text, and hold the answer against the document."""
+    if isinstance(case.body, dict):
+        for name in ("max_tokens", "max_completion_tokens", "n"):
+            if isinstance(case.body.get(name), int) and case.body[name] >= 1:
+                case.body[name] = 2
+        if isinstance(case.body.get("model"), str):
+            del case.body["model"]  # which would mostly be a name that nobody has
+        if case.path.startswith("/v1/c"):
+            case.body.setdefault("max_tokens", 2)
+    case.call_and_validate(checks=[not_a_server_error, content_type_conformance, response_schema_conformance])
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("count", sweep("requests"))
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
+@pytest.mark.parametrize(
+    ("method", "path"), [(method, path.replace("/plain", "/{name}")) for method, path, _ in ROUTES]
+)
+def test_whatever_is_sent_is_answered_as_the_document_says(
+    method: str, path: str, mode: GenerationMode, count: int, document: Any
+) -> None:
+    if path == "/openapi.json":
+        assert set(document) == {path.replace("plain", "{name}") for _, path, _ in ROUTES[:-1]}
+        return
+    usual = {"derandomize": True, "deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
+
+    @settings(max_examples=count, **usual)
+    @given(document[path][method].as_strategy(generation_mode=mode))
+    def ask_for(case: Any) -> None:
+        briefly(case)
+
+    try:
+        ask_for()
+    except Unsatisfiable:  # what takes nothing can be asked nothing wrong
+        assert mode == GenerationMode.NEGATIVE and method == "GET"
+
+
+ENDLESS = {"model": "plain", "max_tokens": 100_000, "ignore_eos": True}
+
+
+async def leave(port: int, count: int, draw: random.Random, at_once: int = 40) -> None:
+    """So many clients that close their connection at some moment, some of them before they are answered at all."""
+    gate = asyncio.Semaphore(at_once)
+
+    async def one() -> None:
+        body = {
+            **ENDLESS,
+            "prompt": "Ada " * draw.randrange(1, 30),
+            "stream": draw.random() < 0.5,
+            "n": draw.randrange(1, 4),
+        }
+        async with gate:
+            await ask(port, "/v1/completions", body, abort_after=draw.expovariate(30))
+
+    await asyncio.gather(*(one() for _ in range(count)))
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("count", sweep("aborts"))
+def test_clients_that_leave_take_nothing_with_them(count: int) -> None:
+    running = Running(Rules(), blocks=400)
+    try:
+        engine = running.models.find("plain").engine
+        asyncio.run(leave(running.port, 40, random.Random(1)))  # so that what is loaded once is loaded
+        files, memory = len(list(Path("/proc/self/fd").iterdir())), peak_memory()
+        asyncio.run(leave(running.port, count, random.Random(0)))
+        end = time.monotonic() + 20
+        while (engine.load().active or engine.load().waiting) and time.monotonic() < end:
+            time.sleep(0.01)
+        assert (engine.load().active, engine.load().waiting) == (0, 0)
+        time.sleep(0.2)  # sockets that are closing
+        assert len(list(Path("/proc/self/fd").iterdir())) <= files + 2
+        engine.scheduler.memory.forget()
+        assert engine.load().blocks_taken == 0
+        assert peak_memory() < memory + (256 << 20)
+        assert asyncio.run(ask(running.port, "/v1/completions", {"prompt": "Ada", "max_tokens": 3})).status == 200
+    finally:
+        running.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_an_hour_of_a_hundred_clients_leaves_no_trace() -> None:
+    running, draw = Running(Rules()), random.Random(0)
+    peaks: list[int] = []
+    failed: list[Answer] = []
+
+    async def client(end: float) -> None:
+        while time.monotonic() < end:
+            if draw.random() < 0.1:
+                await leave(running.port, 1, draw)
+                continue
+            body = {
+                "prompt": "Grace " * draw.randrange(1, 20),
+                "max_tokens": draw.randrange(1, 60),
+                "seed": draw.randrange(99),
+            }
+            answer = await ask(running.port, "/v1/completions", body)
+            if answer.status != 200:
+                failed.append(answer)
+
+    async def watch(end: float) -> None:
+        while time.monotonic() < end:
+            await asyncio.sleep(60)
+            peaks.append(peak_memory())
+
+    async def hour() -> None:
+        end = time.monotonic() + 3600
+        await asyncio.gather(watch(end), *(client(end) for _ in range(100)))
+
+    try:
+        asyncio.run(hour())
+    finally:
+        running.stop()
+    assert not failed
+    assert peaks[-1] < 1.05 * peaks[len(peaks) // 3]
+    assert PLAIN.end_of_text is not None
