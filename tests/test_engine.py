@@ -238,7 +238,7 @@ def test_a_step_that_fails_is_told_and_the_next_request_is_answered(
 
 
 def test_more_than_may_wait_are_refused_all_or_none(random_model: Models) -> None:
-    engine = Engine(random_model(MODERN), TOKENIZER, queue=3)  # which does not run
+    engine = Engine(random_model(MODERN), TOKENIZER, most=1, queue=2)  # which does not run
     engine.submit([wanted("Ada")] * 2, Listener(2))
     with pytest.raises(BusyError, match="2 texts wait already; try again in a moment"):
         engine.submit([wanted("Ada")] * 2, Listener(2))

@@ -135,7 +135,8 @@ class Engine:
             for number, request in enumerate(requests)
         ]
         with self._changed:
-            if len(self.scheduler.waiting) + len(sequences) > self.queue:
+            places = self.queue + self.scheduler.most - len(self.scheduler.active)
+            if len(self.scheduler.waiting) + len(sequences) > places:
                 raise BusyError(f"{len(self.scheduler.waiting)} texts wait already; try again in a moment")
             self.scheduler.waiting.extend(sequences)
             self._changed.notify()
