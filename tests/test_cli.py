@@ -57,7 +57,7 @@ def test_the_flags_are_these_and_no_others() -> None:
         "train": f"minutes steps {text} {shape} out resume force allow-mismatch config quiet",
         "generate": f"{knobs} stop n slide no-slide json quantize",
         "talk": f"{knobs} quantize server",
-        "serve": "host port api-key-file",
+        "serve": "host port api-key-file bitwise",
         "import": "to dtype force",
         "export": "as dtype to force push",
         "plan": f"minutes steps {text} {shape} config",

@@ -21,13 +21,15 @@ import octavo
 from octavo.cli.generate import Knobs
 from octavo.cli.speakers import Local, Remote
 from octavo.completion import completions
-from octavo.config import ModelConfig
+from octavo.config import ANSWERING, USUAL, ModelConfig
 from octavo.errors import ConfigError, DownloadError, UserError
 from octavo.model import GPT
-from octavo.server.engine.engine import Engine
-from octavo.server.gate import Rules
+from octavo.server.engine.engine import MOST, QUEUE, SHARE, Engine
+from octavo.server.engine.scheduler import ROWS
+from octavo.server.gate import BODY, PATIENCE, Rules
 from octavo.server.models import Models, Served
 from octavo.server.service import listen, read_key, rules_for, service
+from octavo.slots import BLOCK
 from octavo.tokenizers import SimpleTokenizer
 from test_chat import CHATML, tokenizer_with
 from texts import sentences
@@ -55,8 +57,8 @@ MODELS = {"plain": (model_for(PLAIN.vocab_size), PLAIN), "chatty": (model_for(CH
 class Running:
     """A service in a thread of its own, at a port of its own."""
 
-    def __init__(self, rules: Rules, **words: Any) -> None:
-        self.models = Models([Served(name, Engine(*both, **words)) for name, both in MODELS.items()])
+    def __init__(self, rules: Rules, *, bitwise: bool = True, **words: Any) -> None:
+        self.models = Models([Served(name, Engine(*both, bitwise=bitwise, **words)) for name, both in MODELS.items()])
         self.lines: list[str] = []
         self.server, at = service(self.models, rules, self.lines.append), listen("127.0.0.1", 0)
         self.port = at.getsockname()[1]
@@ -525,3 +527,15 @@ def test_a_wrong_key_is_told_in_the_servers_words(guarded: Running, monkeypatch:
         Remote(f"http://127.0.0.1:{guarded.port}", None)
     monkeypatch.setenv("OCTAVO_API_KEY", KEY)
     assert Remote(f"http://127.0.0.1:{guarded.port}", None).name == "plain"
+
+
+def test_the_page_on_serving_says_the_numbers_that_the_service_has() -> None:
+    page = (Path(__file__).parents[1] / "docs/serving.md").read_text("utf-8").replace("\n", " ")
+    for words in (
+        f"{MOST:,} texts are written at once and {QUEUE} more may wait",
+        f"{ROWS} tokens in all",
+        f"in blocks of {BLOCK} tokens and at most {SHARE:.0%}".replace("%", " %"),
+        f"A body has {BODY >> 20} MiB and {PATIENCE:g} seconds at the most",
+        f"a temperature of {USUAL}, and {ANSWERING} where",
+    ):
+        assert words in page

@@ -80,7 +80,7 @@ class Probe:
 def probed(model: GPT, tokenizer: Tokenizer) -> Probe:
     """Ask a model, whose numbers are to be float32, to go on from the beginning of a text."""
     ends = () if tokenizer.end_of_text is None else (tokenizer.end_of_text,)  # at which some programs stop
-    never = (*tokenizer.forbidden, *ends, *range(tokenizer.vocab_size, model.config.vocab_size))
+    never = (*tokenizer.unsayable(model.config.vocab_size), *ends)
     prompt = opened(tokenizer, "") if tokenizer.opening or tokenizer.end_of_text is not None else [0]
     greedy = greedily(model, prompt, min(TOKENS, model.config.context - len(prompt)), never)
     return Probe(prompt, greedy, never, logits_of(model, [*prompt, *greedy]))

@@ -72,7 +72,7 @@ def complete(
         min_p=min_p,
         repetition_penalty=repetition_penalty,
         seed=seed,
-        forbidden=(*tokenizer.forbidden, *range(tokenizer.vocab_size, model.config.vocab_size)),
+        forbidden=tokenizer.unsayable(model.config.vocab_size),
     )
     samplings = [replace(first, seed=(seed + copy) % SEEDS) for copy in range(n)]
     generation = generate(

@@ -174,7 +174,7 @@ class FusedBlock(nn.Module):
     ) -> Float[Tensor, "B H T D"]:
         """softmax(Q Kᵀ / √d_k) V; what is hidden is false in the mask, or −∞."""
         causal, grouped = mask is None and q.size(2) > 1, self.heads != self.kv_heads
-        with alone(q.size(2) == 1 and k.numel() < ALONE_UNDER):
+        with alone(q.size(2) <= 8 and k.numel() < ALONE_UNDER):
             return F.scaled_dot_product_attention(q.to(k.dtype), k, v, mask, is_causal=causal, enable_gqa=grouped)
 
 

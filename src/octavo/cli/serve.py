@@ -15,6 +15,7 @@ def serve(
     ),
     port: Annotated[int, Parameter(help="The port; 0 takes a free one.")] = 8000,
     api_key_file: Annotated[Path | None, Parameter(help="A file with the key that clients have to send.")] = None,
+    bitwise: Annotated[bool, Parameter(help="Let no text depend on others by a bit; slower.", negative=())] = False,
 ) -> None:
     """Serve models over the API that OpenAI's clients speak."""
     from octavo.places import find_model
@@ -36,7 +37,7 @@ def serve(
     for place, name in zip(places, names, strict=True):
         say(f"opening {place}")
         model, tokenizer = load(place)
-        served.append(Served(name, Engine(model, tokenizer)))
+        served.append(Served(name, Engine(model, tokenizer, bitwise=bitwise)))
     address = f"[{host}]" if ":" in host else host
     say(f"serving {', '.join(names)} at http://{address}:{at.getsockname()[1]}/v1; Ctrl-C ends it")
     serve(Models(served), rules, at, say)

@@ -13,6 +13,7 @@ from octavo.chat import read_conversation
 from octavo.cli.generate import Knobs
 from octavo.cli.opening import unknown_note
 from octavo.completion import complete
+from octavo.config import BASE_STOP
 from octavo.errors import DownloadError, TextError, UserError
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from octavo.tokenizers import Tokenizer
 
 Turn = tuple[str, str]  # what you wrote, what the model made of it
-BASE_STOP = "\n\n"
 PATIENCE = 600  # seconds for a server's next word: a prompt may be long, and others there before
 
 
@@ -43,7 +43,7 @@ class Local:
 
     def __init__(self, model: "GPT", tokenizer: "Tokenizer") -> None:
         self.model, self.tokenizer = model, tokenizer
-        self.answers = "chat_template" in tokenizer.settings
+        self.answers = tokenizer.answers
 
     def note(self, line: str) -> str:
         """Which pieces of a line the model has never seen."""

@@ -14,11 +14,13 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from octavo import __version__
+from octavo.config import BASE_STOP
 from octavo.disk import json_object
+from octavo.sampling import SEEDS
 from octavo.server import metrics
 from octavo.server.engine.sequence import Request as Wanted
 from octavo.server.forms import ChatForm, CompletionForm
-from octavo.server.models import BLANK_LINE, Models, Served, refusing
+from octavo.server.models import Models, Served, refusing
 from octavo.server.refused import DESCRIBED, RefusedError, of_validation
 from octavo.server.schema import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
 from octavo.server.writing import Writing
@@ -90,7 +92,7 @@ async def complete(request: Request, asked: CompletionRequest) -> Any:
     wanted = [
         Wanted(
             prompt=ids,
-            sampling=replace(sampling, seed=(sampling.seed + copy) % 2**63),
+            sampling=replace(sampling, seed=(sampling.seed + copy) % SEEDS),
             max_new_tokens=asked.max_tokens or DEFAULT_TOKENS,
             stop=asked.stops,
             alternatives=asked.logprobs or 0,
@@ -121,9 +123,9 @@ async def converse(request: Request, asked: ChatRequest) -> Any:
     wanted = [
         Wanted(
             prompt=ids,
-            sampling=replace(sampling, seed=(sampling.seed + copy) % 2**63),
+            sampling=replace(sampling, seed=(sampling.seed + copy) % SEEDS),
             max_new_tokens=asked.max_completion_tokens or asked.max_tokens or max(room, served.context),
-            stop=asked.stops if served.answers else (*asked.stops, BLANK_LINE),
+            stop=asked.stops if served.answers else (*asked.stops, BASE_STOP),
             alternatives=asked.top_logprobs or 0,
             slide=not served.answers,
         )

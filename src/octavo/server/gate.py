@@ -39,14 +39,13 @@ class Rules:
 
     def check(self, scope: Scope) -> None:
         """Raise `RefusedError` for a request that may not come in."""
-        headers = Headers(scope)
-        host = headers.one("host") or ""
+        host = header(scope, "host") or ""
         if not self.known(host):
             raise RefusedError(403, f"{host!r:.80} is no name of this service; call it as it says itself", code="host")
-        origin = headers.one("origin")
+        origin = header(scope, "origin")
         if origin is not None and origin.lower() != f"{scope['scheme']}://{host}".lower():
             raise RefusedError(403, f"pages of {origin!r:.80} may not ask here", code="origin")
-        if self.key is not None and not same(headers.one("authorization") or "", f"Bearer {self.key}"):
+        if self.key is not None and not same(header(scope, "authorization") or "", f"Bearer {self.key}"):
             raise RefusedError(
                 401,
                 "the key is missing or wrong; send it as Authorization: Bearer KEY",
@@ -55,12 +54,12 @@ class Rules:
             )
         if ODD.search(scope.get("raw_path") or scope["path"].encode()):
             raise RefusedError(400, "the path is spelled in an odd way; write it plainly", code="path")
-        kind = (headers.one("content-type") or "").split(";")[0].strip().lower()
+        kind = (header(scope, "content-type") or "").split(";")[0].strip().lower()
         if scope["method"] == "POST" and kind != "application/json":
             raise RefusedError(
                 415, f"the body is {kind or 'of no kind'!r:.80}; send application/json", code="content_type"
             )
-        length = headers.one("content-length") or "0"
+        length = header(scope, "content-length") or "0"
         if not length.isdecimal() or int(length) > self.body:
             raise self.too_large()
 
@@ -83,18 +82,12 @@ class Rules:
 CLOSE = {"Connection": "close"}
 
 
-class Headers:
-    """A request's headers. One that says twice who it is says nothing."""
-
-    def __init__(self, scope: Scope) -> None:
-        self.pairs: list[tuple[bytes, bytes]] = scope["headers"]
-
-    def one(self, name: str) -> str | None:
-        """The one header of this name. Raises `RefusedError` where it comes twice."""
-        found = [value for key, value in self.pairs if key == name.encode()]
-        if len(found) > 1:
-            raise RefusedError(400, f"the header {name} comes twice; send it once", code="header")
-        return found[0].decode("latin-1") if found else None
+def header(scope: Scope, name: str) -> str | None:
+    """The one header of this name. Raises `RefusedError` where it comes twice, which says nothing."""
+    found = [value for key, value in scope["headers"] if key == name.encode()]
+    if len(found) > 1:
+        raise RefusedError(400, f"the header {name} comes twice; send it once", code="header")
+    return found[0].decode("latin-1") if found else None
 
 
 def same(given: str, wanted: str) -> bool:

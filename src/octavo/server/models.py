@@ -17,7 +17,6 @@ from octavo.server.refused import RefusedError
 from octavo.server.schema import Writing
 from octavo.tokenizers import BPETokenizer, Tokenizer
 
-BLANK_LINE = "\n\n"
 T = TypeVar("T")
 
 
@@ -42,7 +41,7 @@ class Served:
     @property
     def answers(self) -> bool:
         """Whether it was taught to hold a conversation."""
-        return "chat_template" in self.tokenizer.settings
+        return self.tokenizer.answers
 
     def card(self) -> dict[str, object]:
         """What /v1/models says of it."""
@@ -84,7 +83,7 @@ class Served:
                 repetition_penalty=asked.repetition_penalty or 1.0,
                 logit_bias={int(token): bias for token, bias in (asked.logit_bias or {}).items()},
                 seed=seed % SEEDS,
-                forbidden=(*self.tokenizer.forbidden, *range(self.tokenizer.vocab_size, size), *endless),
+                forbidden=(*self.tokenizer.unsayable(size), *endless),
             )
             sampling.check_vocabulary(size)
         except OctavoError as error:

@@ -66,7 +66,7 @@ class Writing:
 
     def __init__(self, served: Served, requests: list[Request], form: Form) -> None:
         """Hand them to the engine. Raises `RefusedError` where too many wait already."""
-        self.served, self.form, self.requests = served, form, requests
+        self.served, self.form = served, form
         self.heard: asyncio.Queue[tuple[int, Said]] = asyncio.Queue()  # no longer than what was asked for
         prefix, self.kind, self.chunk_kind = form.names
         self.head = {

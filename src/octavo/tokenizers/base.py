@@ -64,6 +64,15 @@ class Tokenizer(ABC):
         """Ids that a model may never choose: the unknown token says nothing."""
         return () if self.unknown is None else (self.unknown,)
 
+    @property
+    def answers(self) -> bool:
+        """Whether its model was taught to hold a conversation: it has a template for one."""
+        return "chat_template" in self.settings
+
+    def unsayable(self, vocab_size: int) -> tuple[int, ...]:
+        """Ids that a model of this vocabulary size may never choose: the forbidden, and those that no token has."""
+        return (*self.forbidden, *range(self.vocab_size, vocab_size))
+
     @cached_property
     def opening(self) -> tuple[int, ...]:
         """Ids that this tokenizer's maker puts before every text (Llama 3 does); octavo's own put none."""

@@ -23,8 +23,6 @@ USUAL = 2 << 30  # bytes, where it is not known how much is free
 MOST = 1024  # texts on their way at once
 QUEUE = 512  # texts that may wait to be
 FULL = "the model's memory is too small for this text; ask for fewer tokens"
-
-
 STEPS, AT_ONCE = 2, 64  # steps that an event loop has not told of yet, and texts that it tells of before it does others
 PATIENCE = 5.0  # seconds
 News = list[tuple[Sequence, Said]]  # what a step came to
@@ -84,7 +82,7 @@ class Engine:
         model: GPT,
         tokenizer: Tokenizer,
         *,
-        bitwise: bool = True,
+        bitwise: bool = False,
         most: int = MOST,
         queue: int = QUEUE,
         blocks: int | None = None,
@@ -171,19 +169,31 @@ class Engine:
                     self._changed.wait()
                 if not self._running:
                     return
-                planned = self.scheduler.plan()
-                refused, self.scheduler.refused = self.scheduler.refused, []
-            if refused:
-                self.deliver([(sequence, Said(error=FULL)) for sequence in refused])
+                planned, news = self._plan()
+            if news:
+                self.deliver(news)
             if planned:
                 self._step(planned)
+
+    def _plan(self) -> tuple[list[tuple[Sequence, int]], News]:
+        """Who reads what next, and what is to be told to those for whom there is no memory."""
+        try:
+            planned = self.scheduler.plan()
+        except Exception as error:  # the system has less memory than it said: the service must not end
+            lost = list(self.scheduler.active)
+            for sequence in lost:
+                self.scheduler.end(sequence)
+            self.scheduler.memory.forget()
+            return [], [(sequence, failed(error)) for sequence in lost]
+        refused, self.scheduler.refused = self.scheduler.refused, []
+        return planned, [(sequence, Said(error=FULL)) for sequence in refused]
 
     def _step(self, planned: list[tuple[Sequence, int]]) -> None:
         self.read += sum(count for sequence, count in planned if not sequence.written)
         try:
             said = self.runner.step(planned)
         except Exception as error:  # a step that fails must not end the service
-            said = [(sequence, Said(error=str(error) or type(error).__name__)) for sequence, _ in planned]
+            said = [(sequence, failed(error)) for sequence, _ in planned]
         self.steps += 1
         news = [(sequence, new) for sequence, new in said if new is not None]
         for sequence, new in news:
@@ -200,6 +210,11 @@ class Engine:
             self.scheduler.end(sequence)
         self.reused += sequence.reused
         self.written += sequence.written
+
+
+def failed(error: Exception) -> Said:
+    """What a text is told that could not go on."""
+    return Said(error=str(error) or type(error).__name__)
 
 
 def _affordable(size: int, longest: int) -> int:

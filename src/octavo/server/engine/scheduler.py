@@ -70,8 +70,9 @@ class Scheduler:
             return self.memory.take(1)
         if twin is not None and twin.slot is not None and twin.start == sequence.start:
             slot = self.memory.take(sequence.unread)
-            if slot is not None:
-                slot.take_from(twin.slot, min(twin.known, sequence.unread - 1))
+            if slot is not None:  # what either has written since the prompt is its own
+                alike = max(0, len(sequence.prompt) - sequence.start)
+                slot.take_from(twin.slot, min(twin.known, sequence.unread - 1, alike))
             return slot
         return self.memory.find(sequence.window) or self.memory.take(1)
 
