@@ -9,6 +9,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from octavo.config import ModelConfig
 from octavo.errors import SamplingError, TextError
+from octavo.fused import fused
 from octavo.generation import generate
 from octavo.layouts import layout_for
 from octavo.model import GPT
@@ -303,8 +304,10 @@ def test_what_is_wrong_is_said_at_the_call(
         generate(random_model(tiny["gpt2"]), prompt, **{"max_new_tokens": 5, **words})
 
 
-def test_the_bitwise_mode_is_not_for_a_model_that_somebody_listens_to(model: GPT) -> None:
+def test_the_bitwise_mode_is_for_a_model_that_is_no_quick_copy_and_not_listened_to(model: GPT) -> None:
     handle = model.blocks[0].stream.register_forward_hook(lambda *_: None)
-    with pytest.raises(SamplingError, match="somebody listens to the model, and no copy of it is heard; remove the h"):
+    with pytest.raises(SamplingError, match="somebody listens to the model, or it is a quick copy already; give"):
         generate(model, [1], max_new_tokens=1, bitwise=True)
     handle.remove()
+    with pytest.raises(SamplingError, match="somebody listens to the model, or it is a quick copy already"):
+        generate(fused(model, quantize="int8"), [1], max_new_tokens=1, bitwise=True)

@@ -139,10 +139,15 @@ class BitwiseReader:
 
 
 def readable_side_by_side(model: GPT) -> GPT:
-    """A copy of a model that reads texts side by side. Raises `SamplingError` where somebody listens to the model."""
+    """A copy of a model that reads texts side by side.
+
+    Raises `SamplingError` where somebody listens to the model, or it is a copy that was made for one text or in eight
+    bits: those round a text by its neighbours.
+    """
     copy = fused(model, everywhere=True)
-    if not isinstance(copy.unembed, Product):
-        raise SamplingError("somebody listens to the model, and no copy of it is heard; remove the hooks first")
+    kind: type[nn.Module] = type(copy.unembed)
+    if kind is not Product:
+        raise SamplingError("somebody listens to the model, or it is a quick copy already; give the model itself")
     return copy
 
 

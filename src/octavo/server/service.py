@@ -49,14 +49,15 @@ def rules_for(host: str, key: str | None) -> Rules:
 
 def listen(host: str, port: int) -> socket.socket:
     """A socket at this address. Raises `ConfigError` where that cannot be had."""
+    if not 0 <= port < 2**16:
+        raise ConfigError(f"--port {port} is no port; give 0 to 65535")
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=2048)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(
-            f"{host} port {port} cannot be listened at: {reason}; give another --port or --host"
-        ) from None
+    except OSError as error:
+        reason = str(error.strerror or error).split(" (")[0]
+        line = f"{host} port {port} cannot be listened at: {reason}; give another --port or --host"
+        raise ConfigError(line) from None
 
 
 def service(models: Models, rules: Rules, log: Log) -> uvicorn.Server:
