@@ -100,8 +100,8 @@ def endless(model: Path) -> dict[str, Any]:
     return {"ignore_eos": True}
 
 
-def octavo_words(model: Path, port: int) -> list[str]:
-    return [sys.executable, "-m", "octavo", "serve", str(model), "--port", str(port)]
+def octavo_words(*more: str) -> Callable[[Path, int], list[str]]:
+    return lambda model, port: [sys.executable, "-m", "octavo", "serve", str(model), "--port", str(port), *more]
 
 
 def llama_words(model: Path, port: int) -> list[str]:
@@ -115,11 +115,14 @@ def transformers_words(*more: str) -> Callable[[Path, int], list[str]]:
 
 
 PEERS = (
-    Peer("octavo", octavo_words, endless),
+    Peer("octavo", octavo_words(), endless),
     Peer("llama.cpp", llama_words, endless),
     Peer("transformers", transformers_words(), model=str),
     Peer("transformers, continuous batching", transformers_words("--continuous-batching"), model=str),
 )
+
+
+BITWISE = Peer("octavo, bitwise", octavo_words("--bitwise"), endless)
 
 
 def prompts(count: int, words: int, seed: int = 0) -> list[str]:
@@ -230,14 +233,14 @@ def streams(model: Path, count: int = 1000) -> list[str]:
     async def one_by_one(port: int) -> list[Answer]:
         return [await ask(port, "/v1/completions", body) for body in bodies]
 
-    with PEERS[0].started(model) as port:
+    with BITWISE.started(model) as port:
         alone = asyncio.run(one_by_one(port))
         answers, waits, seconds = asyncio.run(all_at_once(port))
     errors = sum(answer.status != 200 for answer in answers)
     same = sum(one.text == other.text for one, other in zip(answers, alone, strict=True))
     written = sum(len(answer.text) for answer in answers)
     return [
-        f"- {count:,} streams at once of 64 tokens: {errors} errors, {same:,} are to the letter what they are alone, "
+        f"- {count:,} bitwise streams at once of 64 tokens: {errors} errors, {same:,} to the letter as alone, "
         f"{written / seconds:,.0f} letters/s in all; /health meanwhile within "
         f"{1000 * percentile(waits, 0.99):.0f} ms (99 of 100)"
     ]
