@@ -267,7 +267,7 @@ def overload(model: Path, arrivals: int = 5000) -> list[str]:
     async def arrive(port: int) -> list[Answer]:
         begin, coming = time.perf_counter(), []
         for n in range(arrivals):
-            body = {"prompt": "a", "max_tokens": 2000, "seed": n, "ignore_eos": True}
+            body = {"prompt": "a", "max_tokens": 200, "seed": n, "ignore_eos": True}
             coming.append(asyncio.create_task(ask(port, "/v1/completions", body)))
             await asyncio.sleep(max(0.0, begin + n / RATE - time.perf_counter()))
         return await asyncio.gather(*coming)
