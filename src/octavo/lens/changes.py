@@ -1,0 +1,93 @@
+"""What becomes of a model without some of its parts, or with less of them."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import isfinite
+
+import torch
+from torch import Tensor
+
+from octavo.errors import ConfigError
+from octavo.model import GPT, GPTBlock
+from octavo.tap import Tap
+
+Changes = Mapping[str, float]  # the name of a part, and what it is multiplied by
+NAME = re.compile(r"(\d{1,6})(?:\.(\d{1,6}|attention|feed_forward))?")
+USAGE = "name a head (2.0), a block (2.attention, 2.feed_forward) or a layer (2)"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a model that adds to the stream: a head of a layer, one of its two blocks, or both."""
+
+    layer: int
+    head: int | None = None
+    block: str | None = None  # attention or feed_forward
+
+
+def parse(name: str, model: GPT) -> Part:
+    """A part by its name: `2.0` is head 0 of layer 2. Raises `ConfigError` for one that the model does not have.
+
+    >>> from octavo.config import ModelConfig
+    >>> parse("1.feed_forward", GPT(ModelConfig(layers=2, heads=1, width=4)))
+    Part(layer=1, head=None, block='feed_forward')
+    """
+    found = NAME.fullmatch(name)
+    if found is None:
+        raise ConfigError(f"{name!r:.80} is no part of a model; {USAGE}")
+    layer, rest = int(found[1]), found[2]
+    head = int(rest) if rest and rest.isdigit() else None
+    layers, heads = model.config.layers, model.config.heads
+    if layer >= layers or (head is not None and head >= heads):
+        raise ConfigError(f"there is no {name}; the model has layers 0 to {layers - 1} and heads 0 to {heads - 1}")
+    return Part(layer, head, rest if head is None else None)
+
+
+@contextmanager
+def switched(model: GPT, changes: Changes) -> Iterator[GPT]:
+    """The same model within a `with` statement, with parts multiplied by numbers: 0 switches one off.
+
+    Raises `ConfigError` for a part that it does not have and a number that is not finite.
+    """
+    parts = [(parse(name, model), checked_factor(name, factor)) for name, factor in changes.items()]
+    handles = [tap.register_forward_hook(hook) for part, factor in parts for tap, hook in _hooks(model, part, factor)]
+    try:
+        yield model
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def checked_factor(name: str, factor: float) -> float:
+    """A finite number."""
+    if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not isfinite(factor):
+        raise ConfigError(f"{name} is to be multiplied by {factor!r:.40}; give a finite number, 0 switches it off")
+    return float(factor)
+
+
+Hook = Callable[[object, object, Tensor], Tensor]
+
+
+def _hooks(model: GPT, part: Part, factor: float) -> Iterator[tuple[Tap, Hook]]:
+    block = model.blocks[part.layer]
+    assert isinstance(block, GPTBlock)
+    if part.head is not None:
+        yield block.attention.heads.heads, lambda _module, _inputs, value: scaled(value, part.head or 0, factor)
+    if part.head is None and part.block != "feed_forward":
+        yield block.attention_out, lambda _module, _inputs, value: value * factor
+    if part.head is None and part.block != "attention":
+        yield block.feed_forward_out, lambda _module, _inputs, value: value * factor
+
+
+def scaled(heads: Tensor, head: int, factor: float) -> Tensor:
+    """`B H T D` with one head multiplied."""
+    factors = torch.ones(heads.size(1), 1, 1, dtype=heads.dtype, device=heads.device)
+    factors[head] = factor
+    return heads * factors
+
+
+def factor_of(changes: Changes, layer: int, block: str) -> float:
+    """What a block's output is multiplied by, by its own name and by its layer's."""
+    return changes.get(f"{layer}.{block}", 1.0) * changes.get(str(layer), 1.0)

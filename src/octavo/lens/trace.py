@@ -1,0 +1,141 @@
+"""What a model made of a text: everything that its taps let through, layer by layer."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from octavo.errors import ConfigError
+from octavo.lens.changes import Changes, switched
+from octavo.model import GPT, GPTBlock
+from octavo.tap import Tap
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """A text as a model read it, without dropout.
+
+    The pass is the model's own: nothing is listened to that would make it leave its fused kernels, so the logits are
+    those that it gives to anybody, to the bit. The weights of attention are computed from its queries and keys.
+    """
+
+    model: GPT
+    tokens: Int[Tensor, " T"]
+    logits: Float[Tensor, "T V"]
+    stream: tuple[Float[Tensor, "T C"], ...]  # after the embedding, and after each layer
+    queries: tuple[Float[Tensor, "H T D"], ...]
+    keys: tuple[Float[Tensor, "K T D"], ...]
+    heads: tuple[Float[Tensor, "H T D"], ...]
+    attention: tuple[Float[Tensor, "T C"], ...]  # what each layer's heads add to the stream, mixed
+    feed_forward: tuple[Float[Tensor, "T C"], ...]
+    changes: Changes = field(default_factory=dict)
+
+    def weights(self, layer: int) -> Float[Tensor, "H T T"]:
+        """Where each head of a layer looks: softmax(Q Kᵀ / √d_k), causally  [Vaswani 2017, eq. 1]."""
+        q, k = (part.to(torch.promote_types(part.dtype, torch.float32)) for part in self._queries_and_keys(layer))
+        scores = q @ k.repeat_interleave(q.size(0) // k.size(0), dim=0).mT / math.sqrt(q.size(-1))
+        future = torch.ones(len(self), len(self), dtype=torch.bool, device=q.device).triu(1)
+        return scores.masked_fill(future, -math.inf).softmax(-1)
+
+    def _queries_and_keys(self, layer: int) -> tuple[Tensor, Tensor]:
+        check_layer(self.model, layer)
+        return self.queries[layer], self.keys[layer]
+
+    def __len__(self) -> int:
+        return self.tokens.numel()
+
+    @cached_property
+    def log_probabilities(self) -> Float[Tensor, "T V"]:
+        """ln p of every token after each token, in float32 at least."""
+        wide = torch.promote_types(self.logits.dtype, torch.float32)
+        return self.logits.to(wide).log_softmax(-1)
+
+    @property
+    def loss(self) -> float | None:
+        """Nats per token, of all but the first; `None` for a single token."""
+        if len(self) < 2:
+            return None
+        return -self.log_probabilities[:-1].gather(1, self.tokens[1:, None]).mean().item()
+
+
+def check_layer(model: GPT, layer: int) -> None:
+    """Raise `ConfigError` for a layer that the model does not have."""
+    if not 0 <= layer < model.config.layers:
+        raise ConfigError(f"there is no layer {layer}; the model has layers 0 to {model.config.layers - 1}")
+
+
+@contextmanager
+def heard(taps: Sequence[Tap]) -> Iterator[list[Tensor]]:
+    """What passes these taps within a `with` statement, one value each, in their order."""
+    values: list[Tensor] = [torch.empty(0)] * len(taps)
+
+    def hear(place: int, value: Tensor) -> None:
+        values[place] = value.detach()
+
+    handles = [
+        tap.register_forward_hook(lambda _module, _inputs, value, place=place: hear(place, value))
+        for place, tap in enumerate(taps)
+    ]
+    try:
+        yield values
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def at_rest(model: nn.Module) -> Iterator[None]:
+    """A model as it is when nothing is learned: without dropout, and without a graph."""
+    learning = [part for part in model.modules() if part.training]
+    for part in learning:
+        part.training = False
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for part in learning:
+            part.training = True
+
+
+def trace(model: GPT, tokens: Sequence[int], changes: Mapping[str, float] | None = None) -> Trace:
+    """Read a text and remember everything, with parts of the model switched as `changes` says (see `switched`).
+
+    Raises `ConfigError` for a text that is empty or longer than the context, or holds an id that the model does not
+    know.
+    """
+    row = checked(model, tokens)
+    with ExitStack() as stack:
+        stack.enter_context(at_rest(model))
+        stack.enter_context(switched(model, changes or {}))
+        values = stack.enter_context(heard(_taps(model)))
+        logits = model(row[None])[0]
+    blocks, per_layer = len(model.blocks), [[value[0] for value in values[1 + k :: 6]] for k in range(6)]
+    assert all(len(part) == blocks for part in per_layer)
+    q, k, heads, attention, feed_forward, stream = map(tuple, per_layer)
+    return Trace(model, row, logits, (values[0][0], *stream), q, k, heads, attention, feed_forward, dict(changes or {}))
+
+
+def checked(model: GPT, tokens: Sequence[int]) -> Int[Tensor, " T"]:
+    """Ids as a row that the model can read; raises `ConfigError` where it cannot."""
+    known, context = model.config.vocab_size, model.config.context
+    if not 0 < len(tokens) <= context:
+        raise ConfigError(f"the text has {len(tokens)} tokens and the model sees {context}; give 1 to {context}")
+    strange = next((token for token in tokens if not 0 <= token < known), None)
+    if strange is not None:
+        raise ConfigError(f"id {strange} is no token; the model knows 0 to {known - 1}")
+    return torch.tensor(list(tokens), device=model.embed.weight.device)
+
+
+def _taps(model: GPT) -> list[Tap]:
+    """The stream as it begins, and six places of each layer."""
+    taps = [model.stream]
+    for block in model.blocks:
+        assert isinstance(block, GPTBlock)
+        heads = block.attention.heads
+        taps += [heads.q, heads.k, heads.heads, block.attention_out, block.feed_forward_out, block.stream]
+    return taps
