@@ -13,8 +13,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from octavo.config import ModelConfig
 from octavo.disk import OLD, aside, make_folder, read_json, replace_file, saving, verify, write_folder
 from octavo.errors import DamagedError, RunError, SaveError
+from octavo.imagined import imagine
 from octavo.model import GPT
 
 FACTS, STATE = "training.json", "state.safetensors"
@@ -168,3 +170,34 @@ def save_snapshot(run: Path, step: int, model: GPT) -> None:
         make_folder(folder)
         if size + sum(path.stat().st_size for path in folder.iterdir()) <= SNAPSHOT_BYTES:
             replace_file(folder / f"step-{step}.safetensors", lambda path: save_file(weights, path), size=size)
+
+
+def snapshots(run: Path) -> list[int]:
+    """The steps whose weights were kept to look back at, in their order."""
+    folder = run / "snapshots"
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return sorted(int(match[1]) for name in names if (match := re.fullmatch(r"step-(\d+)\.safetensors", name)))
+
+
+def load_snapshot(run: Path, step: int, config: ModelConfig) -> GPT:
+    """The model as it was after a step, in float32.
+
+    Raises `RunError` where that was not kept, and `DamagedError` where what was kept is of another model.
+    """
+    path = run / "snapshots" / f"step-{step}.safetensors"
+    if step not in snapshots(run):
+        raise RunError(
+            f"{run} kept no weights of step {step}; there are {', '.join(map(str, snapshots(run))) or 'none'}"
+        )
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise DamagedError(f"{path} cannot be read: {error}") from error
+    model = imagine(config)
+    expected = {name: weight.shape for name, weight in model.named_parameters()}
+    if {name: weight.shape for name, weight in state.items()} != expected:
+        raise DamagedError(f"{path} holds another model's weights; octavo.toml describes {len(expected)} others")
+    model.load_state_dict({name: weight.float() for name, weight in state.items()}, strict=False, assign=True)
+    if config.tied:
+        model.unembed.weight = model.embed.weight
+    return model.eval()

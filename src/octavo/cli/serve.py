@@ -37,7 +37,7 @@ def serve(
     for place, name in zip(places, names, strict=True):
         say(f"opening {place}")
         model, tokenizer = load(place)
-        served.append(Served(name, Engine(model, tokenizer, bitwise=bitwise)))
+        served.append(Served(name, Engine(model, tokenizer, bitwise=bitwise), source=place))
     address = f"[{host}]" if ":" in host else host
     say(f"serving {', '.join(names)} at http://{address}:{at.getsockname()[1]}/v1; Ctrl-C ends it")
     serve(Models(served), rules, at, say)

@@ -21,6 +21,7 @@ from octavo.server import metrics
 from octavo.server.engine.sequence import Request as Wanted
 from octavo.server.forms import ChatForm, CompletionForm
 from octavo.server.models import Models, Served, refusing
+from octavo.server.page.lenses import Lenses, lenses
 from octavo.server.refused import DESCRIBED, RefusedError, of_validation
 from octavo.server.schema import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
 from octavo.server.writing import Writing
@@ -230,7 +231,9 @@ def create_app(models: Models) -> FastAPI:
 
     app = FastAPI(title="octavo", version=__version__, lifespan=life, docs_url=None, redoc_url=None)
     app.state.models, app.state.counts = models, metrics.Counts()
+    app.state.lenses = Lenses({one.name: one.source for one in models.named.values() if one.source is not None})
     app.include_router(api)
+    app.include_router(lenses)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 from octavo.chat import read_conversation
@@ -27,6 +28,7 @@ class Served:
     name: str
     engine: Engine
     since: int = field(default_factory=lambda: int(time.time()))
+    source: Path | None = None  # where it was opened, for those who want to look inside
 
     @property
     def tokenizer(self) -> Tokenizer:

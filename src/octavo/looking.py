@@ -1,0 +1,196 @@
+"""A text as a model sees it, all lenses together: for the terminal, for a file, for the page."""
+
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from octavo import lens
+from octavo.completion import completions, opened
+from octavo.errors import ConfigError
+from octavo.lens import Changes, Choice, Head, Read, Said, Trace
+from octavo.model import GPT
+from octavo.tokenizers import BPETokenizer, Tokenizer
+
+LONGEST = 1024  # tokens that are looked at together: there are as many weights as their square, in every head
+THUMBNAIL = 32  # numbers along a side
+Json = dict[str, Any]
+
+
+def spelled(tokenizer: Tokenizer, token: int) -> str:
+    """A token as text: a special one by its name, bytes that are but a part of a character by their numbers."""
+    if token >= tokenizer.vocab_size:  # models are made wider than their vocabulary, to a round number
+        return f"[{token}]"
+    if isinstance(tokenizer, BPETokenizer) and (own := tokenizer.token_bytes(token)):
+        return own.decode("utf-8", errors="backslashreplace")
+    return tokenizer.decode([token], special=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """A text as a model sees it. What is not asked for is not computed."""
+
+    tokenizer: Tokenizer
+    trace: Trace
+    top: int = 5
+    left_out: int = 0  # tokens at the beginning of the text that there was no room for
+    _spelled: dict[int, str] = field(default_factory=dict)
+
+    @cached_property
+    def reads(self) -> list[Read]:
+        """Each token with its surprise and its alternatives."""
+        return lens.surprises(self.trace, self.top)
+
+    @cached_property
+    def following(self) -> tuple[Choice, ...]:
+        """The likeliest tokens after the text."""
+        return lens.next_tokens(self.trace, self.top)
+
+    @cached_property
+    def kinds(self) -> list[list[Head]]:
+        """What each head tends to do."""
+        return lens.head_kinds(self.trace)
+
+    @cached_property
+    def said(self) -> list[Said]:
+        """What each layer would say after each token."""
+        return lens.logit_lens(self.trace)
+
+    def spell(self, token: int) -> str:
+        """A token as text."""
+        if token not in self._spelled:
+            self._spelled[token] = spelled(self.tokenizer, token)
+        return self._spelled[token]
+
+    @property
+    def texts(self) -> list[str]:
+        """The tokens of the text, as text."""
+        return [self.spell(token) for token in self.trace.tokens.tolist()]
+
+    def choice(self, choice: Choice) -> Json:
+        """A choice with its text."""
+        return {"id": choice.id, "text": self.spell(choice.id), "probability": choice.probability}
+
+    def choices(self, choices: Sequence[Choice]) -> list[Json]:
+        """Choices with their texts."""
+        return [self.choice(choice) for choice in choices]
+
+    def to_dict(self) -> Json:
+        """All of it, ready for JSON."""
+        config = self.trace.model.config
+        return {
+            "tokens": [self._read(read) for read in self.reads],
+            "next": self.choices(self.following),
+            "loss": self.trace.loss,
+            "layers": config.layers,
+            "heads": config.heads,
+            "kinds": [[{"kind": head.kind, **head.shares} for head in layer] for layer in self.kinds],
+            "lens": [self._layer(layer) for layer in self.said],
+        }
+
+    def _read(self, read: Read) -> Json:
+        return {
+            "id": read.id,
+            "text": self.spell(read.id),
+            "probability": read.probability,
+            "surprise": read.surprise,
+            "alternatives": self.choices(read.alternatives),
+        }
+
+    def _layer(self, said: Said) -> Json:
+        return {
+            "layer": said.layer,
+            "says": [self.choices(choices) for choices in said.choices],
+            "actual": list(said.actual),
+        }
+
+    def thumbnails(self) -> Json:
+        """Every head's weights, small: the largest of each square, from 0 to 255."""
+        size = min(len(self.trace), THUMBNAIL)
+        layers = [self.trace.weights(layer) for layer in range(self.trace.model.config.layers)]
+        pooled = torch.stack([F.adaptive_max_pool2d(weights.float(), size) for weights in layers])
+        return {"size": size, "data": packed((pooled * 255).round().to(torch.uint8))}
+
+    def attention(self, layer: int) -> Json:
+        """The weights of a layer's heads, all that can be other than zero: each row up to itself, × 65,535."""
+        weights = self.trace.weights(layer)
+        rows, columns = torch.tril_indices(*weights.shape[1:])
+        values = (weights[:, rows, columns].float() * 65535).round().to(torch.uint16)
+        return {"heads": weights.size(0), "tokens": weights.size(1), "data": packed(values)}
+
+    def parts(self, position: int, token: int) -> Json:
+        """A logit and what it is the sum of."""
+        shares = lens.contributions(self.trace, position, token)
+        return {
+            "logit": self.trace.logits[position, token].item(),
+            "parts": [{"name": share.name, "value": share.value} for share in shares],
+        }
+
+
+def packed(values: Tensor) -> str:
+    """Whole numbers as base64, little end first."""
+    array = values.cpu().contiguous().numpy()
+    return b64encode(array.astype(array.dtype.newbyteorder("<")).tobytes()).decode("ascii")
+
+
+def look(
+    model: GPT,
+    tokenizer: Tokenizer,
+    text: str,
+    *,
+    changes: Changes | None = None,
+    top: int = 5,
+    newest: bool = False,
+) -> Look:
+    """Look at a text, with parts of the model switched as `changes` says.
+
+    Raises `ConfigError` for a text that is too long, unless its newest part is to do, and for parts that there are not.
+    """
+    if not isinstance(top, int) or not 1 <= top <= 100:
+        raise ConfigError(f"top is {top!r:.40}; give 1 to 100")
+    ids = opened(tokenizer, text)
+    room = min(model.config.context, LONGEST)
+    left_out = max(0, len(ids) - room)
+    if left_out and not newest:
+        raise ConfigError(f"the text has {len(ids)} tokens and {room} can be looked at together; shorten it")
+    return Look(tokenizer, lens.trace(model, ids[left_out:], changes), top, left_out)
+
+
+def regenerated(
+    model: GPT,
+    tokenizer: Tokenizer,
+    text: str,
+    changes: Mapping[str, float],
+    *,
+    max_new_tokens: int = 60,
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> Json:
+    """How a text goes on, and what it costs, as the model is and with parts of it switched."""
+    seen = look(model, tokenizer, text, newest=True)
+
+    def written(changes: Mapping[str, float]) -> Json:
+        with lens.switched(model, changes):
+            loss = lens.trace(model, seen.trace.tokens.tolist()).loss
+            words: Json = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
+            return {"text": completions(model, tokenizer, text, **words)[0].text, "loss": loss}
+
+    return {"before": written({}), "after": written(changes)}
+
+
+def mapped(model: GPT, tokenizer: Tokenizer, most: int = 500) -> Json:
+    """The first tokens of a vocabulary as points of a map."""
+    found = lens.embedding_map(model)
+    count = min(most, tokenizer.vocab_size)
+    points = found.points[:count].tolist()
+    return {
+        "points": [
+            {"id": token, "text": spelled(tokenizer, token), "x": x, "y": y} for token, (x, y) in enumerate(points)
+        ],
+        "explained": list(found.explained),
+    }

@@ -1,0 +1,1 @@
+"""The web page: rooms to learn, to play, to look inside and to talk."""
