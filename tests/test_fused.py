@@ -14,7 +14,7 @@ from octavo.errors import ConfigError
 from octavo.fused import fused, memory_dtype
 from octavo.generation import generate
 from octavo.model import GPT
-from octavo.products import EightBitProduct, HalfProduct, Product, counts_in_eight_bits, halves, packs
+from octavo.products import EightBitProduct, HalfProduct, Product, WideProduct, counts_in_eight_bits, halves, packs
 
 Models = Callable[..., GPT]
 Configs = Callable[[str, int], ModelConfig]
@@ -98,7 +98,26 @@ def test_a_copy_remembers_in_float32_at_least_and_makes_do_with_less(random_mode
     model, tokens = random_model(config, deviation=0.1).bfloat16(), torch.arange(16)[None]
     expected = model(tokens).detach()
     for narrow in (torch.bfloat16, torch.float32):
-        torch.testing.assert_close(in_pieces(fused(model), tokens, [9, 1, 6], narrow), expected, rtol=0.1, atol=0.1)
+        found = in_pieces(fused(model), tokens, [9, 1, 6], narrow).to(expected.dtype)
+        torch.testing.assert_close(found, expected, rtol=0.1, atol=0.1)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_held_whole_where_the_processor_is_not_made_for_it(
+    config: ModelConfig, random_model: Models, tokens: Tensor, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = random_model(config, deviation=0.1).to(dtype)
+    exact = deepcopy(model).double()(tokens).detach()  # of these weights
+    monkeypatch.setattr("octavo.fused.has_bfloat16_units", lambda: False)
+    swift = fused(model)
+    assert {part.weight.dtype for part in swift.modules() if isinstance(part, Product)} == {torch.float32}
+    found = in_pieces(swift, tokens, [1] * 16, torch.float32)
+    assert found.dtype == torch.float32
+    bound = 1e-4 if config.rotary else 0.02  # GPT-2's embedding is a sum, in half precision still
+    torch.testing.assert_close(found.double(), exact, rtol=0, atol=bound * exact.std().item())
+    assert model.embed.weight.dtype == dtype
+    monkeypatch.setattr("octavo.fused.has_bfloat16_units", lambda: True)
+    assert not any(type(part) is WideProduct for part in fused(model).modules())
 
 
 def test_a_model_that_is_listened_to_stays_as_it_is(model: GPT) -> None:

@@ -2,7 +2,8 @@
 
 A step of generation does little arithmetic: its time goes into fetching weights, and into calling small operations one
 after the other. So what reads the same input becomes one matrix, a norm's weight goes into the matrix behind it, and
-large matrices are laid out in the order in which the processor fetches them. It is a copy, as large as the model.
+large matrices are laid out in the order in which the processor fetches them. It is a copy, as large as the model; twice
+as large where the model is in half precision and the processor is not made for that.
 """
 
 import math
@@ -17,7 +18,8 @@ from torch import Tensor, nn
 from octavo.cache import LayerCache
 from octavo.errors import ConfigError
 from octavo.model import GPT, GPTBlock, Rotation, rotate
-from octavo.products import EightBitProduct, HalfProduct, Product, counts_in_eight_bits, halves
+from octavo.optim import has_bfloat16_units
+from octavo.products import EightBitProduct, HalfProduct, Product, WideProduct, counts_in_eight_bits, halves
 from octavo.slots import SideLayer
 
 ALONE_UNDER = 2**18  # numbers to look back at; a second thread is woken later than one has looked at fewer
@@ -72,7 +74,10 @@ def kind_for(model: GPT, rows: int | None, quantize: str | None) -> type[Product
     """How the weights of a copy are held."""
     if quantize is not None:
         return EightBitProduct
-    half = rows == 1 and model.embed.weight.dtype == torch.bfloat16 and halves()
+    weight = model.embed.weight
+    if weight.device.type == "cpu" and weight.dtype.itemsize == 2 and not has_bfloat16_units():
+        return WideProduct
+    half = rows == 1 and weight.dtype == torch.bfloat16 and halves()
     return HalfProduct if half else Product
 
 

@@ -4,6 +4,7 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from octavo.completion import completions, opened
 from octavo.errors import ConfigError
 from octavo.lens import Changes, Choice, Head, Read, Said, Trace
 from octavo.model import GPT
+from octavo.porting import load
 from octavo.tokenizers import BPETokenizer, Tokenizer
 
 LONGEST = 1024  # tokens that are looked at together: there are as many weights as their square, in every head
@@ -136,6 +138,12 @@ def packed(values: Tensor) -> str:
     """Whole numbers as base64, little end first."""
     array = values.cpu().contiguous().numpy()
     return b64encode(array.astype(array.dtype.newbyteorder("<")).tobytes()).decode("ascii")
+
+
+def open_model(place: Path) -> tuple[GPT, Tokenizer]:
+    """A model to look into, and its tokenizer; weights of half precision become float32, in which nothing is hidden."""
+    model, tokenizer = load(place)
+    return (model.float() if model.embed.weight.dtype.itemsize < 4 else model).eval(), tokenizer
 
 
 def look(

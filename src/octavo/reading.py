@@ -11,7 +11,7 @@ from octavo.cache import StaticCache
 from octavo.errors import SamplingError
 from octavo.fused import fused, memory_dtype
 from octavo.model import GPT
-from octavo.products import Product
+from octavo.products import Product, WideProduct
 from octavo.slots import BLOCK, Part, SideBySide, Slot
 
 Texts = Sequence[Sequence[int]]
@@ -146,7 +146,7 @@ def readable_side_by_side(model: GPT) -> GPT:
     """
     copy = fused(model, everywhere=True)
     kind: type[nn.Module] = type(copy.unembed)
-    if kind is not Product:
+    if kind not in (Product, WideProduct):
         raise SamplingError("somebody listens to the model, or it is a quick copy already; give the model itself")
     return copy
 

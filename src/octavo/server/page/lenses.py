@@ -16,7 +16,6 @@ from octavo.checkpoint import load_snapshot, snapshots
 from octavo.errors import OctavoError
 from octavo.looking import Json, Look
 from octavo.model import GPT
-from octavo.porting import load
 from octavo.server.refused import RefusedError
 from octavo.server.schema import Name, Number, Text, Token
 from octavo.tokenizers import Tokenizer, load_tokenizer
@@ -141,8 +140,7 @@ def kept(memory: OrderedDict[Any, T], key: Any, make: Callable[[], T]) -> T:
 def open_at(place: Path, step: int | None) -> Opened:
     """A model as it was after a step; a training that has no weights yet shows what it kept last."""
     if step is None and (place.is_file() or (place / "config.json").is_file()):
-        model, tokenizer = load(place)
-        return Opened(model.eval(), tokenizer)
+        return Opened(*looking.open_model(place))
     kept_steps = snapshots(place)
     if step is None and not kept_steps:
         raise RefusedError(404, "there is nothing to look into yet; wait for the first weights")
