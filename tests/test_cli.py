@@ -58,6 +58,7 @@ def test_the_flags_are_these_and_no_others() -> None:
         "generate": f"{knobs} stop n slide no-slide json quantize",
         "talk": f"{knobs} quantize server",
         "serve": "host port api-key-file bitwise",
+        "look": "lens layer head off step top json svg png",
         "import": "to dtype force",
         "export": "as dtype to force push",
         "plan": f"minutes steps {text} {shape} config",

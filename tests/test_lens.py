@@ -263,6 +263,19 @@ def test_figures_of_weights_are_numpys(model: GPT) -> None:
     assert all(matrix.update is None for matrix in lens.matrices(model))
 
 
+def test_a_notebook_shows_what_a_lens_returns(model: GPT) -> None:
+    seen = lens.trace(model, TEXT)
+    found = [lens.surprises(seen), lens.logit_lens(seen), lens.head_kinds(seen), lens.contributions(seen, 1, 2)]
+    for rows in (*found, lens.matrices(model)):
+        html = rows._repr_html_()
+        count = sum(len(row) if isinstance(row, list) else 1 for row in rows)
+        assert html.count("<tr>") == 1 + count and html.count("<th ") >= 2
+    assert "11 tokens through 2 layers" in seen._repr_html_()
+    assert "23 tokens on a map" in lens.embedding_map(model)._repr_html_()
+    many = lens.Rows(lens.Choice(number, 0.5) for number in range(205))
+    assert many._repr_html_().endswith("<p>… and 5 more</p>") and lens.Rows()._repr_html_() == "<pre>[]</pre>"
+
+
 @pytest.mark.parametrize(
     ("ask", "said"),
     [

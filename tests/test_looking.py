@@ -20,7 +20,7 @@ from octavo.checkpoint import load_snapshot, snapshots
 from octavo.completion import completions
 from octavo.config import Asked, ModelConfig
 from octavo.errors import ConfigError, DamagedError, RunError
-from octavo.looking import Look, look, mapped, regenerated, spelled
+from octavo.looking import Look, look, mapped, open_model, regenerated, spelled
 from octavo.model import GPT
 from octavo.porting import load
 from octavo.server.engine.engine import Engine
@@ -65,6 +65,13 @@ def test_it_tells_what_the_lenses_find(seen: Look) -> None:
     assert [layer["layer"] for layer in told["lens"]] == [0, 1, 2]
     assert told["lens"][-1]["says"][-1][0] == told["next"][0]
     assert set(told["kinds"][0][0]) == {"kind", "previous", "first", "itself", "same", "induction"}
+
+
+def test_a_notebook_shows_it_and_runs_nothing_of_it(opened: tuple[GPT, Tokenizer]) -> None:
+    seen = look(*opened, TEXT)
+    seen._spelled[seen.trace.tokens[3].item()] = "<img src=x onerror=alert(1)>"
+    html = seen._repr_html_()
+    assert html.count("<span ") == len(TEXT) and "<img" not in html and "bits" in html and "<table>" in html
 
 
 def test_weights_are_packed_and_come_back(seen: Look) -> None:
@@ -155,9 +162,11 @@ def test_every_snapshot_opens_as_the_model_that_it_was(run: Path, opened: tuple[
 def test_a_snapshot_that_is_none_is_refused(run: Path, opened: tuple[GPT, Tokenizer], tmp_path: Path) -> None:
     config = opened[0].config
     with pytest.raises(RunError, match="kept no weights of step 5000; there are 1, 2"):
-        load_snapshot(run, 5000, config)
+        open_model(run, 5000)
     with pytest.raises(RunError, match="kept no weights of step 1; there are none"):
-        load_snapshot(tmp_path, 1, config)
+        open_model(tmp_path, 1)
+    with pytest.raises(RunError, match="has no weights yet; wait for the first"):
+        open_model(tmp_path)
     (tmp_path / "snapshots").mkdir()
     save_file({"embed.weight": torch.zeros(2, 2)}, tmp_path / "snapshots" / "step-1.safetensors")
     with pytest.raises(DamagedError, match="holds another model's weights"):
@@ -249,11 +258,3 @@ def test_the_page_is_told_how_it_was(port: int, run: Path, opened: tuple[GPT, To
 def test_the_page_is_refused_what_cannot_be(port: int, path: str, body: dict[str, Any], status: int, said: str) -> None:
     got, told = ask(port, path, **body)
     assert got == status and said in told["error"]["message"], told
-
-
-def test_a_training_without_weights_says_so(tmp_path: Path) -> None:
-    from octavo.server.page.lenses import open_at
-    from octavo.server.refused import RefusedError
-
-    with pytest.raises(RefusedError, match="there is nothing to look into yet; wait for the first weights"):
-        open_at(tmp_path, None)

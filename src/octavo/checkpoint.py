@@ -182,13 +182,9 @@ def snapshots(run: Path) -> list[int]:
 def load_snapshot(run: Path, step: int, config: ModelConfig) -> GPT:
     """The model as it was after a step, in float32.
 
-    Raises `RunError` where that was not kept, and `DamagedError` where what was kept is of another model.
+    Raises `DamagedError` where what was kept is of another model, or nothing.
     """
     path = run / "snapshots" / f"step-{step}.safetensors"
-    if step not in snapshots(run):
-        raise RunError(
-            f"{run} kept no weights of step {step}; there are {', '.join(map(str, snapshots(run))) or 'none'}"
-        )
     try:
         state = load_file(path)
     except (SafetensorError, OSError) as error:

@@ -4,6 +4,7 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from octavo import lens
+from octavo import lens, toml
+from octavo.checkpoint import load_snapshot, snapshots
 from octavo.completion import completions, opened
-from octavo.errors import ConfigError
-from octavo.lens import Changes, Choice, Head, Read, Said, Trace
+from octavo.errors import ConfigError, RunError
+from octavo.lens import Changes, Choice, Head, Read, Rows, Said, Trace
+from octavo.lens.shown import plain
 from octavo.model import GPT
 from octavo.porting import load
-from octavo.tokenizers import BPETokenizer, Tokenizer
+from octavo.tokenizers import BPETokenizer, Tokenizer, load_tokenizer
 
 LONGEST = 1024  # tokens that are looked at together: there are as many weights as their square, in every head
 THUMBNAIL = 32  # numbers along a side
@@ -54,7 +57,7 @@ class Look:
         return lens.next_tokens(self.trace, self.top)
 
     @cached_property
-    def kinds(self) -> list[list[Head]]:
+    def kinds(self) -> Rows[list[Head]]:
         """What each head tends to do."""
         return lens.head_kinds(self.trace)
 
@@ -81,6 +84,12 @@ class Look:
     def choices(self, choices: Sequence[Choice]) -> list[Json]:
         """Choices with their texts."""
         return [self.choice(choice) for choice in choices]
+
+    def _repr_html_(self) -> str:
+        """The text in the colours of its surprise, for a notebook; a token's bits are shown where one points at it."""
+        tokens = [span(self.spell(read.id), read.surprise) for read in self.reads]
+        heads = self.kinds._repr_html_()
+        return f'<pre style="white-space:pre-wrap">{"".join(tokens)}</pre>{self.trace._repr_html_()}{heads}'
 
     def to_dict(self) -> Json:
         """All of it, ready for JSON."""
@@ -134,16 +143,35 @@ class Look:
         }
 
 
+def span(text: str, bits: float | None) -> str:
+    """A token as HTML, in the strength of its surprise."""
+    strength = min((bits or 0.0) / 8, 1.0)
+    style = f"background:rgba(234,88,12,{strength:.2f})"
+    return f'<span title="{escape(text)}: {plain(bits)} bits" style="{style}">{escape(text)}</span>'
+
+
 def packed(values: Tensor) -> str:
     """Whole numbers as base64, little end first."""
     array = values.cpu().contiguous().numpy()
     return b64encode(array.astype(array.dtype.newbyteorder("<")).tobytes()).decode("ascii")
 
 
-def open_model(place: Path) -> tuple[GPT, Tokenizer]:
-    """A model to look into, and its tokenizer; weights of half precision become float32, in which nothing is hidden."""
-    model, tokenizer = load(place)
-    return (model.float() if model.embed.weight.dtype.itemsize < 4 else model).eval(), tokenizer
+def open_model(place: Path, step: int | None = None) -> tuple[GPT, Tokenizer]:
+    """A model to look into, as it is or as it was after a step of its training, and its tokenizer.
+
+    A training without a model yet shows the weights that it kept last. Those of half precision become float32, in
+    which nothing is hidden. Raises `RunError` where there are no such weights.
+    """
+    if step is None and (place.is_file() or (place / "config.json").is_file()):
+        model, tokenizer = load(place)
+        return (model.float() if model.embed.weight.dtype.itemsize < 4 else model).eval(), tokenizer
+    kept = snapshots(place)
+    if step is None and not kept:
+        raise RunError(f"{place} has no weights yet; wait for the first")
+    if step is not None and step not in kept:
+        there = ", ".join(map(str, kept)) or "none"
+        raise RunError(f"{place} kept no weights of step {step}; there are {there}")
+    return load_snapshot(place, kept[-1] if step is None else step, toml.load(place).model), load_tokenizer(place)
 
 
 def look(

@@ -47,6 +47,13 @@ Example: octavo serve runs/book-1, and in a client: base_url="http://127.0.0.1:8
 
 Only programs on this machine are let in, unless --host names another address: then every request has to carry the \
 key that stands in --api-key-file or in $OCTAVO_API_KEY.""",
+    "look": """Look inside a model: what surprises it, where its heads look, what each layer would say.
+
+Example: octavo look runs/book-1 "It was the best of times" --layer 2 --head 0
+
+Lenses: surprise (of each token), next (what could come), heads (what each tends to do), logits (what each layer would \
+say), attention (where a head looks), parts (who says the next token), map (of the embedding), weights. --off 2.0 \
+switches a head off, --step 100 looks at the model as it was.""",
     "import": """Make a run of a model from elsewhere.
 
 Example: octavo import smollm2, and then: octavo talk smollm2

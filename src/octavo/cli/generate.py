@@ -87,7 +87,7 @@ def stream(model: "GPT", tokenizer: "Tokenizer", prompt: str, words: dict[str, A
     print()
 
 
-def which(run: str | None, prompts: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
+def which(run: str | None, prompts: tuple[str, ...], word: str = "generate") -> tuple[str | None, tuple[str, ...]]:
     """Tell the run from the prompts: a single argument that names no run is a prompt for the newest one."""
     from octavo.places import find_model
 
@@ -101,5 +101,5 @@ def which(run: str | None, prompts: tuple[str, ...]) -> tuple[str | None, tuple[
     if prompts:
         return run, prompts
     if sys.stdin.isatty():
-        raise UserError('there is no prompt; give one: octavo generate RUN "Once upon a time"')
+        raise UserError(f'there is no text; give one: octavo {word} RUN "Once upon a time"')
     return run, (sys.stdin.buffer.read().decode("utf-8", errors="replace"),)

@@ -5,6 +5,7 @@ from octavo.lens.heads import Head, head_kinds
 from octavo.lens.matrices import Map, Matrix, embedding_map, matrices
 from octavo.lens.parts import Share, contributions
 from octavo.lens.saying import Choice, Read, Said, logit_lens, next_tokens, surprises
+from octavo.lens.shown import Rows
 from octavo.lens.trace import Trace, trace
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Matrix",
     "Part",
     "Read",
+    "Rows",
     "Said",
     "Share",
     "Trace",

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from octavo.lens.shown import Rows
 from octavo.lens.trace import Trace
 
 CLEAR = 0.3  # of what is above chance: from here on a head is named by it
@@ -26,14 +27,14 @@ class Head:
     shares: Mapping[str, float | None]
 
 
-def head_kinds(trace: Trace) -> list[list[Head]]:
+def head_kinds(trace: Trace) -> Rows[list[Head]]:
     """Every head of every layer.
 
     *previous*: the token before; *first*: the beginning of the text; *itself*; *same*: where the same token stood
     before; *induction*: what followed it there, which is how a text is gone on with by example  [Olsson 2022].
     """
     places = targets(trace.tokens)
-    return [_layer(trace, layer, places) for layer in range(trace.model.config.layers)]
+    return Rows(_layer(trace, layer, places) for layer in range(trace.model.config.layers))
 
 
 def targets(tokens: Int[Tensor, " T"]) -> dict[str, Bool[Tensor, "T T"]]:

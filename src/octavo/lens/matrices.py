@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from octavo.lens.shown import Rows
 from octavo.model import GPT
 
 
@@ -16,6 +17,10 @@ class Map:
 
     points: Float[Tensor, "V 2"]
     explained: tuple[float, float]
+
+    def _repr_html_(self) -> str:
+        shares = " and ".join(f"{100 * share:.1f} %" for share in self.explained)
+        return f"<p>{len(self.points)} tokens on a map whose directions tell {shares} of their differences</p>"
 
 
 def embedding_map(model: GPT) -> Map:
@@ -46,9 +51,9 @@ class Matrix:
     update: float | None = None
 
 
-def matrices(model: GPT, before: Mapping[str, Tensor] | None = None) -> list[Matrix]:
+def matrices(model: GPT, before: Mapping[str, Tensor] | None = None) -> Rows[Matrix]:
     """Figures of all weights, and how far they have come from those `before` (a state by the model's own names)."""
-    return [_matrix(name, weight.detach(), (before or {}).get(name)) for name, weight in model.named_parameters()]
+    return Rows(_matrix(name, weight.detach(), (before or {}).get(name)) for name, weight in model.named_parameters())
 
 
 def _matrix(name: str, weight: Tensor, before: Tensor | None) -> Matrix:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from octavo.errors import ConfigError
 from octavo.lens.changes import factor_of
+from octavo.lens.shown import Rows
 from octavo.lens.trace import Trace, at_rest, checked
 from octavo.model import GPT, GPTBlock
 
@@ -20,7 +21,7 @@ class Share:
     value: float
 
 
-def contributions(trace: Trace, position: int, token: int) -> list[Share]:
+def contributions(trace: Trace, position: int, token: int) -> Rows[Share]:
     """The logit of a token after the one at `position`, taken apart; the shares sum to it.
 
     The stream is a sum, and the last norm multiplies it by numbers that are taken as they came out:
@@ -33,7 +34,7 @@ def contributions(trace: Trace, position: int, token: int) -> list[Share]:
     with at_rest(trace.model):
         names, parts = zip(*_parts(trace, position), strict=True)
         values = torch.stack(parts) @ direction(trace.model, trace.stream[-1][position], token)
-        shares = [Share(name, value) for name, value in zip(names, values.tolist(), strict=True)]
+        shares = Rows(Share(name, value) for name, value in zip(names, values.tolist(), strict=True))
         bias = trace.model.norm.bias if isinstance(trace.model.norm, nn.LayerNorm) else None
         if bias is not None:
             shares.append(Share("norm.bias", (bias @ trace.model.unembed.weight[token]).item()))

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from octavo.lens.shown import Rows
 from octavo.lens.trace import Trace, at_rest
 
 
@@ -40,14 +41,15 @@ class Said:
     actual: tuple[float | None, ...]
 
 
-def surprises(trace: Trace, top: int = 5) -> list[Read]:
+def surprises(trace: Trace, top: int = 5) -> Rows[Read]:
     """Each token of the text: −log₂ p of it after those before it  [Shannon 1948]."""
     logs = trace.log_probabilities[:-1]
     own = logs.gather(1, trace.tokens[1:, None])[:, 0]
     bits, shares = (-own / log(2)).tolist(), own.exp().tolist()
     first, *rest = trace.tokens.tolist()
     likely = choices(logs, top)
-    return [Read(first, None, None)] + [Read(*values) for values in zip(rest, shares, bits, likely, strict=True)]
+    foreseen = [Read(*values) for values in zip(rest, shares, bits, likely, strict=True)]
+    return Rows([Read(first, None, None), *foreseen])
 
 
 def next_tokens(trace: Trace, top: int = 5) -> tuple[Choice, ...]:
@@ -55,12 +57,12 @@ def next_tokens(trace: Trace, top: int = 5) -> tuple[Choice, ...]:
     return choices(trace.log_probabilities[-1:], top)[0]
 
 
-def logit_lens(trace: Trace, top: int = 3) -> list[Said]:
+def logit_lens(trace: Trace, top: int = 3) -> Rows[Said]:
     """The next token as each layer would have it: its stream through the last norm and the output layer
     [Nostalgebraist 2020]. The last layer says what the model says.
     """
     model, last = trace.model, len(trace.stream) - 1
-    found = []
+    found: Rows[Said] = Rows()
     with at_rest(model):
         for layer, stream in enumerate(trace.stream):
             logits = trace.logits if layer == last else model.unembed(model.norm(stream))

@@ -55,6 +55,10 @@ class Trace:
         wide = torch.promote_types(self.logits.dtype, torch.float32)
         return self.logits.to(wide).log_softmax(-1)
 
+    def _repr_html_(self) -> str:
+        loss = "" if self.loss is None else f", {self.loss:.4f} nats a token"
+        return f"<p>{len(self)} tokens through {len(self.heads)} layers of {len(self.heads[0])} heads{loss}</p>"
+
     @property
     def loss(self) -> float | None:
         """Nats per token, of all but the first; `None` for a single token."""

@@ -11,14 +11,14 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, StrictInt
 
-from octavo import lens, looking, toml
-from octavo.checkpoint import load_snapshot, snapshots
+from octavo import lens, looking
+from octavo.checkpoint import snapshots
 from octavo.errors import OctavoError
 from octavo.looking import Json, Look
 from octavo.model import GPT
 from octavo.server.refused import RefusedError
 from octavo.server.schema import Name, Number, Text, Token
-from octavo.tokenizers import Tokenizer, load_tokenizer
+from octavo.tokenizers import Tokenizer
 
 KEPT = 3  # models, and looks, that the next question is likely to be about
 CHANGES = 4096
@@ -102,7 +102,7 @@ class Lenses:
         name, place = self.place(asked.model)
         with self._lock:
             key = (name, asked.step, written_at(place))
-            return work(kept(self._opened, key, lambda: open_at(place, asked.step)))
+            return work(kept(self._opened, key, lambda: Opened(*looking.open_model(place, asked.step))))
 
     def look(self, asked: LookRequest, work: Callable[[Look], T]) -> T:
         """Do something with a look; the next question is most often about the same one."""
@@ -135,17 +135,6 @@ def kept(memory: OrderedDict[Any, T], key: Any, make: Callable[[], T]) -> T:
     while len(memory) > KEPT:
         memory.popitem(last=False)
     return found
-
-
-def open_at(place: Path, step: int | None) -> Opened:
-    """A model as it was after a step; a training that has no weights yet shows what it kept last."""
-    if step is None and (place.is_file() or (place / "config.json").is_file()):
-        return Opened(*looking.open_model(place))
-    kept_steps = snapshots(place)
-    if step is None and not kept_steps:
-        raise RefusedError(404, "there is nothing to look into yet; wait for the first weights")
-    config = toml.load(place).model
-    return Opened(load_snapshot(place, kept_steps[-1] if step is None else step, config), load_tokenizer(place))
 
 
 lenses = APIRouter(prefix="/page", include_in_schema=False)
