@@ -59,6 +59,7 @@ def test_the_flags_are_these_and_no_others() -> None:
         "talk": f"{knobs} quantize server",
         "serve": "host port api-key-file bitwise",
         "look": "lens layer head off step top json svg png",
+        "explain": "layer head temperature seed json",
         "import": "to dtype force",
         "export": "as dtype to force push",
         "plan": f"minutes steps {text} {shape} config",

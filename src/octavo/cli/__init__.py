@@ -54,6 +54,11 @@ Example: octavo look runs/book-1 "It was the best of times" --layer 2 --head 0
 Lenses: surprise (of each token), next (what could come), heads (what each tends to do), logits (what each layer would \
 say), attention (where a head looks), parts (who says the next token), map (of the embedding), weights. --off 2.0 \
 switches a head off, --step 100 looks at the model as it was.""",
+    "explain": """Go through the forward pass step by step: equation, shapes, line of code, this model's own numbers.
+
+Example: octavo explain runs/book-1 "To be" --layer 2 --head 1
+
+Every number is computed from the weights by the equation that is shown, and held against what the model came to.""",
     "import": """Make a run of a model from elsewhere.
 
 Example: octavo import smollm2, and then: octavo talk smollm2
