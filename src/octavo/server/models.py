@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,11 +14,12 @@ from octavo.completion import opened
 from octavo.config import ANSWERING, USUAL
 from octavo.errors import OctavoError
 from octavo.sampling import SEEDS, Sampling
-from octavo.server.engine.engine import Engine
+from octavo.server.engine.engine import BusyError, Engine
 from octavo.server.refused import RefusedError
 from octavo.server.schema import Writing
 from octavo.tokenizers import BPETokenizer, Tokenizer
 
+RETRY = "1"  # seconds
 T = TypeVar("T")
 
 
@@ -44,6 +46,11 @@ class Served:
     def answers(self) -> bool:
         """Whether it was taught to hold a conversation."""
         return self.tokenizer.answers
+
+    def check_room(self) -> None:
+        """Refuse another request before anything is done for it, where too many wait already."""
+        with refusing_when_busy():
+            self.engine.check_room()
 
     def card(self) -> dict[str, object]:
         """What /v1/models says of it."""
@@ -116,6 +123,15 @@ class Models:
             there = ", ".join(self.named)
             raise RefusedError(404, f"no model {name!r:.80}; there is {there}", param="model", code="model_not_found")
         return found
+
+
+@contextmanager
+def refusing_when_busy() -> Iterator[None]:
+    """An engine that is asked too much tells the client to come again."""
+    try:
+        yield
+    except BusyError as error:
+        raise RefusedError(429, str(error), code="queue_full", headers={"Retry-After": RETRY}) from None
 
 
 async def refusing(param: str, work: Callable[..., T], *values: object) -> T:

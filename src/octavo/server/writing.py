@@ -8,12 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import uuid4
 
-from octavo.server.engine.engine import BusyError
 from octavo.server.engine.sequence import Alternatives, Request, Said, Sequence
-from octavo.server.models import Served
+from octavo.server.models import Served, refusing_when_busy
 from octavo.server.refused import RefusedError
 
-RETRY = "1"  # seconds
 DONE = "data: [DONE]\n\n"
 
 
@@ -76,10 +74,8 @@ class Writing:
             "system_fingerprint": None,
         }
         self.written = 0
-        try:
+        with refusing_when_busy():
             self.sequences: list[Sequence] = served.engine.submit(requests, self._hear)
-        except BusyError as error:
-            raise RefusedError(429, str(error), code="queue_full", headers={"Retry-After": RETRY}) from None
 
     def _hear(self, number: int, said: Said) -> None:
         self.heard.put_nowait((number, said))

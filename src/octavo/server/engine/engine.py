@@ -133,12 +133,16 @@ class Engine:
             for number, request in enumerate(requests)
         ]
         with self._changed:
-            places = self.queue + self.scheduler.most - len(self.scheduler.active)
-            if len(self.scheduler.waiting) + len(sequences) > places:
-                raise BusyError(f"{len(self.scheduler.waiting)} texts wait already; try again in a moment")
+            self.check_room(len(sequences))
             self.scheduler.waiting.extend(sequences)
             self._changed.notify()
         return sequences
+
+    def check_room(self, texts: int = 1) -> None:
+        """Raise `BusyError` where so many more would be too many to wait."""
+        waiting = len(self.scheduler.waiting)
+        if waiting + texts > self.queue + self.scheduler.most - len(self.scheduler.active):
+            raise BusyError(f"{waiting} texts wait already; try again in a moment")
 
     def cancel(self, sequences: list[Sequence]) -> None:
         """Let these texts go, wherever they are; nothing more is said of them."""
