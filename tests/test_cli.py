@@ -62,6 +62,7 @@ def test_the_flags_are_these_and_no_others() -> None:
         "explain": "layer head temperature seed json",
         "import": "to dtype force",
         "export": "as dtype to force push",
+        "report": "markdown json samples seed device",
         "plan": f"minutes steps {text} {shape} config",
     }
     assert flags == {word: {f"--{name}" for name in names.split()} for word, names in expected.items()}

@@ -1,6 +1,7 @@
 """What somebody who only counts makes of a text: how surprising it is to Kneser-Ney smoothed n-grams."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import chain, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -31,17 +32,55 @@ def surprise(learned: np.ndarray, held_out: np.ndarray, order: int) -> list[floa
     >>> [round(nats, 1) for nats in counted]
     [1.1, 0.0]
     """
+    size = 1 + int(max(learned.max(), held_out.max()))
+    return [float(nats.mean()) for nats in _surprises(learned, held_out, size, order, single_discount)]
+
+
+def surprises(learned: np.ndarray, held_out: np.ndarray, vocab_size: int, order: int) -> Iterator[np.ndarray]:
+    """Nats of every token of a text to the unigrams, bigrams, … of another, up to this order  [Chen 1999, section 3].
+
+    As `surprise`, but what occurred once, twice, and more often is each lowered by a discount of its own. Beneath the
+    unigrams every token of the vocabulary is as likely as any other.
+
+    >>> [round(float(nats.sum()), 1) for nats in surprises(np.array([0, 1] * 50), np.array([0, 1] * 3), 2, order=2)]
+    [4.2, 0.1]
+    """
+    return _surprises(learned, held_out, vocab_size, order, three_discounts)
+
+
+Discounts = Callable[[np.ndarray], np.ndarray]  # from how often each n-gram occurred to what is taken off of it
+
+
+def _surprises(
+    learned: np.ndarray, held_out: np.ndarray, size: int, order: int, discounts: Discounts
+) -> Iterator[np.ndarray]:
     text = np.concatenate([learned, held_out]).astype(np.int64)
-    told = np.full(len(held_out), 1 / (int(text.max()) + 1))
-    found = []
-    grams = list(_grams(text, order))
-    for index, gram in enumerate(grams):
-        everywhere = np.arange(len(learned))
-        found.append(float(-np.log(_told(gram, everywhere, told)).mean()))
-        if index + 1 < order:
-            kinds = np.unique(grams[index + 1].ids[: len(learned)], return_index=True)[1]
-            told = _told(gram, kinds, told)
-    return found
+    told = np.full(len(held_out), 1 / size)
+    everywhere = np.arange(len(learned))
+    for gram, longer in pairwise(chain(_grams(text, order), [None])):
+        assert gram is not None  # only the last is
+        yield -np.log(_told(gram, everywhere, told, discounts))
+        if longer is not None:
+            kinds = np.unique(longer.ids[: len(learned)], return_index=True)[1]
+            told = _told(gram, kinds, told, discounts)
+
+
+def single_discount(counts: np.ndarray) -> np.ndarray:
+    """The same for every count: n₁ / (n₁ + 2 n₂), of how many n-grams occurred once and twice  [Kneser 1995]."""
+    once, twice = np.count_nonzero(counts == 1), np.count_nonzero(counts == 2)
+    return np.full(len(counts), once / (once + 2 * twice) if once else 0.5)
+
+
+def three_discounts(counts: np.ndarray) -> np.ndarray:
+    """k − (k + 1) Y nₖ₊₁ / nₖ with Y = n₁ / (n₁ + 2 n₂), for k of 1, 2, and 3 for all above  [Chen 1999, section 3]."""
+    of = np.bincount(np.minimum(counts, 5), minlength=6)  # how many n-grams occurred so often
+    if not of[1:5].all():
+        return single_discount(counts)
+    share = of[1] / (of[1] + 2 * of[2])
+    taken = [0.0, *(k - (k + 1) * share * of[k + 1] / of[k] for k in (1, 2, 3))]
+    if min(taken[1:]) <= 0:  # so few were counted that nothing would be left for what was not seen
+        return single_discount(counts)
+    return np.array(taken)[np.minimum(counts, 3)]
 
 
 class Grams(NamedTuple):
@@ -59,16 +98,16 @@ def _grams(text: np.ndarray, order: int) -> Iterator[Grams]:
         contexts = np.concatenate([[ids.max() + 1], ids[:-1]])  # nothing stands before the first
 
 
-def _told(gram: Grams, places: np.ndarray, shorter: np.ndarray) -> np.ndarray:
+def _told(gram: Grams, places: np.ndarray, shorter: np.ndarray, discounts: Discounts) -> np.ndarray:
     """The probability of each token at the end of the text, by what was counted at these places of it."""
     here, before = gram.ids[places], gram.contexts[places]
     counts = np.bincount(here, minlength=int(gram.ids.max()) + 1)
     contexts = int(gram.contexts.max()) + 1
     totals = np.bincount(before, minlength=contexts)
-    kinds = np.bincount(before[np.unique(here, return_index=True)[1]], minlength=contexts)
-    once, twice = np.count_nonzero(counts == 1), np.count_nonzero(counts == 2)
-    discount = once / (once + 2 * twice) if once else 0.5
+    taken = discounts(counts)
+    first = np.unique(here, return_index=True)[1]
+    left = np.bincount(before[first], taken[here[first]], minlength=contexts)
     ids, context = gram.ids[-len(shorter) :], gram.contexts[-len(shorter) :]
     total = np.maximum(totals[context], 1)
-    freed = np.where(totals[context] > 0, discount * kinds[context] / total, 1.0)
-    return np.maximum(counts[ids] - discount, 0) / total + freed * shorter
+    freed = np.where(totals[context] > 0, left[context] / total, 1.0)
+    return np.maximum(counts[ids] - taken[ids], 0) / total + freed * shorter

@@ -151,7 +151,8 @@ class _Live:
     def show(self, event: Event) -> None:
         match event:
             case Preparing(what, done, total):
-                self._update(what, done, total, f"{done / 1e6:,.0f} of {total / 1e6:,.0f} MB")
+                size = f"{done / 1e6:,.0f} of {total / 1e6:,.0f} MB" if total >= 1_000_000 else ""
+                self._update(what, done, total, size)
                 if done >= total:
                     self.stop()
             case Stepped():

@@ -1,13 +1,32 @@
-"""Going back to a state that was saved, and moving the end of a training that is gone on with."""
+"""Going back to a state that was saved and to the text it learned from, and moving the end of a training."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
-from octavo.checkpoint import checkpoint_folder, forget, newest_valid, restore, steps_saved
+from octavo import places
+from octavo.checkpoint import checkpoint_folder, forget, newest_valid, read_facts, restore, steps_saved
+from octavo.config import RunConfig
+from octavo.data import Prepared, prepare, reopen
 from octavo.errors import RunError
 from octavo.events import Event, Note
 from octavo.numerics import difference, numerics
 from octavo.standing import Standing, mismatch
+from octavo.tokenizers import load_tokenizer
 from octavo.trainer import Trainer
+
+
+def same_text(run: Path, config: RunConfig, on_event: Callable[[Event], None]) -> Prepared:
+    """The text of a training again, in parts and tokens; whether it is still the same is for the caller to see.
+
+    Raises `RunError` where it came from standard input and is not in the cache any more, `TextError` where it is gone.
+    """
+    if "-" not in config.data.texts:
+        return prepare(config.data, load_tokenizer(run), cache=places.cache(), on_event=on_event)
+    known = [read_facts(checkpoint_folder(run, step))["fingerprint"] for step in steps_saved(run)[:1]]
+    kept = reopen(places.cache(), known[0]) if known else None
+    if kept is None:  # standard input is gone, and so is what it said
+        raise RunError(f"{run} was trained on standard input, which cannot be read again; train anew from a file")
+    return kept
 
 
 def go_back(trainer: Trainer, *, before: int | None = None, allow_mismatch: bool = False) -> list[Note]:

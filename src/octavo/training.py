@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from octavo import places, toml
-from octavo.checkpoint import checkpoint_folder, read_facts, room_needed, steps_saved
+from octavo.checkpoint import room_needed
 from octavo.claim import Claim
 from octavo.config import Asked, DataConfig, RunConfig
-from octavo.data import Prepared, find_texts, prepare, reopen
+from octavo.data import Prepared, find_texts, prepare
 from octavo.disk import make_folder, saving, write_file
 from octavo.errors import ConfigError, RunError, SaveError
 from octavo.events import Event, Note, Planned
@@ -21,8 +21,8 @@ from octavo.places import find_model, is_run, new_run
 from octavo.plain import from_dict
 from octavo.planner import Plan, plan
 from octavo.porting import load
-from octavo.resumption import go_back, prolong, rewind
-from octavo.tokenizers import Tokenizer, load_tokenizer
+from octavo.resumption import go_back, prolong, rewind, same_text
+from octavo.tokenizers import Tokenizer
 from octavo.trainer import Trainer
 
 Listener = Callable[[Event], None]
@@ -158,7 +158,7 @@ def resume(run: Path, asked: Asked, *, allow_mismatch: bool = False, on_event: L
     if not (run / toml.NAME).is_file():
         raise RunError(f"{run} holds a model but no training: {toml.NAME} is missing")
     config, claim = toml.load(run), Claim(run)
-    prepared = _same_text(run, config, on_event)
+    prepared = same_text(run, config, on_event)
     trainer = Trainer(config, prepared, run)
     trainer.claim = claim
     for note in go_back(trainer, allow_mismatch=allow_mismatch):
@@ -178,16 +178,6 @@ def refuse_changes(asked: Asked) -> None:
         if name not in ("minutes", "steps") and value != usual[name]:
             flag = "from" if name == "start" else name.replace("_", "-")
             raise ConfigError(f"--{flag} cannot change when a training is resumed; leave it out, or train anew")
-
-
-def _same_text(run: Path, config: RunConfig, on_event: Listener) -> Prepared:
-    if "-" not in config.data.texts:
-        return prepare(config.data, load_tokenizer(run), cache=places.cache(), on_event=on_event)
-    known = [read_facts(checkpoint_folder(run, step))["fingerprint"] for step in steps_saved(run)[:1]]
-    kept = reopen(places.cache(), known[0]) if known else None
-    if kept is None:  # standard input is gone, and so is what it said
-        raise RunError(f"{run} was trained on standard input, which cannot be read again; train anew from a file")
-    return kept
 
 
 def _prolong(trainer: Trainer, asked: Asked, on_event: Listener) -> None:

@@ -71,6 +71,12 @@ Example: octavo export runs/book-1 --as gguf --dtype q8_0
 
 What was written is asked the same as the model itself, by octavo and by transformers, llama.cpp (xllamacpp) or \
 onnxruntime where they are installed; it is put in its place only if it is good.""",
+    "report": """Say how good a model is on text that it has not learned from, beside n-grams and compressors.
+
+Example: octavo report runs/book-1 --markdown book.md
+
+It looks at how sure the model is and how rightly, at what is easy and hard for it, and at how much of what it writes \
+is copied from its training text.""",
     "plan": """Say what octavo train would do with these texts and flags, and train nothing.
 
 Example: octavo plan book.txt --minutes 10""",

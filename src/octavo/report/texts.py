@@ -1,0 +1,149 @@
+"""The text behind the tokens of a run, read again where it lies, every piece with its file and its line."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+from octavo import places
+from octavo.config import DataConfig
+from octavo.data import Part, Prepared, Sources, find_texts
+from octavo.events import Event, Note
+from octavo.report.findings import Place
+
+PartName = Literal["train", "val", "test"]
+BOUNDARY = b"\xff"  # stands before every document; no text in UTF-8 has this byte
+STRETCH = 32_000_000  # bytes looked through at once: what finds copies takes 13 times as much memory
+
+
+class Passage(NamedTuple):
+    """A piece of text, the line on which it begins, and whether a document begins with it."""
+
+    source: str
+    line: int
+    text: str
+    first: bool
+
+
+@dataclass(frozen=True)
+class Texts:
+    """All parts of a text as they were cut for a training."""
+
+    prepared: Prepared
+    sources: tuple[Sources, ...]  # none: it came from standard input, and only its tokens are left
+
+    @cached_property
+    def kept(self) -> dict[str, str]:
+        """What the tokens of each part say."""
+        decode, parts = self.prepared.tokenizer.decode, ("train", "val", "test")
+        return {name: decode(getattr(self.prepared, name).tokens) for name in parts}
+
+    def passages(self, name: PartName, characters: int | None = None) -> Iterator[Passage]:
+        """A part from its beginning, or so many characters of it."""
+        part: Part = getattr(self.prepared, name)
+        if not self.sources:
+            yield Passage("standard input", 1, self.kept[name][:characters], True)
+            return
+        before = {"train": (), "val": ("train",), "test": ("train", "val")}[name]
+        start = sum(getattr(self.prepared, other).characters for other in before)
+        yield from cut(self.sources, start, start + (part.characters if characters is None else characters))
+
+
+def texts_of(data: DataConfig, prepared: Prepared, on_event: Callable[[Event], None]) -> Texts:
+    """Where the texts of a run lie; what came from standard input is had from its tokens, and a `Note` says so."""
+    if "-" in data.texts:
+        on_event(Note("the text came from standard input: characters that the vocabulary lacks are missing in it"))
+        return Texts(prepared, ())
+    named: list[Sequence[str]] = [data.texts, *([] if data.val is None else [[data.val]])]
+    found = (find_texts(texts, field=data.field, errors=data.errors, cache=places.cache()) for texts in named)
+    return Texts(prepared, tuple(found))
+
+
+def cut(sources: Sequence[Sources], start: int, stop: int) -> Iterator[Passage]:
+    """The characters from `start` to `stop` of all documents one after the other."""
+    come = 0
+    for source, pieces in _documents(sources):
+        line, first = 1, True
+        for text in pieces:
+            skipped, here = text[: max(0, start - come)], text[max(0, start - come) : max(0, stop - come)]
+            if here:
+                yield Passage(source, line + skipped.count("\n"), here, first)
+                first = False
+            come += len(text)
+            line += text.count("\n")
+            if come >= stop:
+                return
+
+
+def _documents(sources: Sequence[Sources]) -> Iterator[tuple[str, Iterator[str]]]:
+    for source in sources:
+        for file in source.files:
+            for number, document in enumerate(file.documents(source.errors), start=1):
+                yield document.name if file.field is None else f"{document.name}, record {number:,}", document.pieces
+
+
+class Framed(NamedTuple):
+    """A passage as bytes, and where they begin among the bytes of all passages and boundaries."""
+
+    offset: int
+    content: bytes
+    passage: Passage
+
+
+def framed(passages: Iterator[Passage]) -> Iterator[Framed]:
+    """Passages as bytes, with room for a boundary before each document."""
+    offset = 0
+    for passage in passages:
+        offset += passage.first
+        content = passage.text.encode()
+        yield Framed(offset, content, passage)
+        offset += len(content)
+
+
+class Stretch(NamedTuple):
+    """Bytes in a row, and where the first of them stands."""
+
+    offset: int
+    content: bytes
+
+
+def stretches(passages: Iterator[Passage], size: int = STRETCH) -> Iterator[Stretch]:
+    """A text in stretches of about so many bytes, each beginning with the last passage of the one before."""
+    waiting: list[Framed] = []
+    length, new = 0, False
+    for frame in framed(passages):
+        waiting.append(frame)
+        length, new = length + len(frame.content), True
+        if length >= size:
+            yield _joined(waiting)
+            waiting, length, new = waiting[-1:], len(frame.content), False
+    if new:
+        yield _joined(waiting)
+
+
+def _joined(frames: Sequence[Framed]) -> Stretch:
+    parts = (BOUNDARY * frame.passage.first + frame.content for frame in frames)
+    return Stretch(frames[0].offset - frames[0].passage.first, b"".join(parts))
+
+
+def locate(passages: Iterator[Passage], offsets: Sequence[int]) -> dict[int, Place]:
+    """The places of these bytes of a text, counted as `stretches` counts them."""
+    wanted, found = sorted(set(offsets), reverse=True), {}
+    for frame in framed(passages):
+        while wanted and wanted[-1] < frame.offset + len(frame.content):
+            offset = wanted.pop()
+            lines = frame.content.count(b"\n", 0, max(0, offset - frame.offset))
+            found[offset] = Place(frame.passage.source, frame.passage.line + lines)
+    return found
+
+
+def locate_characters(passages: Iterator[Passage], positions: Sequence[int]) -> dict[int, Place]:
+    """The places of these characters of a text."""
+    wanted, found, come = sorted(set(positions), reverse=True), {}, 0
+    for passage in passages:
+        while wanted and wanted[-1] < come + len(passage.text):
+            position = wanted.pop()
+            lines = passage.text.count("\n", 0, position - come)
+            found[position] = Place(passage.source, passage.line + lines)
+        come += len(passage.text)
+    return found

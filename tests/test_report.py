@@ -1,0 +1,478 @@
+"""The report: exact where it can be, an interval where it cannot, and nothing copied that is not found."""
+
+import io
+import json
+import math
+import sys
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from octavo import training
+from octavo.cli import run as command_line
+from octavo.cli.report import show
+from octavo.config import DataConfig, ModelConfig
+from octavo.data import Part, prepare
+from octavo.errors import ConfigError, RunError
+from octavo.evaluation import examine
+from octavo.events import Event, Preparing
+from octavo.model import GPT
+from octavo.ngrams import surprise, surprises
+from octavo.report import Report, copying, making, report, rivals, suffixes
+from octavo.report.certainty import calibration, interval
+from octavo.report.findings import Overlap, Place, Sample
+from octavo.report.markdown import marked
+from octavo.report.passages import extremes
+from octavo.report.readings import Readings, Weighed, read, scored, weighed
+from octavo.report.suffixes import longest_matches, maximal
+from octavo.report.texts import Stretch, Texts, stretches, texts_of
+from octavo.run import save
+from octavo.tokenizers import BPETokenizer, SimpleTokenizer
+from texts import sentences
+
+TINY: dict[str, Any] = {"layers": 1, "heads": 1, "width": 16, "context": 16, "batch": 4, "steps": 4, "dtype": "float32"}
+
+
+def trained(text: str, out: str = "run", **asked: Any) -> Path:
+    Path("text.txt").write_text(text, "utf-8")
+    return training.train("text.txt", out=out, **{**TINY, **asked})
+
+
+@pytest.fixture
+def made(workplace: Path) -> Report:
+    return report(trained(sentences(300)), samples=2)
+
+
+def part_of_tokens(count: int, size: int = 5, seed: int = 0) -> Part:
+    tokens = np.random.default_rng(seed).integers(2, size, count).astype(np.uint16)
+    return Part(tokens, count, count, 0, np.empty((0, 4)))
+
+
+# ---- how well the text is foretold
+
+
+def test_the_bits_per_byte_are_those_of_the_run_itself(workplace: Path) -> None:
+    run = trained(sentences(300), split=0.8)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    best = min(line["val_bits_per_byte"] for line in lines if "val_bits_per_byte" in line)
+    found = report(run, samples=0)
+    assert found.model.bits_per_byte == pytest.approx(best, rel=1e-6)
+    assert found.held_out.part == "validation"
+    assert any("no test part, so this is the validation text" in note for note in found.notes)
+
+
+def test_an_unknown_character_costs_what_it_hides(workplace: Path, random_model: Callable[..., GPT]) -> None:
+    (workplace / "text.txt").write_text("abcd efgh\n" * 30 + "é𝄞" + "abcd efgh\n" * 3, "utf-8")
+    prepared = prepare(DataConfig(texts=("text.txt",), split=0.9), None, cache=workplace / "cache")
+    part, tokenizer = prepared.val, prepared.tokenizer
+    assert part.unknown_bytes == 6
+    model = random_model(ModelConfig(vocab_size=tokenizer.vocab_size, context=8, layers=1, heads=1, width=4))
+    readings = read(model, part, 8, lambda event: None)
+    expected = examine(model, part, step=0, dtype=torch.float64)
+    assert expected is not None
+    score = scored("it", readings.nats.sum(), part)
+    assert score.bits_per_byte == pytest.approx(expected.val_bits_per_byte, rel=1e-6)
+    assert score.nats_per_token == pytest.approx(expected.val_loss, rel=1e-6)
+    assert score.nats_per_character == pytest.approx(expected.val_nats_per_character, rel=1e-6)
+    cost = weighed(readings, part, tokenizer)
+    assert cost.bits.sum() / part.bytes == pytest.approx(score.bits_per_byte, rel=1e-9)
+    assert cost.bytes.sum() == pytest.approx(part.bytes)
+
+
+def test_a_token_of_bytes_stands_for_its_bytes(workplace: Path) -> None:
+    tokenizer = BPETokenizer.train(sentences(50) + "äöü 語", vocab_size=300)
+    tokens = np.array(tokenizer.encode("Ada proves äöü 語."))
+    size = len("Ada proves äöü 語.".encode())
+    part = Part(tokens, 17, size, 0, np.empty((0, 4)))
+    readings = Readings(np.ones(len(tokens) - 1), np.ones(1), np.ones(1, bool))
+    sizes = [len(tokenizer.token_bytes(int(token))) for token in tokens]
+    assert weighed(readings, part, tokenizer).bytes.tolist() == [sizes[0] + sizes[1], *sizes[2:]]
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 5])
+def test_the_probabilities_of_n_grams_sum_to_one(order: int) -> None:
+    draw = np.random.default_rng(order)
+    learned = draw.choice(6, 800, p=[0.4, 0.3, 0.15, 0.1, 0.04, 0.01])
+    for context in ([0, 0, 1, 0], [5, 5, 5, 5], [2, 6, 6, 0]):  # common, seldom, never seen
+        told = [
+            math.exp(-[*surprises(learned, np.array([*context, token]), vocab_size=7, order=order)][-1][-1])
+            for token in range(7)
+        ]
+        assert sum(told) == pytest.approx(1, abs=1e-9)
+
+
+def test_three_discounts_foretell_better_than_one() -> None:
+    text = np.array([ord(sign) for sign in sentences(400)])
+    learned, held_out = text[:8000], text[8000:]
+    one = surprise(learned, held_out, 5)
+    three = [float(nats.mean()) for nats in surprises(learned, held_out, int(text.max()) + 1, 5)]
+    assert three[:2] == pytest.approx(one[:2], rel=0.01)
+    assert three[-1] < one[-1] * 1.02
+
+
+def test_all_tokens_alike_cost_the_logarithm_of_the_vocabulary() -> None:
+    part = part_of_tokens(101)
+    assert rivals.uniform(part, 8).bits_per_byte == pytest.approx(3 * 100 / 101)
+
+
+def test_a_compressor_that_knows_the_text_needs_next_to_nothing() -> None:
+    text = sentences(200).encode()
+    other = np.random.default_rng(0).bytes(3000)
+    for rival in (rivals.xz, rivals.zstd):
+        known, new = rival(text, text[2000:5000]), rival(text, other)
+        assert known is not None and known.bits_per_byte < 0.1
+        assert new is not None and new.bits_per_byte == pytest.approx(8, abs=0.2)
+
+
+# ---- how sure that is
+
+
+def test_the_interval_holds_the_estimate_and_shrinks_with_more_text() -> None:
+    draw = np.random.default_rng(1)
+    widths = []
+    for count in (1_000, 16_000):
+        cost = Weighed(draw.exponential(2.0, count), np.ones(count))
+        found = interval(cost, 10, seed=0)
+        assert found.low < cost.bits.mean() < found.high
+        assert found.windows == count // 10
+        widths.append(found.high - found.low)
+    assert widths[1] == pytest.approx(widths[0] / 4, rel=0.25)
+
+
+def test_the_same_seed_gives_the_same_interval_and_another_another() -> None:
+    cost = Weighed(np.random.default_rng(1).exponential(2.0, 500), np.ones(500))
+    assert interval(cost, 10, seed=3) == interval(cost, 10, seed=3) != interval(cost, 10, seed=4)
+
+
+def test_a_perfect_predictor_is_sure_and_right() -> None:
+    found = calibration(Readings(np.zeros(50), np.ones(50), np.ones(50, bool)))
+    assert (found.right, found.error) == (1.0, 0.0)
+    assert [(bin.low, bin.tokens) for bin in found.bins if bin.tokens] == [(0.9, 50)]
+
+
+def test_a_uniform_predictor_is_as_unsure_as_it_should_be() -> None:
+    right = np.arange(1000) % 5 == 0
+    found = calibration(Readings(np.full(1000, math.log(5)), np.full(1000, 0.2), right))
+    assert found.right == 0.2 and found.error == pytest.approx(0, abs=1e-12)
+
+
+def test_a_braggart_is_found_out() -> None:
+    found = calibration(Readings(np.zeros(10), np.full(10, 0.95), np.arange(10) < 5))
+    assert found.error == pytest.approx(0.45)
+    assert found.bins[9].confidence == pytest.approx(0.95) and found.bins[9].right == 0.5
+
+
+def test_easy_and_hard_passages_are_where_they_were_put() -> None:
+    tokenizer = SimpleTokenizer("ab")
+    bits = np.full(2000, 2.0)
+    bits[300:500], bits[900:1100] = 0.0, 9.0
+    tokens = np.full(2001, 2, np.uint16)
+    tokens[301:501], tokens[901:1101] = 3, 3
+    part = Part(tokens, 2001, 2001, 0, np.empty((0, 4)))
+    easiest, hardest = extremes(Weighed(bits, np.ones(2000)), part, tokenizer)
+    assert easiest[0].bits_per_byte == 0 and 301 <= easiest[0].token <= 341
+    assert hardest[0].bits_per_byte == 9 and set(hardest[0].text) == {"b"}
+    starts = sorted(passage.token for passage in hardest)
+    assert len(starts) == 3 and all(b - a >= 160 for a, b in pairwise(starts))
+
+
+# ---- what was copied
+
+
+def by_hand(learned: list[str], text: str) -> list[int]:
+    """The longest match from every character on, by trying all lengths."""
+    longest = []
+    for start in range(len(text)):
+        length = 0
+        while start + length < len(text) and any(text[start : start + length + 1] in part for part in learned):
+            length += 1
+        longest.append(length)
+    return longest
+
+
+signs = st.text(alphabet="abé語", max_size=24)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(signs, min_size=1, max_size=3), st.lists(signs, max_size=3))
+def test_the_longest_matches_are_what_trying_comes_to(learned: list[str], texts: list[str]) -> None:
+    contents = [part.encode() for part in learned]
+    offsets = [sum(len(content) + 1 for content in contents[:number]) for number in range(len(contents))]
+    found = longest_matches([Stretch(*pair) for pair in zip(offsets, contents, strict=True)], texts)
+    whole = b"\xff".join(contents)
+    for text, match in zip(texts, found, strict=True):
+        assert match.lengths.tolist() == by_hand(learned, text)
+        for start, (length, place) in enumerate(zip(match.lengths, match.places, strict=True)):
+            here = text[start : start + int(length)].encode()
+            assert whole[place : place + len(here)] == here
+
+
+@given(st.lists(signs, min_size=1, max_size=2), signs, st.integers(1, 4))
+def test_no_overlap_lies_within_another_and_none_is_missing(learned: list[str], text: str, at_least: int) -> None:
+    lengths = by_hand(learned, text)
+    every = {(start, start + length) for start, length in enumerate(lengths) if length >= at_least}
+    outer = {a for a in every if not any(b != a and b[0] <= a[0] and a[1] <= b[1] for b in every)}
+    found = maximal(np.array(lengths, np.int64), at_least)
+    assert found == sorted(outer)
+    inside = {place for start, end in every for place in range(start, end)}
+    assert suffixes.covered(found) == len(inside)
+
+
+def texts_in(folder: Path, **named: str) -> Texts:
+    for name, text in named.items():
+        (folder / f"{name}.txt").write_text(text, "utf-8")
+    data = DataConfig(texts=tuple(f"{name}.txt" for name in named))
+    prepared = prepare(data, None, cache=folder / "cache")
+    return texts_of(data, prepared, lambda event: None)
+
+
+def test_a_planted_copy_is_found_with_its_file_and_line(workplace: Path) -> None:
+    line = "Nobody but this one line says anything of wombats.\n"
+    texts = texts_in(workplace, one=sentences(60), two=sentences(40, 1) + line + sentences(60, 2))
+    written = [copying.Written("So:", "xyzw " * 5 + line[:45] + "qqqq", "nothing of the kind, at all")]
+    wanted = {"held out": [""], "samples": [written[0].text], "human": [written[0].human]}
+    found = copying.copying(copying.Search.of(texts, wanted), written)
+    [overlap] = found.samples[0].overlaps
+    assert overlap.place == Place("two.txt", 41)
+    assert written[0].text[overlap.start : overlap.end] == line[:45]
+    assert found.share == found.samples[0].copied == pytest.approx(45 / 74)
+    assert found.human_share == 0 and found.longest is not None and found.longest.text == line[:45]
+
+
+def test_a_duplicate_between_training_and_test_is_found_with_both_lines(workplace: Path) -> None:
+    text = sentences(300)
+    passage = "".join(f"Word {number} of a passage that stands here and there.\n" for number in range(4))
+    lines = text.splitlines(keepends=True)
+    whole = "".join([*lines[:50], passage, *lines[50:295], passage, *lines[295:]])
+    run = trained(whole)
+    found = report(run, samples=0)
+    assert found.duplicates is not None and found.copying is None
+    first = found.duplicates.longest[0]
+    assert passage in first.text
+    places = [whole.index(first.text), whole.rindex(first.text)]
+    assert [first.training.line, first.held_out.line] == [whole.count("\n", 0, place) + 1 for place in places]
+    assert first.training.source == first.held_out.source == "text.txt"
+    assert found.duplicates.share >= len(passage) / found.held_out.characters
+
+
+def test_json_lines_are_named_by_their_records(workplace: Path) -> None:
+    records = [{"text": f"{sentences(20, seed)}A line about {seed} gnus.\n"} for seed in range(12)]
+    (workplace / "some.jsonl").write_text("\n".join(map(json.dumps, records)))
+    data = DataConfig(texts=("some.jsonl",))
+    texts = texts_of(data, prepare(data, None, cache=workplace / "cache"), lambda event: None)
+    search = copying.Search.of(texts, {"held out": ["A line about 7 gnus."]})
+    [[overlap]] = search.overlaps("held out", 20)
+    assert str(overlap.place) == "some.jsonl, record 8, line 21"
+
+
+def test_parts_read_again_are_the_parts_that_were_encoded(workplace: Path) -> None:
+    texts = texts_in(workplace, one=sentences(80) + "é", two=sentences(50, 1))
+    for name in ("train", "val", "test"):
+        part = getattr(texts.prepared, name)
+        text = "".join(passage.text for passage in texts.passages(name))
+        assert (len(text), len(text.encode())) == (part.characters, part.bytes)
+        assert text == texts.prepared.tokenizer.decode(part.tokens)
+
+
+def test_a_match_is_found_across_stretches(workplace: Path) -> None:
+    texts = texts_in(workplace, one=sentences(3000))
+    text = "".join(passage.text for passage in texts.passages("train"))
+    pieces = list(stretches(texts.passages("train"), size=20_000))
+    assert len(pieces) > 2
+    at = pieces[1].offset + len(pieces[0].content) // 100
+    wanted = text[at - 300 : at + 300]
+    [found] = longest_matches(pieces, [wanted])
+    assert found.lengths[0] == 600
+
+
+def test_samples_are_the_same_for_the_same_seed(workplace: Path, random_model: Callable[..., GPT]) -> None:
+    tokenizer = SimpleTokenizer("abcdef")
+    model = random_model(ModelConfig(vocab_size=tokenizer.vocab_size, context=16, layers=1, heads=1, width=8))
+    part = part_of_tokens(100, tokenizer.vocab_size)
+    events: list[Event] = []
+    once = copying.write(model, tokenizer, part, 25, 1, events.append)
+    assert once == copying.write(model, tokenizer, part, 25, 1, lambda event: None)
+    assert once != copying.write(model, tokenizer, part, 25, 2, lambda event: None)
+    assert len({sample.text for sample in once}) == 25
+    last = events[-1]
+    assert isinstance(last, Preparing) and last.done == last.total
+
+
+def test_a_marked_sample_reads_as_it_did_but_for_its_marks() -> None:
+    place = Place("book.txt", 7)
+    sample = Sample("", "what a day it is", 0.5, (Overlap(0, 6, place), Overlap(5, 13, place)))
+    text, notes = marked(sample)
+    assert text == "what ⟦a day it⟧1 is"
+    assert notes == ["1: 8 characters, book.txt, line 7"]
+
+
+# ---- the whole report
+
+
+def test_a_report_says_all_that_it_should(made: Report) -> None:
+    names = [score.name for score in made.baselines]
+    assert names == ["all tokens alike", *rivals.NAMES, "xz", "zstd"]
+    assert made.held_out.part == "test" and made.held_out.sources == ("text.txt",)
+    assert made.interval.low <= made.model.bits_per_byte <= made.interval.high
+    assert sum(bin.tokens for bin in made.calibration.bins) == made.held_out.tokens - 1
+    assert made.copying is not None and len(made.copying.samples) == 2
+    assert len(made.easiest) == len(made.hardest) == 2
+
+
+def test_the_report_as_values_is_json_and_the_same_each_time(made: Report) -> None:
+    again = report(Path("run"), samples=2)
+    assert again == made
+    told = json.loads(json.dumps(made.to_dict(), allow_nan=False))
+    assert told["model"]["bits_per_byte"] == made.model.bits_per_byte
+    assert told["calibration"]["bins"][0]["low"] == 0.0
+
+
+def test_markdown_holds_every_section_and_no_text_can_break_out_of_its_fence(workplace: Path) -> None:
+    run = trained((sentences(20) + "```\n# <b>| x |</b>\n\x1b[31m````\n") * 12)
+    page = report(run, samples=1).to_markdown()
+    for title in ("How well it foretells", "How well it knows", "easiest", "hardest", "Wrote or copied", "How new"):
+        assert any(line.startswith("## ") and title in line for line in page.splitlines())
+    assert "\x1b" not in page
+    fence: str | None = None
+    for line in page.splitlines():
+        if fence is None and line.startswith("```"):
+            fence = line.removesuffix("text")
+        elif line == fence:
+            fence = None
+        elif fence is None:
+            assert "<b>" not in line.replace("\\<b", "")
+    assert fence is None
+
+
+def test_the_terminal_is_shown_no_control_signs_and_no_colour_where_none_is_wanted(
+    made: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = trained((sentences(20) + "\x1b]0;title\x07 and \x1b[31mred\n") * 12, out="other")
+    monkeypatch.setenv("NO_COLOR", "1")
+    output = io.StringIO()
+    show(report(run, samples=2), Console(file=output, force_terminal=True, highlight=False, width=100))
+    assert "\x1b]" not in output.getvalue() and "\x1b[3" not in output.getvalue()
+    assert "␛]0;title" in output.getvalue() or "␛[31mred" in output.getvalue()
+
+
+def test_the_command_line_prints_and_writes(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trained(sentences(300), out="runs/mine")
+    capsys.readouterr()
+    assert command_line(["report", "mine", "--samples", "1", "--markdown", "page.md"]) == 0
+    output, errors = capsys.readouterr()
+    assert "bits a byte (95 %:" in output and "5-grams" in output and "\x1b" not in output
+    assert "test text:" in errors
+    assert (workplace / "page.md").read_text().startswith("# How good runs/mine is")
+    assert command_line(["report", "--samples", "0", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["copying"] is None
+
+
+def test_what_is_not_installed_is_said_in_one_line(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pydivsufsort", None)
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    found = report(trained(sentences(100)), samples=1)
+    assert found.copying is None and found.duplicates is None
+    assert "copies are not looked for: pydivsufsort is missing; pip install -e '.[report]'" in found.notes
+    assert "zstd is left out: zstandard is missing; pip install -e '.[data]'" in found.notes
+    assert "xz" in [score.name for score in found.baselines]
+    assert "Wrote or copied" not in found.to_markdown()
+
+
+def test_a_long_text_is_looked_at_in_part_and_that_is_said(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = trained(sentences(15_000))
+    monkeypatch.setattr(rivals, "COUNTED", 5_000)
+    monkeypatch.setattr(rivals, "COMPRESSED", 2_000)
+    monkeypatch.setattr(copying, "SEARCHED", 9_000)
+    monkeypatch.setattr(making, "VALIDATION_TOKENS", 8_500)
+    found = report(run, samples=1)
+    for words in ("n-grams are counted in", "learn the last", "looked for in the first", "read are the first"):
+        assert any(words in note for note in found.notes)
+    assert found.held_out.characters == found.held_out.tokens
+
+
+def test_few_windows_and_a_beginning_elsewhere_are_said(workplace: Path) -> None:
+    trained(sentences(100), out="runs/first")
+    run = training.train("text.txt", out="second", start="runs/first", steps=2, batch=2)
+    notes = report(run, samples=0).notes
+    assert any("windows are few" in note for note in notes)
+    assert any("began with the weights of runs/first" in note for note in notes)
+
+
+def test_a_text_from_standard_input_is_had_from_its_tokens(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Piped:
+        closed, buffer = False, io.BytesIO(sentences(200).encode())
+
+    monkeypatch.setattr(sys, "stdin", Piped())
+    run = training.train("-", out="piped", **TINY)
+    found = report(run, samples=1)
+    assert found.held_out.sources == ("standard input",)
+    assert any("the text came from standard input" in note for note in found.notes)
+
+
+# ---- what is refused
+
+
+def test_a_changed_text_is_refused(workplace: Path) -> None:
+    run = trained(sentences(200))
+    (workplace / "text.txt").write_text(sentences(201))
+    with pytest.raises(RunError, match="the text is not the one that run learned from; bring that back"):
+        report(run)
+
+
+def test_without_a_checkpoint_nobody_knows_whether_the_text_is_the_same(workplace: Path) -> None:
+    import shutil
+
+    run = trained(sentences(200))
+    shutil.rmtree(run / "checkpoints")
+    assert any("whether its text is still the same cannot be told" in note for note in report(run, samples=0).notes)
+
+
+def test_a_model_from_elsewhere_is_refused(workplace: Path, random_model: Callable[..., GPT]) -> None:
+    tokenizer = SimpleTokenizer("abc")
+    save(random_model(ModelConfig(vocab_size=5, context=8, layers=1, heads=1, width=4)), tokenizer, "theirs")
+    with pytest.raises(RunError, match="theirs was not trained here, so no text is known to be new to it"):
+        report(Path("theirs"))
+
+
+def test_a_text_of_which_nothing_was_held_out_is_refused(workplace: Path) -> None:
+    run = trained("abcdefgh " * 10, context=8)
+    with pytest.raises(RunError, match="run held no text out, for it has too little"):
+        report(run)
+
+
+def test_a_page_that_could_not_be_written_is_refused_before_anything_is_done(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained(sentences(100), out="runs/mine")
+    for name in ("nowhere/page.md", "runs"):
+        assert command_line(["report", "--markdown", name]) == 2
+        assert f"{name} cannot be a file; give --markdown a name in a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"samples": -1}, "-1 samples cannot be written; give a number from 0"),
+        ({"samples": 1001}, "1001 samples cannot be written"),
+        ({"seed": -1}, "seed is -1; give a whole number from 0 to 2"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(words: dict[str, int], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        report(Path("nowhere"), **words)
+
+
+def test_what_is_done_is_told_on_the_way(workplace: Path) -> None:
+    events: list[Event] = []
+    report(trained(sentences(100)), samples=1, on_event=events.append)
+    told = [event.what for event in events if isinstance(event, Preparing)]
+    ways = ("reading the held-out text", "writing samples", "counting n-grams", "looking for copies")
+    assert {*ways, "compressing with xz", "compressing with zstd"} <= set(told)
