@@ -5,6 +5,7 @@ import json
 import math
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from octavo.ngrams import surprise, surprises
 from octavo.report import Report, copying, making, report, rivals, suffixes
 from octavo.report.certainty import calibration, interval
 from octavo.report.findings import Overlap, Place, Sample
-from octavo.report.markdown import marked
+from octavo.report.markdown import fewest, marked, standing
 from octavo.report.passages import extremes
 from octavo.report.readings import Readings, Weighed, read, scored, weighed
 from octavo.report.suffixes import longest_matches, maximal
@@ -310,8 +311,26 @@ def test_a_marked_sample_reads_as_it_did_but_for_its_marks() -> None:
     place = Place("book.txt", 7)
     sample = Sample("", "what a day it is", 0.5, (Overlap(0, 6, place), Overlap(5, 13, place)))
     text, notes = marked(sample)
-    assert text == "what ⟦a day it⟧1 is"
-    assert notes == ["1: 8 characters, book.txt, line 7"]
+    assert text == "⟦what a⟧¹⟦ day it⟧² is"
+    assert notes == ["1: 6 characters, book.txt, line 7", "2: 8 characters, book.txt, line 7"]
+
+
+@given(st.lists(signs, min_size=1, max_size=2), signs)
+def test_the_fewest_overlaps_cover_what_all_do(learned: list[str], text: str) -> None:
+    spans = maximal(np.array(by_hand(learned, text), np.int64), 1)
+    overlaps = [Overlap(start, end, Place("a", 1)) for start, end in spans]
+    chosen = fewest(overlaps)
+    assert suffixes.covered([(found.start, found.end) for found in chosen]) == suffixes.covered(spans)
+    for one, two in pairwise(chosen[::2]):  # two that have one between them do not meet, or it would not be needed
+        assert one.end < two.start
+
+
+def test_the_best_without_a_model_is_named(made: Report) -> None:
+    best = min(made.baselines, key=lambda score: score.bits_per_byte)
+    assert f"The best that does without a model, {best.name}, needs {best.bits_per_byte:.3f}" in made.to_markdown()
+    for factor, words in ((0.5, "this model needs 50.0% fewer."), (1.25, "this model needs 25.0% more.")):
+        model = replace(made.model, bits_per_byte=best.bits_per_byte * factor)
+        assert standing(replace(made, model=model)).endswith(words)
 
 
 # ---- the whole report

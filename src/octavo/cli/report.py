@@ -52,9 +52,10 @@ def report(
 
 def show(made: "Report", console: Console) -> None:
     """The report on a terminal."""
-    from octavo.report.markdown import summary
+    from octavo.report.markdown import standing, summary
 
     _line(console, f"{made.run}: {summary(made)}", style="bold")
+    _line(console, standing(made))
     for note in made.notes:
         _line(console, f"note: {note}", style="yellow")
     _scores(made, console)

@@ -13,6 +13,7 @@ def written(found: Findings) -> str:
         f"# How good {_inline(found.run)} is",
         "",
         summary(found),
+        standing(found),
         "",
         *(f"- {_inline(note)}" for note in found.notes),
         *_scores(found),
@@ -31,6 +32,16 @@ def summary(found: Findings) -> str:
     return (
         f"{found.model.bits_per_byte:.3f} bits a byte (95 %: {found.interval.low:.3f} to {found.interval.high:.3f}) "
         f"on the {text.part} text, {text.characters:,} characters that it has not learned from."
+    )
+
+
+def standing(found: Findings) -> str:
+    """What the best of those without a model comes to, in a sentence."""
+    best = min(found.baselines, key=lambda score: score.bits_per_byte)
+    off = found.model.bits_per_byte / best.bits_per_byte - 1
+    return (
+        f"The best that does without a model, {best.name}, needs {best.bits_per_byte:.3f} bits a byte; "
+        f"this model needs {abs(off):.1%} {'more' if off > 0 else 'fewer'}."
     )
 
 
@@ -108,27 +119,33 @@ def longest_lines(found: Copying) -> list[str]:
 
 
 def marked(sample: Sample) -> tuple[str, list[str]]:
-    """A sample with ⟦brackets⟧ and a number around each overlap, and the places of the overlaps."""
+    """A sample with ⟦brackets⟧ and a number around what is copied, and where each stretch of it stands."""
     pieces, notes, come = [], [], 0
-    for number, overlap in enumerate(apart(sample.overlaps), start=1):
-        pieces += [sample.text[come : overlap.start], "⟦", sample.text[overlap.start : overlap.end], f"⟧{number}"]
+    for number, overlap in enumerate(fewest(sample.overlaps), start=1):
+        start = max(come, overlap.start)
+        pieces += [sample.text[come:start], "⟦", sample.text[start : overlap.end], f"⟧{str(number).translate(RAISED)}"]
         notes.append(f"{number}: {overlap.length} characters, {overlap.place}")
         come = overlap.end
     return "".join([*pieces, sample.text[come:]]), notes
 
 
-def apart(overlaps: Sequence[Overlap]) -> list[Overlap]:
-    """The overlaps that can be marked side by side, the longest first choice, in the order of the text.
+RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def fewest(overlaps: Sequence[Overlap]) -> list[Overlap]:
+    """As few of the overlaps as cover all that any of them does, in the order of the text.
 
     >>> from octavo.report.findings import Place
-    >>> [found.start for found in apart([Overlap(0, 3, Place("a", 1)), Overlap(2, 9, Place("a", 1))])]
-    [2]
+    >>> here = Place("a", 1)
+    >>> [found.start for found in fewest([Overlap(0, 5, here), Overlap(2, 7, here), Overlap(4, 9, here)])]
+    [0, 4]
     """
     chosen: list[Overlap] = []
-    for overlap in sorted(overlaps, key=lambda overlap: -overlap.length):
-        if all(overlap.end <= other.start or other.end <= overlap.start for other in chosen):
-            chosen.append(overlap)
-    return sorted(chosen, key=lambda overlap: overlap.start)
+    for overlap in overlaps:  # each begins and ends behind the one before
+        if len(chosen) > 1 and overlap.start <= chosen[-2].end:
+            chosen.pop()  # what it covers, this one and the one before cover too
+        chosen.append(overlap)
+    return chosen
 
 
 def _duplicates(found: Duplicates) -> Iterator[str]:
