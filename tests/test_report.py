@@ -28,13 +28,13 @@ from octavo.events import Event, Preparing
 from octavo.model import GPT
 from octavo.ngrams import surprise, surprises
 from octavo.report import Report, copying, making, report, rivals, suffixes
-from octavo.report.certainty import calibration, interval
+from octavo.report.certainty import DRAWS, calibration, interval
 from octavo.report.findings import Overlap, Place, Sample
 from octavo.report.markdown import fewest, marked, standing
-from octavo.report.passages import extremes
+from octavo.report.passages import LENGTH, extremes
 from octavo.report.readings import Readings, Weighed, read, scored, weighed
 from octavo.report.suffixes import longest_matches, maximal
-from octavo.report.texts import Stretch, Texts, stretches, texts_of
+from octavo.report.texts import STRETCH, Stretch, Texts, stretches, texts_of
 from octavo.run import save
 from octavo.tokenizers import BPETokenizer, SimpleTokenizer
 from texts import sentences
@@ -262,6 +262,15 @@ def test_a_duplicate_between_training_and_test_is_found_with_both_lines(workplac
     assert [first.training.line, first.held_out.line] == [whole.count("\n", 0, place) + 1 for place in places]
     assert first.training.source == first.held_out.source == "text.txt"
     assert found.duplicates.share >= len(passage) / found.held_out.characters
+    assert found.duplicates.rest_bits_per_byte is not None and "; the rest takes" in found.to_markdown()
+
+
+def test_what_is_not_new_can_be_left_out_of_the_figure() -> None:
+    text = "éabé"
+    cost = Weighed(np.array([9.0, 1.0, 1.0, 6.0]), np.array([2.0, 1.0, 1.0, 2.0]))
+    assert copying.rest(cost, text, []) == pytest.approx(17 / 6)
+    assert copying.rest(cost, text, [(1, 3)]) == pytest.approx(15 / 4)
+    assert copying.rest(cost, text, [(0, 4)]) is None
 
 
 def test_json_lines_are_named_by_their_records(workplace: Path) -> None:
@@ -495,3 +504,19 @@ def test_what_is_done_is_told_on_the_way(workplace: Path) -> None:
     told = [event.what for event in events if isinstance(event, Preparing)]
     ways = ("reading the held-out text", "writing samples", "counting n-grams", "looking for copies")
     assert {*ways, "compressing with xz", "compressing with zstd"} <= set(told)
+
+
+def test_the_page_on_reports_names_the_numbers_of_the_code() -> None:
+    page = " ".join((Path(__file__).parents[1] / "docs/report.md").read_text("utf-8").split())
+    for words in (
+        f"At most {making.VALIDATION_TOKENS:,} tokens",
+        f"{DRAWS:,} texts are put together",
+        f"up to {rivals.COUNTED / 1e6:.0f} million tokens are counted",
+        f"the last {rivals.COMPRESSED / 1e6:.0f} MB of training text",
+        f"stretches of about {LENGTH} bytes",
+        f"{making.SAMPLES} times for {copying.SAMPLE_TOKENS} tokens, at temperature {copying.TEMPERATURE}",
+        f"A stretch of {copying.COPIED} characters or more counts as copied",
+        f"Stretches of {copying.DUPLICATED} characters or more",
+        f"stretches of {STRETCH / 1e6:.0f} MB, up to {copying.SEARCHED / 1e6:.0f} MB",
+    ):
+        assert words in page

@@ -12,6 +12,7 @@ from octavo.events import Event, Preparing
 from octavo.generation import generate
 from octavo.model import GPT
 from octavo.report.findings import Copying, Duplicate, Duplicates, Match, Overlap, Sample
+from octavo.report.readings import Weighed
 from octavo.report.suffixes import Matches, longest, longest_matches, maximal, share
 from octavo.report.texts import PartName, Passage, Texts, locate, locate_characters, stretches
 from octavo.sampling import SEEDS, Sampling
@@ -148,7 +149,7 @@ def _spans(rows: Sequence[Sequence[Overlap]]) -> list[list[tuple[int, int]]]:
     return [[(overlap.start, overlap.end) for overlap in row] for row in rows]
 
 
-def duplicates(search: Search, name: PartName, text: str) -> Duplicates:
+def duplicates(search: Search, name: PartName, text: str, cost: Weighed) -> Duplicates:
     """How much of the held-out text lies in overlaps of `DUPLICATED` characters, and the longest of them."""
     [found] = search.overlaps("held out", DUPLICATED)
     ranked = sorted(found, key=lambda overlap: -overlap.length)[:SHOWN]
@@ -156,5 +157,19 @@ def duplicates(search: Search, name: PartName, text: str) -> Duplicates:
     return Duplicates(
         at_least=DUPLICATED,
         share=share(_spans([found]), [text]),
+        rest_bits_per_byte=rest(cost, text, _spans([found])[0]),
         longest=tuple(Duplicate(text[o.start : o.end][:EXCERPT], o.length, here[o.start], o.place) for o in ranked),
     )
+
+
+def rest(cost: Weighed, text: str, spans: Sequence[tuple[int, int]]) -> float | None:
+    """Bits per byte of the tokens whose middle lies in none of these spans of characters; none where all do."""
+    content = np.frombuffer(text.encode(), np.uint8)
+    begins = np.append(np.flatnonzero((content & 0xC0) != 0x80), len(content))
+    repeated = np.zeros(len(content), bool)
+    for start, end in spans:
+        repeated[begins[start] : begins[end]] = True
+    middles = (np.cumsum(cost.bytes) - cost.bytes / 2).astype(np.int64)
+    new = ~repeated[np.minimum(middles, len(content) - 1)]
+    size = float(cost.bytes[new].sum())
+    return float(cost.bits[new].sum()) / size if size else None

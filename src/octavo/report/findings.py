@@ -134,6 +134,7 @@ class Duplicates:
 
     at_least: int
     share: float
+    rest_bits_per_byte: float | None  # of the text that is new; none where nothing is
     longest: tuple[Duplicate, ...]
 
 

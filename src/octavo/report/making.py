@@ -21,7 +21,7 @@ from octavo.report import copying, rivals, suffixes
 from octavo.report.certainty import calibration, interval
 from octavo.report.findings import Copying, Duplicates, HeldOut, Score
 from octavo.report.passages import extremes
-from octavo.report.readings import read, scored, weighed
+from octavo.report.readings import Weighed, read, scored, weighed
 from octavo.report.result import Report
 from octavo.report.texts import PartName, Passage, Texts, texts_of
 from octavo.resumption import same_text
@@ -119,7 +119,7 @@ class _Making:
         readings = read(model, part, config.window, self.on_event)
         cost = weighed(readings, part, tokenizer)
         easiest, hardest = extremes(cost, part, tokenizer)
-        copied, repeated = self._search(text) if self._able() else (None, None)
+        copied, repeated = self._search(text, cost) if self._able() else (None, None)
         return Report(
             run=str(self.run),
             held_out=HeldOut(NAMES[name], len(part.tokens), part.characters, part.bytes, named(passages)),
@@ -163,7 +163,7 @@ class _Making:
         self.notes.append("copies are not looked for: pydivsufsort is missing; pip install -e '.[report]'")
         return False
 
-    def _search(self, text: str) -> tuple[Copying | None, Duplicates]:
+    def _search(self, text: str, cost: Weighed) -> tuple[Copying | None, Duplicates]:
         subject = self.subject
         if subject.prepared.train.bytes > copying.SEARCHED:
             size = f"{copying.SEARCHED / 1e6:.0f} of {subject.prepared.train.bytes / 1e6:,.0f} MB"
@@ -172,7 +172,9 @@ class _Making:
         written = copying.write(writer, subject.tokenizer, subject.part, self.samples, self.seed, self.on_event)
         wanted = {"held out": [text], "samples": [s.text for s in written], "human": [s.human for s in written]}
         search = copying.Search.of(self.texts, wanted, self.on_event)
-        return copying.copying(search, written) if written else None, copying.duplicates(search, subject.name, text)
+        return copying.copying(search, written) if written else None, copying.duplicates(
+            search, subject.name, text, cost
+        )
 
 
 def named(passages: Sequence[Passage]) -> tuple[str, ...]:

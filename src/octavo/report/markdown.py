@@ -158,10 +158,11 @@ def _duplicates(found: Duplicates) -> Iterator[str]:
 
 
 def duplicate_line(found: Duplicates) -> str:
-    """How much of the held-out text is not new, in a sentence."""
+    """How much of the held-out text is not new, and what the rest takes, in a sentence."""
+    rest = f"; the rest takes {found.rest_bits_per_byte:.3f} bits a byte" if found.rest_bits_per_byte else ""
     return (
         f"{found.share:.1%} of the held-out text stands in the training text in stretches of {found.at_least} "
-        "characters or more."
+        f"characters or more{rest if found.share else ''}."
     )
 
 

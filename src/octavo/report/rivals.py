@@ -18,8 +18,8 @@ from octavo.report.readings import scored
 Listener = Callable[[Event], None]
 ORDER = 5
 CHUNK = 1 << 18  # bytes compressed from one event to the next
-COUNTED = 5_000_000  # tokens that n-grams are counted in: more take more than 1 GB of memory
-COMPRESSED = 16_000_000  # bytes of training text that a compressor is given: half a minute
+COUNTED = 5_000_000  # tokens that n-grams are counted in: 600 MB of memory
+COMPRESSED = 8_000_000  # bytes of training text that a compressor is given: half a minute for each
 NAMES = ("unigrams", "bigrams", "trigrams", "4-grams", "5-grams")
 
 

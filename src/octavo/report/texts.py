@@ -13,7 +13,7 @@ from octavo.report.findings import Place
 
 PartName = Literal["train", "val", "test"]
 BOUNDARY = b"\xff"  # stands before every document; no text in UTF-8 has this byte
-STRETCH = 32_000_000  # bytes looked through at once: what finds copies takes 13 times as much memory
+STRETCH = 32_000_000  # bytes looked through at once: what finds copies takes 17 times as much memory
 
 
 class Passage(NamedTuple):
