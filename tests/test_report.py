@@ -3,8 +3,9 @@
 import io
 import json
 import math
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -47,9 +48,34 @@ def trained(text: str, out: str = "run", **asked: Any) -> Path:
     return training.train("text.txt", out=out, **{**TINY, **asked})
 
 
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a text, its run, and the home that it was trained in."""
+    folder = tmp_path_factory.mktemp("place")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("OCTAVO_HOME", str(folder / "home"))
+        patch.setattr("octavo.evaluation.SAMPLE_TOKENS", 8)
+        trained(sentences(300), out="runs/mine")
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def made(place: Path) -> Report:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.setenv("OCTAVO_HOME", str(place / "home"))
+        return report(MINE, samples=2)
+
+
 @pytest.fixture
-def made(workplace: Path) -> Report:
-    return report(trained(sentences(300)), samples=2)
+def here(place: Path, workplace: Path) -> Path:
+    """The same in a folder of the test's own."""
+    shutil.copytree(place, workplace, dirs_exist_ok=True)
+    return workplace
+
+
+MINE = Path("runs/mine")
 
 
 def part_of_tokens(count: int, size: int = 5, seed: int = 0) -> Part:
@@ -355,8 +381,8 @@ def test_a_report_says_all_that_it_should(made: Report) -> None:
     assert len(made.easiest) == len(made.hardest) == 2
 
 
-def test_the_report_as_values_is_json_and_the_same_each_time(made: Report) -> None:
-    again = report(Path("run"), samples=2)
+def test_the_report_as_values_is_json_and_the_same_each_time(made: Report, here: Path) -> None:
+    again = report(MINE, samples=2)
     assert again == made
     told = json.loads(json.dumps(made.to_dict(), allow_nan=False))
     assert told["model"]["bits_per_byte"] == made.model.bits_per_byte
@@ -381,7 +407,7 @@ def test_markdown_holds_every_section_and_no_text_can_break_out_of_its_fence(wor
 
 
 def test_the_terminal_is_shown_no_control_signs_and_no_colour_where_none_is_wanted(
-    made: Report, monkeypatch: pytest.MonkeyPatch
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = trained((sentences(20) + "\x1b]0;title\x07 and \x1b[31mred\n") * 12, out="other")
     monkeypatch.setenv("NO_COLOR", "1")
@@ -391,22 +417,20 @@ def test_the_terminal_is_shown_no_control_signs_and_no_colour_where_none_is_want
     assert "␛]0;title" in output.getvalue() or "␛[31mred" in output.getvalue()
 
 
-def test_the_command_line_prints_and_writes(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    trained(sentences(300), out="runs/mine")
-    capsys.readouterr()
+def test_the_command_line_prints_and_writes(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line(["report", "mine", "--samples", "1", "--markdown", "page.md"]) == 0
     output, errors = capsys.readouterr()
     assert "bits a byte (95 %:" in output and "5-grams" in output and "\x1b" not in output
     assert "test text:" in errors
-    assert (workplace / "page.md").read_text().startswith("# How good runs/mine is")
+    assert (here / "page.md").read_text().startswith("# How good runs/mine is")
     assert command_line(["report", "--samples", "0", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["copying"] is None
 
 
-def test_what_is_not_installed_is_said_in_one_line(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_installed_is_said_in_one_line(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pydivsufsort", None)
     monkeypatch.setitem(sys.modules, "zstandard", None)
-    found = report(trained(sentences(100)), samples=1)
+    found = report(MINE, samples=1)
     assert found.copying is None and found.duplicates is None
     assert "copies are not looked for: pydivsufsort is missing; pip install -e '.[report]'" in found.notes
     assert "zstd is left out: zstandard is missing; pip install -e '.[data]'" in found.notes
@@ -426,12 +450,11 @@ def test_a_long_text_is_looked_at_in_part_and_that_is_said(workplace: Path, monk
     assert found.held_out.characters == found.held_out.tokens
 
 
-def test_few_windows_and_a_beginning_elsewhere_are_said(workplace: Path) -> None:
-    trained(sentences(100), out="runs/first")
-    run = training.train("text.txt", out="second", start="runs/first", steps=2, batch=2)
+def test_few_windows_and_a_beginning_elsewhere_are_said(here: Path) -> None:
+    run = training.train("text.txt", out="second", start="runs/mine", steps=2, batch=2)
     notes = report(run, samples=0).notes
     assert any("windows are few" in note for note in notes)
-    assert any("began with the weights of runs/first" in note for note in notes)
+    assert any("began with the weights of runs/mine" in note for note in notes)
 
 
 def test_a_text_from_standard_input_is_had_from_its_tokens(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -448,19 +471,15 @@ def test_a_text_from_standard_input_is_had_from_its_tokens(workplace: Path, monk
 # ---- what is refused
 
 
-def test_a_changed_text_is_refused(workplace: Path) -> None:
-    run = trained(sentences(200))
-    (workplace / "text.txt").write_text(sentences(201))
-    with pytest.raises(RunError, match="the text is not the one that run learned from; bring that back"):
-        report(run)
+def test_a_changed_text_is_refused(here: Path) -> None:
+    (here / "text.txt").write_text(sentences(301))
+    with pytest.raises(RunError, match="the text is not the one that runs/mine learned from; bring that back"):
+        report(MINE)
 
 
-def test_without_a_checkpoint_nobody_knows_whether_the_text_is_the_same(workplace: Path) -> None:
-    import shutil
-
-    run = trained(sentences(200))
-    shutil.rmtree(run / "checkpoints")
-    assert any("whether its text is still the same cannot be told" in note for note in report(run, samples=0).notes)
+def test_without_a_checkpoint_nobody_knows_whether_the_text_is_the_same(here: Path) -> None:
+    shutil.rmtree(MINE / "checkpoints")
+    assert any("whether its text is still the same cannot be told" in note for note in report(MINE, samples=0).notes)
 
 
 def test_a_model_from_elsewhere_is_refused(workplace: Path, random_model: Callable[..., GPT]) -> None:
@@ -477,9 +496,8 @@ def test_a_text_of_which_nothing_was_held_out_is_refused(workplace: Path) -> Non
 
 
 def test_a_page_that_could_not_be_written_is_refused_before_anything_is_done(
-    workplace: Path, capsys: pytest.CaptureFixture[str]
+    here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trained(sentences(100), out="runs/mine")
     for name in ("nowhere/page.md", "runs"):
         assert command_line(["report", "--markdown", name]) == 2
         assert f"{name} cannot be a file; give --markdown a name in a folder" in capsys.readouterr().err
@@ -498,9 +516,9 @@ def test_numbers_out_of_range_are_refused(words: dict[str, int], message: str) -
         report(Path("nowhere"), **words)
 
 
-def test_what_is_done_is_told_on_the_way(workplace: Path) -> None:
+def test_what_is_done_is_told_on_the_way(here: Path) -> None:
     events: list[Event] = []
-    report(trained(sentences(100)), samples=1, on_event=events.append)
+    report(MINE, samples=1, on_event=events.append)
     told = [event.what for event in events if isinstance(event, Preparing)]
     ways = ("reading the held-out text", "writing samples", "counting n-grams", "looking for copies")
     assert {*ways, "compressing with xz", "compressing with zstd"} <= set(told)
