@@ -477,6 +477,12 @@ def test_a_changed_text_is_refused(here: Path) -> None:
         report(MINE)
 
 
+def test_a_text_that_is_gone_is_missed_by_name(here: Path) -> None:
+    (here / "text.txt").unlink()
+    with pytest.raises(RunError, match=r"the text of runs/mine cannot be read again: no such file: text\.txt"):
+        report(MINE)
+
+
 def test_without_a_checkpoint_nobody_knows_whether_the_text_is_the_same(here: Path) -> None:
     shutil.rmtree(MINE / "checkpoints")
     assert any("whether its text is still the same cannot be told" in note for note in report(MINE, samples=0).notes)

@@ -10,7 +10,7 @@ from octavo import toml
 from octavo.checkpoint import checkpoint_folder, read_facts, steps_saved
 from octavo.config import RunConfig
 from octavo.data import Part, Prepared
-from octavo.errors import ConfigError, RunError
+from octavo.errors import ConfigError, RunError, TextError
 from octavo.evaluation import VALIDATION_TOKENS
 from octavo.events import Event, Note
 from octavo.fused import fused
@@ -74,7 +74,10 @@ def trained(run: Path) -> RunConfig:
 
 def opened(run: Path, config: RunConfig, on_event: Listener) -> Prepared:
     """The text of a run, the same that it learned from and held out. Raises `RunError` where it is not."""
-    prepared = same_text(run, config, on_event)
+    try:
+        prepared = same_text(run, config, on_event)
+    except TextError as error:
+        raise RunError(f"the text of {run} cannot be read again: {error}") from None
     known = [read_facts(checkpoint_folder(run, step)).get("text_sha256") for step in steps_saved(run)[:1]]
     if known and known[0] != prepared.text_sha256:
         raise RunError(f"the text is not the one that {run} learned from; bring that back, and report then")
