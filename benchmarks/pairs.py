@@ -21,8 +21,8 @@ from measured import read, with_table
 from wheels import UNSEEN
 
 from octavo import toml
-from octavo.checkpoint import checkpoint_folder, read_facts, steps_saved
 from octavo.data import fetch
+from octavo.saved import checkpoint_folder, read_facts, steps_saved
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "planner.md"

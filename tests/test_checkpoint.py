@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from octavo.checkpoint import checkpoint_folder, restore, save_checkpoint, save_snapshot, snapshot_steps
+from octavo.checkpoint import restore, save_checkpoint, save_snapshot, snapshot_steps
 from octavo.config import ModelConfig, TrainConfig
 from octavo.disk import seal
 from octavo.errors import DamagedError
 from octavo.model import GPT
 from octavo.optim import make_optimizers
+from octavo.saved import checkpoint_folder
 from octavo.step import training_step
 
 CONFIG = ModelConfig(dialect="modern", vocab_size=11, context=8, layers=1, heads=2, width=16)

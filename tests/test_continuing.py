@@ -9,11 +9,11 @@ import torch
 
 import octavo
 from octavo import training
-from octavo.checkpoint import steps_saved
 from octavo.config import Asked
 from octavo.errors import ConfigError, RunError
 from octavo.events import Event, Planned, Saved, Stepped
 from octavo.gguf_file import save_gguf
+from octavo.saved import steps_saved
 from octavo.trainer import Trainer
 from test_nothing_lost import left, same
 from texts import sentences

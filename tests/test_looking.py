@@ -16,13 +16,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from octavo import lens, training
-from octavo.checkpoint import load_snapshot, snapshots
+from octavo.checkpoint import load_snapshot
 from octavo.completion import completions
 from octavo.config import Asked, ModelConfig
 from octavo.errors import ConfigError, DamagedError, RunError
 from octavo.looking import Look, look, mapped, open_model, regenerated, spelled
 from octavo.model import GPT
 from octavo.porting import load
+from octavo.saved import snapshots
 from octavo.server.engine.engine import Engine
 from octavo.server.gate import Rules
 from octavo.server.models import Models, Served

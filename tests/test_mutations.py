@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from octavo import training
-from octavo.checkpoint import checkpoint_folder, newest_valid, read_facts, restore
+from octavo.checkpoint import newest_valid, restore
 from octavo.config import Asked
 from octavo.disk import seal
 from octavo.errors import OctavoError
@@ -27,6 +27,7 @@ from octavo.gguf_reading import load_gguf
 from octavo.model import GPT
 from octavo.optim import make_optimizers
 from octavo.run import load, load_model
+from octavo.saved import checkpoint_folder, read_facts
 from octavo.standing import Standing
 from octavo.tokenizers import BPETokenizer, load_tokenizer
 from octavo.trainer import make_model

@@ -23,12 +23,13 @@ from safetensors.torch import load_file
 
 from octavo import checkpoint, toml, training
 from octavo import run as run_module
-from octavo.checkpoint import checkpoint_folder, newest_valid, read_facts, save_checkpoint, steps_saved
+from octavo.checkpoint import newest_valid, save_checkpoint
 from octavo.config import Asked
 from octavo.disk import seal
 from octavo.errors import DamagedError, RunError, SaveError
 from octavo.events import Evaluated, Event, Note, Saved, Stepped
 from octavo.run import load_model
+from octavo.saved import checkpoint_folder, read_facts, steps_saved
 from octavo.standing import Standing
 from octavo.trainer import Trainer
 from power import Disk, lay_out, recorded

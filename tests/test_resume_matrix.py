@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from octavo import checkpoint, resumption, training
-from octavo.checkpoint import checkpoint_folder, newest_valid, read_facts, steps_saved
+from octavo.checkpoint import newest_valid
 from octavo.config import Asked, ModelConfig, RunConfig, TrainConfig
 from octavo.data import Batches
 from octavo.disk import seal
@@ -19,6 +19,7 @@ from octavo.errors import DamagedError, RunError
 from octavo.events import Stepped
 from octavo.model import GPT
 from octavo.randomness import seed_for
+from octavo.saved import checkpoint_folder, read_facts, steps_saved
 from octavo.standing import Standing
 from octavo.trainer import Trainer
 from sweeps import SWEEPS

@@ -15,10 +15,11 @@ from safetensors.torch import load_file
 
 import octavo
 from octavo import step, training
-from octavo.checkpoint import checkpoint_folder, newest_valid, read_facts, snapshot_steps, steps_saved
+from octavo.checkpoint import newest_valid, snapshot_steps
 from octavo.config import Asked
 from octavo.errors import ConfigError, OctavoError, RunError
 from octavo.events import Evaluated, Event, Finished, Note, Sampled, Saved, Stepped
+from octavo.saved import checkpoint_folder, read_facts, steps_saved
 from octavo.trainer import Trainer
 from texts import sentences
 

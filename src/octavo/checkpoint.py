@@ -1,7 +1,6 @@
 """The exact state of a training, in folders `checkpoints/step-N/`: weights, optimizer, and how far it had come."""
 
 import json
-import re
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -14,37 +13,21 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from octavo.config import ModelConfig
-from octavo.disk import OLD, aside, make_folder, read_json, replace_file, saving, verify, write_folder
+from octavo.disk import aside, make_folder, replace_file, saving, write_folder
 from octavo.errors import DamagedError, RunError, SaveError
 from octavo.imagined import imagine
 from octavo.model import GPT
+from octavo.saved import FACTS, checkpoint_folder, read_facts, steps_saved, target_folder
 
-FACTS, STATE = "training.json", "state.safetensors"
+STATE = "state.safetensors"
 SNAPSHOT_BYTES = 1_000_000_000
 MUON, ADAMW = ("momentum_buffer",), ("step", "exp_avg", "exp_avg_sq")  # what an optimizer remembers of a weight
 SHAPED = {"momentum_buffer", "exp_avg", "exp_avg_sq"}  # as the weight is
 
 
-def steps_saved(run: Path) -> list[int]:
-    """The steps whose state stands in this run, newest first."""
-    folder = run / "checkpoints"
-    names = [path.name.removesuffix(OLD) for path in folder.iterdir()] if folder.is_dir() else []
-    return sorted({int(match[1]) for name in names if (match := re.fullmatch(r"step-(\d+)", name))}, reverse=True)
-
-
-def checkpoint_folder(run: Path, step: int) -> Path:
-    """Where the state after this step stands; where its replacement was interrupted, that is the one put aside."""
-    folder = _target(run, step)
-    return aside(folder) if aside(folder).exists() and not folder.exists() else folder
-
-
-def _target(run: Path, step: int) -> Path:
-    return run / "checkpoints" / f"step-{step}"
-
-
 def forget(run: Path, step: int) -> None:
     """Remove the state after this step."""
-    for folder in (aside(_target(run, step)), _target(run, step)):
+    for folder in (aside(target_folder(run, step)), target_folder(run, step)):
         if folder.exists():
             shutil.rmtree(folder)
 
@@ -62,7 +45,7 @@ def save_checkpoint(
         save_file(state, folder / STATE)
         (folder / FACTS).write_text(json.dumps({"step": step, **facts}, indent=1) + "\n")
 
-    target = _target(run, step)
+    target = target_folder(run, step)
     write_folder(target, write, size=sum(tensor.nbytes for tensor in state.values()))
     return target
 
@@ -81,12 +64,6 @@ def _state(model: GPT, optimizers: Sequence[torch.optim.Optimizer]) -> Iterator[
         for weight, values in optimizer.state.items():
             for key, value in values.items():
                 yield f"optimizer.{names[weight]}.{key}", value.reshape(value.shape)
-
-
-def read_facts(folder: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself, its files verified first. Raises `DamagedError`."""
-    verify(folder)
-    return read_json(folder / FACTS)
 
 
 def newest_valid(
@@ -170,13 +147,6 @@ def save_snapshot(run: Path, step: int, model: GPT) -> None:
         make_folder(folder)
         if size + sum(path.stat().st_size for path in folder.iterdir()) <= SNAPSHOT_BYTES:
             replace_file(folder / f"step-{step}.safetensors", lambda path: save_file(weights, path), size=size)
-
-
-def snapshots(run: Path) -> list[int]:
-    """The steps whose weights were kept to look back at, in their order."""
-    folder = run / "snapshots"
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return sorted(int(match[1]) for name in names if (match := re.fullmatch(r"step-(\d+)\.safetensors", name)))
 
 
 def load_snapshot(run: Path, step: int, config: ModelConfig) -> GPT:

@@ -1,6 +1,7 @@
 """One training at a time writes into a run: the folder itself is locked, and free again when the process ends."""
 
 import os
+import time
 from pathlib import Path
 
 from octavo.errors import RunError
@@ -9,6 +10,9 @@ try:
     import fcntl
 except ImportError:  # no such locks on Windows: there two trainings in one folder are on their own
     fcntl = None  # type: ignore[assignment]
+
+
+MOMENT = 0.05  # seconds: longer than anybody looks whether a run is claimed
 
 
 class Claim:
@@ -23,7 +27,7 @@ class Claim:
             return
         descriptor = os.open(run, os.O_RDONLY)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(descriptor)
         except BlockingIOError:
             os.close(descriptor)
             raise RunError(
@@ -42,3 +46,30 @@ class Claim:
 
     def __del__(self) -> None:
         self.release()
+
+
+def _lock(descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:  # perhaps somebody only looked, in this moment
+        time.sleep(MOMENT)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def claimed(run: Path) -> bool:
+    """Whether a training is writing into this run now, as far as the system can tell."""
+    if fcntl is None:
+        return False
+    try:
+        descriptor = os.open(run, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False

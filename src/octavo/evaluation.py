@@ -8,13 +8,13 @@ from math import log
 import torch
 
 from octavo.data import Part, Prepared, windows
+from octavo.data.parts import VALIDATION_TOKENS
 from octavo.generation import generate
 from octavo.model import GPT
 from octavo.step import evaluate
 from octavo.tokenizers import Tokenizer
 
 VALIDATION = ("val_loss", "val_nats_per_character", "val_bits_per_byte")
-VALIDATION_TOKENS = 500_000  # read at each evaluation: the loss is then known to about 0.002 nats
 SAMPLE_TOKENS = 160
 GLANCE = 8192  # and before the first step, when there is not much to find out
 

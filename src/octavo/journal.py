@@ -42,7 +42,8 @@ class Journal:
         self._written[name] += len(text.encode())
         with saving(self.paths[name], self._written[name]):
             if name not in self._files:
-                self._files[name] = self.paths[name].open("a", encoding="utf-8")
+                # by lines, for whoever follows a training sees each of them whole and at once
+                self._files[name] = self.paths[name].open("a", buffering=1, encoding="utf-8")
             self._files[name].write(text)
 
     def sync(self) -> None:

@@ -13,13 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from octavo import lens, toml
-from octavo.checkpoint import load_snapshot, snapshots
+from octavo.checkpoint import load_snapshot
 from octavo.completion import completions, opened
 from octavo.errors import ConfigError, RunError
 from octavo.lens import Changes, Choice, Head, Read, Rows, Said, Trace
 from octavo.lens.shown import plain
 from octavo.model import GPT
 from octavo.porting import load
+from octavo.saved import snapshots
 from octavo.tokenizers import BPETokenizer, Tokenizer, load_tokenizer
 
 LONGEST = 1024  # tokens that are looked at together: there are as many weights as their square, in every head

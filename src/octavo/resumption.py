@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from octavo import places
-from octavo.checkpoint import checkpoint_folder, forget, newest_valid, read_facts, restore, steps_saved
+from octavo.checkpoint import forget, newest_valid, restore
 from octavo.config import RunConfig
 from octavo.data import Prepared, prepare, reopen
 from octavo.errors import RunError
 from octavo.events import Event, Note
 from octavo.numerics import difference, numerics
+from octavo.saved import checkpoint_folder, read_facts, steps_saved
 from octavo.standing import Standing, mismatch
 from octavo.tokenizers import load_tokenizer
 from octavo.trainer import Trainer

@@ -14,7 +14,6 @@ from octavo.checkpoint import (
     save_checkpoint,
     save_snapshot,
     snapshot_steps,
-    steps_saved,
 )
 from octavo.claim import Claim
 from octavo.config import RunConfig
@@ -31,6 +30,7 @@ from octavo.optim import make_optimizers
 from octavo.plain import as_dict
 from octavo.randomness import seed_for
 from octavo.run import save
+from octavo.saved import steps_saved
 from octavo.schedule import Schedule
 from octavo.standing import Standing
 from octavo.step import Batch, StepResult, training_step

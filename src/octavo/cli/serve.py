@@ -32,12 +32,14 @@ def serve(
     from octavo.progress import say
     from octavo.server.engine.engine import Engine
     from octavo.server.models import Models, Served
+    from octavo.toml import NAME
 
     served = []
     for place, name in zip(places, names, strict=True):
         say(f"opening {place}")
         model, tokenizer = load(place)
-        served.append(Served(name, Engine(model, tokenizer, bitwise=bitwise), source=place))
+        run = place if (place / NAME).is_file() else None
+        served.append(Served(name, Engine(model, tokenizer, bitwise=bitwise), run=run, source=place))
     address = f"[{host}]" if ":" in host else host
     say(f"serving {', '.join(names)} at http://{address}:{at.getsockname()[1]}/v1; Ctrl-C ends it")
     serve(Models(served), rules, at, say)

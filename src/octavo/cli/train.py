@@ -1,12 +1,17 @@
 """`octavo train`: a GPT on your own text."""
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from octavo.cli.asking import Shape, Text, Time, gather, named, read_base
+from octavo.config import Asked
 from octavo.errors import UserError
+
+if TYPE_CHECKING:
+    from octavo.trainer import Trainer
 
 
 def train(
@@ -24,29 +29,34 @@ def train(
     ] = False,
     config: Annotated[Path | None, Parameter(help="Repeat the settings of an octavo.toml.")] = None,
     quiet: Annotated[bool, Parameter(help="Say nothing but the end.", negative=())] = False,
+    page: Annotated[
+        bool, Parameter(help="Watch it, stop it and go on with it in a browser, on this machine.", negative=())
+    ] = False,
 ) -> None:
     """Train a GPT on files, folders, - (standard input) or a corpus by name (shakespeare)."""
-    from octavo import training
-    from octavo.cli.watching import watch
-    from octavo.places import find_run
-    from octavo.progress import Display
-
     asked = gather(time, text, shape)
     if bool(texts) == (resume is not None):
         raise UserError("say what to do: octavo train TEXT for a new run, octavo train --resume RUN to go on")
-    with Display(quiet=quiet) as display:
-        if resume is not None:
-            if out or force or config:
-                raise UserError("--out, --force and --config are for new runs; leave them out with --resume")
-            watch(
-                lambda: training.resume(find_run(resume), asked, allow_mismatch=allow_mismatch, on_event=display.show),
-                display,
-            )
-        else:
-            if allow_mismatch:
-                raise UserError("--allow-mismatch is for --resume; leave it out of a new training")
+    if resume is not None and (out or force or config):
+        raise UserError("--out, --force and --config are for new runs; leave them out with --resume")
+    if resume is None and allow_mismatch:
+        raise UserError("--allow-mismatch is for --resume; leave it out of a new training")
+
+    from octavo.cli.page import page_of
+    from octavo.places import find_run
+    from octavo.progress import Display
+
+    with Display(quiet=quiet) as display, page_of(display, wanted=page) as shown:
+        from octavo import training  # after the page has begun to start, which takes as long as this
+        from octavo.cli.watching import watch
+
+        def goes_on(run: Path, asked: Asked) -> "Trainer":
+            return training.resume(run, asked, allow_mismatch=allow_mismatch, on_event=display.show)
+
+        def begins() -> "Trainer":
+            if resume is not None:
+                return goes_on(find_run(resume), asked)
             base = read_base(config)
-            watch(
-                lambda: training.begin(named(texts), asked, out=out, force=force, base=base, on_event=display.show),
-                display,
-            )
+            return training.begin(named(texts), asked, out=out, force=force, base=base, on_event=display.show)
+
+        watch(begins, display, shown, partial(goes_on, asked=Asked()))

@@ -4,8 +4,11 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from types import FrameType
 
+from octavo.cli.page import Page
 from octavo.events import Finished
 from octavo.progress import Display, say
 from octavo.trainer import Trainer
@@ -18,21 +21,49 @@ class Stopped(SystemExit):
         super().__init__(128 + number)
 
 
-def watch(start: Callable[[], Trainer], display: Display) -> Finished:
+def watch(
+    start: Callable[[], Trainer],
+    display: Display,
+    page: Page | None = None,
+    again: Callable[[Path], Trainer] | None = None,
+) -> Finished:
     """Train to the end. The first Ctrl-C (or SIGTERM) ends it after its step, saved; a second one ends it at once.
 
-    Before the first step there is nothing to save, and the first one ends it.
+    Before the first step there is nothing to save, and the first one ends it. What the page stopped waits there, and
+    goes on by `again` when the page wishes so.
     """
-    finished, watched = None, Watched()
+    watched = Watched()
     with _signals(watched) as caught:
-        watched.trainer = start()
-        for event in watched.trainer.events():
-            display.show(event)
-            finished = event if isinstance(event, Finished) else finished
-    if caught and (finished is None or finished.reason == "stopped"):
+        finished = _train(start, display, watched, page)
+        while page is not None and again is not None and not caught and _wished(page, finished):
+            finished = _train(partial(again, finished.run), display, watched, page)
+    if caught and finished.reason == "stopped":
         raise Stopped(caught[0])
+    return finished
+
+
+def _train(start: Callable[[], Trainer], display: Display, watched: "Watched", page: Page | None) -> Finished:
+    watched.trainer = start()
+    if page is not None:
+        page.follow(watched.trainer)
+    finished = None
+    for event in watched.trainer.events():
+        display.show(event)
+        finished = event if isinstance(event, Finished) else finished
+    watched.trainer = None
     assert finished is not None  # the last event of every training
     return finished
+
+
+def _wished(page: Page, finished: Finished) -> bool:
+    """Whether the page wishes to go on. A Ctrl-C ends the wait: it stopped nothing that had come to its end."""
+    done = finished.reason == "done"
+    try:
+        return page.wait(finished=done)
+    except Stopped:
+        if done:
+            return False
+        raise
 
 
 @dataclass

@@ -7,11 +7,10 @@ from typing import NamedTuple
 import torch
 
 from octavo import toml
-from octavo.checkpoint import checkpoint_folder, read_facts, steps_saved
 from octavo.config import RunConfig
 from octavo.data import Part, Prepared
+from octavo.data.parts import VALIDATION_TOKENS
 from octavo.errors import ConfigError, RunError, TextError
-from octavo.evaluation import VALIDATION_TOKENS
 from octavo.events import Event, Note
 from octavo.fused import fused
 from octavo.model import GPT
@@ -26,6 +25,7 @@ from octavo.report.result import Report
 from octavo.report.texts import PartName, Passage, Texts, texts_of
 from octavo.resumption import same_text
 from octavo.sampling import SEEDS
+from octavo.saved import checkpoint_folder, read_facts, steps_saved
 from octavo.tokenizers import Tokenizer
 
 Listener = Callable[[Event], None]

@@ -2,61 +2,34 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
-from fastapi.routing import APIRoute
-from starlette.exceptions import HTTPException
 
 from octavo import __version__
 from octavo.config import BASE_STOP
-from octavo.disk import json_object
 from octavo.sampling import SEEDS
 from octavo.server import metrics
 from octavo.server.engine.sequence import Request as Wanted
 from octavo.server.forms import ChatForm, CompletionForm
 from octavo.server.models import Models, Served, refusing
+from octavo.server.page import learning
+from octavo.server.page.baselines import Counting
 from octavo.server.page.lenses import Lenses, lenses
-from octavo.server.refused import DESCRIBED, RefusedError, of_validation
+from octavo.server.refused import RefusedError
 from octavo.server.schema import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
+from octavo.server.strict import REFUSALS, StrictRoute, refuse_in_the_apis_words
 from octavo.server.writing import Writing
 
 DEFAULT_TOKENS = 16  # of a completion, as the API has it
-REFUSALS: dict[int | str, dict[str, Any]] = {
-    "default": {"description": "What is wrong", "content": {"application/json": {"schema": DESCRIBED}}}
-}
-
 
 STREAMED: dict[int | str, dict[str, Any]] = {
     200: {"description": "The answer, whole or streamed", "content": {"application/json": {}, "text/event-stream": {}}}
 }
-
-
-class StrictRequest(Request):
-    """A request whose JSON is one object with nothing doubtful in it."""
-
-    async def json(self) -> Any:
-        try:
-            return json_object((await self.body()).decode())
-        except ValueError as error:
-            raise RefusedError(400, f"the body is not what it should be: {error}; send one JSON object") from None
-
-
-class StrictRoute(APIRoute):
-    """A route that reads its body so."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        usual = super().get_route_handler()
-
-        async def handle(request: Request) -> Response:
-            return await usual(StrictRequest(request.scope, request.receive))
-
-        return handle
 
 
 api = APIRouter(route_class=StrictRoute, responses=REFUSALS)
@@ -234,16 +207,8 @@ def create_app(models: Models) -> FastAPI:
     app = FastAPI(title="octavo", version=__version__, lifespan=life, docs_url=None, redoc_url=None)
     app.state.models, app.state.counts = models, metrics.Counts()
     app.state.lenses = Lenses({one.name: one.source for one in models.named.values() if one.source is not None})
-    app.include_router(api)
-    app.include_router(lenses)
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        return of_validation(error).response()
-
-    @app.exception_handler(HTTPException)
-    async def refused(request: Request, error: HTTPException) -> JSONResponse:
-        known = error if isinstance(error, RefusedError) else RefusedError(error.status_code, str(error.detail))
-        return known.response()
-
+    app.state.training, app.state.counting = None, Counting()
+    for router in (api, learning.router, lenses):
+        app.include_router(router)
+    refuse_in_the_apis_words(app)
     return app

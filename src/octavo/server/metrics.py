@@ -2,8 +2,10 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from octavo.server.engine.engine import Load
+if TYPE_CHECKING:
+    from octavo.server.engine.engine import Load
 
 TYPE = "text/plain; version=0.0.4"
 OF_ENGINES = {
@@ -31,7 +33,7 @@ class Counts:
         self.seconds[route] += seconds  # type: ignore[assignment]
 
 
-def text(counts: Counts, loads: dict[str, Load]) -> str:
+def text(counts: Counts, loads: "dict[str, Load]") -> str:
     """All counts as text."""
     lines = ["# HELP octavo_requests_total requests that were answered", "# TYPE octavo_requests_total counter"]
     for (route, status), count in sorted(counts.requests.items()):

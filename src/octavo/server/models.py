@@ -30,6 +30,7 @@ class Served:
     name: str
     engine: Engine
     since: int = field(default_factory=lambda: int(time.time()))
+    run: Path | None = None
     source: Path | None = None  # where it was opened, for those who want to look inside
 
     @property

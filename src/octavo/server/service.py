@@ -6,13 +6,16 @@ import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
+from fastapi import FastAPI
 
 from octavo.errors import ConfigError
-from octavo.server.app import create_app
 from octavo.server.gate import LOOPBACK, Gate, Log, Rules
-from octavo.server.models import Models
+
+if TYPE_CHECKING:
+    from octavo.server.models import Models
 
 KEY = "OCTAVO_API_KEY"
 HEADERS = 32 << 10  # bytes of a request's headers
@@ -62,9 +65,15 @@ def listen(host: str, port: int) -> socket.socket:
         raise ConfigError(line) from None
 
 
-def service(models: Models, rules: Rules, log: Log) -> uvicorn.Server:
-    """A server for these models, with a little time for streams to come to their end when it is told to come to its."""
-    app = create_app(models)
+def service(models: "Models", rules: Rules, log: Log) -> uvicorn.Server:
+    """A server for these models."""
+    from octavo.server.app import create_app  # with torch, which a training's page does without
+
+    return server_of(create_app(models), rules, log)
+
+
+def server_of(app: FastAPI, rules: Rules, log: Log) -> uvicorn.Server:
+    """A server with a little time for streams to come to their end when it is told to come to its."""
     config = uvicorn.Config(
         Gate(app, rules, app.state.counts, log),
         log_config=None,
@@ -77,10 +86,12 @@ def service(models: Models, rules: Rules, log: Log) -> uvicorn.Server:
         server_header=False,
         proxy_headers=False,
     )
-    return uvicorn.Server(config)
+    server = uvicorn.Server(config)
+    app.state.ending = lambda: server.should_exit  # for streams that would never end by themselves
+    return server
 
 
-def serve(models: Models, rules: Rules, at: socket.socket, log: Log) -> None:
+def serve(models: "Models", rules: Rules, at: socket.socket, log: Log) -> None:
     """Answer until the process is told to end."""
     sys.setswitchinterval(SWITCH)
     with suppress(ImportError, ValueError, OSError):  # each client is an open file

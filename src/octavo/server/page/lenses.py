@@ -12,10 +12,10 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, StrictInt
 
 from octavo import lens, looking
-from octavo.checkpoint import snapshots
 from octavo.errors import OctavoError
 from octavo.looking import Json, Look
 from octavo.model import GPT
+from octavo.saved import snapshots
 from octavo.server.refused import RefusedError
 from octavo.server.schema import Name, Number, Text, Token
 from octavo.tokenizers import Tokenizer

@@ -1,0 +1,39 @@
+"""What a run has saved, and what each checkpoint says of itself: read without torch, by whoever asks."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from octavo.disk import OLD, aside, read_json, verify
+
+FACTS = "training.json"
+
+
+def steps_saved(run: Path) -> list[int]:
+    """The steps whose state stands in this run, newest first."""
+    folder = run / "checkpoints"
+    names = [path.name.removesuffix(OLD) for path in folder.iterdir()] if folder.is_dir() else []
+    return sorted({int(match[1]) for name in names if (match := re.fullmatch(r"step-(\d+)", name))}, reverse=True)
+
+
+def snapshots(run: Path) -> list[int]:
+    """The steps whose weights were kept for the lenses, in their order."""
+    names = [path.name for path in (run / "snapshots").glob("step-*.safetensors")]
+    return sorted(int(match[1]) for name in names if (match := re.fullmatch(r"step-(\d+)\.safetensors", name)))
+
+
+def target_folder(run: Path, step: int) -> Path:
+    """Where the state after this step is to stand."""
+    return run / "checkpoints" / f"step-{step}"
+
+
+def checkpoint_folder(run: Path, step: int) -> Path:
+    """Where the state after this step stands; where its replacement was interrupted, that is the one put aside."""
+    folder = target_folder(run, step)
+    return aside(folder) if aside(folder).exists() and not folder.exists() else folder
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself, its files verified first. Raises `DamagedError`."""
+    verify(folder)
+    return read_json(folder / FACTS)

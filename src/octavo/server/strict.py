@@ -1,0 +1,52 @@
+"""What all routes share: bodies with nothing doubtful in them, and refusals in the API's words."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+
+from octavo.disk import json_object
+from octavo.server.refused import DESCRIBED, RefusedError, of_validation
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    "default": {"description": "What is wrong", "content": {"application/json": {"schema": DESCRIBED}}}
+}
+
+
+class StrictRequest(Request):
+    """A request whose JSON is one object with nothing doubtful in it."""
+
+    async def json(self) -> Any:
+        try:
+            return json_object((await self.body()).decode())
+        except ValueError as error:
+            raise RefusedError(400, f"the body is not what it should be: {error}; send one JSON object") from None
+
+
+class StrictRoute(APIRoute):
+    """A route that reads its body so."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        usual = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            return await usual(StrictRequest(request.scope, request.receive))
+
+        return handle
+
+
+def refuse_in_the_apis_words(app: FastAPI) -> None:
+    """Whatever a route raises for a request becomes the API's error object."""
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        return of_validation(error).response()
+
+    @app.exception_handler(HTTPException)
+    async def refused(request: Request, error: HTTPException) -> JSONResponse:
+        known = error if isinstance(error, RefusedError) else RefusedError(error.status_code, str(error.detail))
+        return known.response()
