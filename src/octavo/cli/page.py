@@ -26,7 +26,7 @@ OFTEN = 0.5  # seconds between two looks at whether the page is still there
 class Page:
     """What the process that serves the page is told, and what it wishes."""
 
-    def __init__(self, tell: Callable[[str], None], port: int = PORT) -> None:
+    def __init__(self, tell: Callable[[str], None], port: int) -> None:
         self.tell = tell
         self.trainer: Trainer | None = None
         self.wishes: SimpleQueue[str] = SimpleQueue()
@@ -130,7 +130,7 @@ class Page:
 
 def page_of(display: Display, *, wanted: bool) -> AbstractContextManager[Page | None]:
     """The page of a training, where one is wanted."""
-    return Page(lambda line: display.show(Note(line))) if wanted else nullcontext()
+    return Page(lambda line: display.show(Note(line)), PORT) if wanted else nullcontext()
 
 
 def on_terminal() -> bool:

@@ -1,6 +1,7 @@
 """Reading the logs of a run while it writes them: only whole lines, never too much of them, cuts noticed."""
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from math import isfinite
@@ -73,7 +74,7 @@ class Log:
     """A log that is followed from its present end on, or from the first step `after` which there is news."""
 
     def __init__(self, path: Path, after: int | None = None) -> None:
-        self.path, self.place, self.before, self.known = path, 0, b"", (0, 0, 0)
+        self.path, self.place, self.before = path, 0, b""
         self.after = -1
         with suppress(OSError):
             size = path.stat().st_size
@@ -95,28 +96,21 @@ class Log:
     def news(self) -> tuple[bool, list[Line]]:
         """Whether the log was cut or written anew since last time, and the whole lines that came."""
         try:
-            status = self.path.stat()
-            now = (status.st_ino, status.st_size, status.st_mtime_ns)
-            if now == self.known:
-                return False, []
-            self.known = now
-            return self._read(status.st_size)
+            return self._read()
         except OSError:
-            gone, self.known = self.place > 0, (0, 0, 0)
+            gone = self.place > 0
             self._stand(0, b"")
             return gone, []
 
-    def _read(self, size: int) -> tuple[bool, list[Line]]:
+    def _read(self) -> tuple[bool, list[Line]]:
         with self.path.open("rb") as file:
             file.seek(self.place - len(self.before))
             if file.read(len(self.before)) != self.before:
-                self._begin(size)
+                self._begin(os.fstat(file.fileno()).st_size)
                 self.after = -1
                 return True, []
             text = file.read(CHUNK)
         whole = text[: text.rfind(b"\n") + 1] or (text if len(text) >= LONGEST else b"")
-        if len(text) == CHUNK:
-            self.known = (0, 0, 0)  # there is more
         if whole:
             self._stand(self.place + len(whole), whole)
         lines = (parsed(line) for line in whole.split(b"\n"))
