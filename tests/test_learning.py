@@ -467,10 +467,10 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="pr
 
 
 def test_stopped_by_the_page_and_gone_on_equals_never_stopped_bitwise(workplace: Path) -> None:
-    asked = {**TINY, "steps": 400, "eval_every": 200}
+    asked = {**TINY, "steps": 250, "eval_every": 250}
     done = training.begin(["text.txt"], Asked(**asked), out="whole")
     list(done.events())
-    words = ["train", "text.txt", "--out", "run", "--page", "--steps", "400", "--eval-every", "200", *WORDS]
+    words = ["train", "text.txt", "--out", "run", "--page", "--steps", "250", "--eval-every", "250", *WORDS]
     code = "import sys, octavo.evaluation as e, octavo.cli; e.SAMPLE_TOKENS = 8; sys.exit(octavo.cli.run(sys.argv[1:]))"
     process = subprocess.Popen(
         [sys.executable, "-c", code, *words],
@@ -486,14 +486,14 @@ def test_stopped_by_the_page_and_gone_on_equals_never_stopped_bitwise(workplace:
         page.await_step()
         assert page.ask("POST", "/page/learn/stop", {}) == (200, {"running": False})
         step = page.ask("GET", "/page/learn")[1]["metrics"][-1]["step"]
-        assert 0 < step < 400 and steps_saved(Path("run"))[0] == step
+        assert 0 < step < 250 and steps_saved(Path("run"))[0] == step
         assert "the page can go on with it; Ctrl-C ends it\n" in process.stderr
         assert process.poll() is None
         assert page.ask("POST", "/page/learn/resume", {}) == (200, {"running": True})
         said = process.stderr.read()
         assert process.wait(60) == 0
-    assert f"run after step {step} of 400" in said and "finished after 400 steps" in said
-    one, other = (load_file(checkpoint_folder(Path(run), 400) / "state.safetensors") for run in ("whole", "run"))
+    assert f"run after step {step} of 250" in said and "finished after 250 steps" in said
+    one, other = (load_file(checkpoint_folder(Path(run), 250) / "state.safetensors") for run in ("whole", "run"))
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
     with pytest.raises(OSError):
         page.ask("GET", "/health")

@@ -101,8 +101,6 @@ def _parameters(weights: Path) -> int | None:
 
 def main(port: int) -> int:
     """Serve the page of the training that speaks on standard input, until that ends."""
-    with suppress(AttributeError, OSError):
-        os.nice(GIVING_WAY)
     try:
         at = listen_from(port)
     except ConfigError as error:
@@ -112,6 +110,8 @@ def main(port: int) -> int:
     server = server_of(create_page(training), rules_for(HOST, None), lambda line: None)
     threading.Thread(target=hear, args=[training, server], daemon=True).start()
     say({"port": at.getsockname()[1]})
+    with suppress(AttributeError, OSError):  # from here on; it is to have begun before the first step is taken
+        os.nice(GIVING_WAY)
     asyncio.run(server.serve([at]))
     return 0
 
