@@ -94,12 +94,14 @@ class Asking:
 
     def await_step(self, step: int = 1) -> None:
         """Until the page is there and tells of a step."""
-        while True:
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
             with suppress(OSError, KeyError, IndexError):
                 told = self.ask("GET", "/page/learn")[1]
                 if told["metrics"][-1]["step"] >= step and told["running"]:
                     return
             time.sleep(0.02)
+        raise AssertionError("the page did not come")
 
 
 @contextmanager
@@ -534,6 +536,25 @@ def test_a_signal_ends_both_processes(port: int, capsys: pytest.CaptureFixture[s
     browser.leave()
     assert status == 143 and not children()
     assert steps_saved(Path("run"))
+
+
+def test_what_is_finished_stays_while_somebody_looks_on_at_a_terminal(
+    port: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli_page, "on_terminal", lambda: True)
+    monkeypatch.setattr(cli_page, "on_screen", lambda: False)
+
+    def look_on(browser: Browser) -> None:
+        browser.await_step()
+        with closing(Stream(port)) as stream:
+            assert any(said == {"running": False, "steps": 800} for _, said in stream.events())
+            assert browser.refusal("POST", "/page/learn/resume", {})[0] == 409
+            os.kill(os.getpid(), signal.SIGINT)
+
+    browser = Browser(port, look_on)
+    status = command(["train", "text.txt", "--out", "run", "--page", "--steps", "800", "--eval-every", "800", *WORDS])
+    browser.leave()
+    assert status == 0 and "the page stays; Ctrl-C ends it" in capsys.readouterr().err
 
 
 def test_a_port_that_is_taken_is_passed_over(port: int, capsys: pytest.CaptureFixture[str]) -> None:
