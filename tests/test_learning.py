@@ -547,12 +547,12 @@ def test_what_is_finished_stays_while_somebody_looks_on_at_a_terminal(
     def look_on(browser: Browser) -> None:
         browser.await_step()
         with closing(Stream(port)) as stream:
-            assert any(said == {"running": False, "steps": 800} for _, said in stream.events())
+            assert any(said == {"running": False, "steps": 250} for _, said in stream.events())
             assert browser.refusal("POST", "/page/learn/resume", {})[0] == 409
             os.kill(os.getpid(), signal.SIGINT)
 
     browser = Browser(port, look_on)
-    status = command(["train", "text.txt", "--out", "run", "--page", "--steps", "800", "--eval-every", "800", *WORDS])
+    status = command(["train", "text.txt", "--out", "run", "--page", "--steps", "250", "--eval-every", "250", *WORDS])
     browser.leave()
     assert status == 0 and "the page stays; Ctrl-C ends it" in capsys.readouterr().err
 
