@@ -17,9 +17,8 @@ from octavo.server import metrics
 from octavo.server.engine.sequence import Request as Wanted
 from octavo.server.forms import ChatForm, CompletionForm
 from octavo.server.models import Models, Served, refusing
-from octavo.server.page import learning
+from octavo.server.page import learning, lenses
 from octavo.server.page.baselines import Counting
-from octavo.server.page.lenses import Lenses, lenses
 from octavo.server.refused import RefusedError
 from octavo.server.schema import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
 from octavo.server.strict import REFUSALS, StrictRoute, refuse_in_the_apis_words
@@ -206,9 +205,9 @@ def create_app(models: Models) -> FastAPI:
 
     app = FastAPI(title="octavo", version=__version__, lifespan=life, docs_url=None, redoc_url=None)
     app.state.models, app.state.counts = models, metrics.Counts()
-    app.state.lenses = Lenses({one.name: one.source for one in models.named.values() if one.source is not None})
+    app.state.lenses, app.state.sources = None, models.sources
     app.state.training, app.state.counting = None, Counting()
-    for router in (api, learning.router, lenses):
+    for router in (api, learning.router, lenses.router):
         app.include_router(router)
     refuse_in_the_apis_words(app)
     return app

@@ -117,6 +117,10 @@ class Models:
     def __init__(self, served: list[Served]) -> None:
         self.named: Mapping[str, Served] = {one.name: one for one in served}
 
+    def sources(self) -> dict[str, Path]:
+        """Where the models were opened, by their names."""
+        return {one.name: one.source for one in self.named.values() if one.source is not None}
+
     def find(self, name: str | None) -> Served:
         """The model of this name, the first where none is said. Raises `RefusedError` where there is none."""
         found = next(iter(self.named.values())) if name is None else self.named.get(name)

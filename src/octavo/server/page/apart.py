@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from octavo import __version__
 from octavo.errors import ConfigError
 from octavo.server.metrics import Counts
-from octavo.server.page import learning, records
+from octavo.server.page import learning, lenses, records
 from octavo.server.page.baselines import Counting
 from octavo.server.page.training import Training
 from octavo.server.refused import RefusedError
@@ -30,8 +30,8 @@ HOST = "127.0.0.1"
 PORTS = 20  # tried one after the other, until any free one is taken
 GIVING_WAY = 10  # how much lower the page's priority is than the training's
 LAST = 3  # seconds that answers have to come to their end
-ROUTERS = (learning.router,)  # a training's page has these rooms; one that looks into the model reads its snapshots
-ROOMS = ("learn",)
+ROUTERS = (learning.router, lenses.router)
+ROOMS = ("learn", "look")  # a training's page has these rooms; the second reads the weights that were kept last
 
 
 class Learning(NamedTuple):
@@ -53,6 +53,10 @@ class OneRun:
         run = self.training.run
         return {} if run is None else {run.name: Learning(run.name, run)}
 
+    def sources(self) -> dict[str, Path]:
+        """Where it is kept."""
+        return {name: one.run for name, one in self.named.items()}
+
     def find(self, name: str | None) -> Learning:
         """The model of this name, the only one where none is said. Raises `RefusedError` where it is not there."""
         if not self.named:
@@ -68,6 +72,7 @@ def create_page(training: Training) -> FastAPI:
     app = FastAPI(title="octavo", version=__version__, docs_url=None, redoc_url=None)
     app.state.models, app.state.counts = OneRun(training), Counts()
     app.state.training, app.state.counting = training, Counting()
+    app.state.lenses, app.state.sources = None, app.state.models.sources
 
     @app.get("/health")
     async def health() -> dict[str, str]:

@@ -1,0 +1,124 @@
+"""Looking into the models of a service: as they are, and as they were after a step that was kept."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any, TypeVar
+
+from octavo import lens, looking
+from octavo.looking import Json, Look
+from octavo.model import GPT
+from octavo.saved import snapshots
+from octavo.server.page.lenses import Asked, AttentionRequest, LookRequest, PartsRequest, RegenerateRequest
+from octavo.server.refused import RefusedError
+from octavo.tokenizers import Tokenizer
+
+KEPT = 3  # models, and looks, that the next question is likely to be about
+
+T = TypeVar("T")
+Sources = Callable[[], Mapping[str, Path]]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model with its tokenizer."""
+
+    model: GPT
+    tokenizer: Tokenizer
+
+
+class Lenses:
+    """The models that can be looked into, by the names that they are served by, and what was asked last.
+
+    They are copies of their own, opened when they are first asked for: whoever listens to a model makes it slow. One
+    question is answered at a time.
+    """
+
+    def __init__(self, sources: Sources) -> None:
+        """`sources` gives the models' places by name, as they are at the moment."""
+        self.sources = sources
+        self._lock = Lock()
+        self._opened: OrderedDict[tuple[object, ...], Opened] = OrderedDict()
+        self._looks: OrderedDict[tuple[object, ...], Look] = OrderedDict()
+
+    def place(self, name: str | None) -> tuple[str, Path]:
+        """A model's name and folder, the first where none is said. Raises `RefusedError` where there is none."""
+        places = self.sources()
+        found = next(iter(places), None) if name is None else name
+        if found is None or found not in places:
+            there = ", ".join(places) or "none"
+            raise RefusedError(404, f"no model {found!r:.80} can be looked into; there is {there}", param="model")
+        return found, places[found]
+
+    def look(self, asked: LookRequest) -> Json:
+        """A text with all lenses."""
+        return self._see(asked, lambda seen: {**seen.to_dict(), "thumbnails": seen.thumbnails()})
+
+    def attention(self, asked: AttentionRequest) -> Json:
+        """Where a layer's heads look."""
+        return self._see(asked, lambda seen: seen.attention(asked.layer))
+
+    def parts(self, asked: PartsRequest) -> Json:
+        """Who said a token."""
+        return self._see(asked, lambda seen: seen.parts(asked.position, asked.token))
+
+    def regenerate(self, asked: RegenerateRequest) -> Json:
+        """How a text goes on with parts of the model off."""
+        words: Json = {"max_new_tokens": asked.max_new_tokens, "temperature": asked.temperature, "seed": asked.seed}
+        return self._ask(
+            asked, lambda one: looking.regenerated(one.model, one.tokenizer, asked.text, asked.changes, **words)
+        )
+
+    def embedding_map(self, asked: Asked) -> Json:
+        """The vocabulary as a map."""
+        return self._ask(asked, lambda one: looking.mapped(one.model, one.tokenizer))
+
+    def weights(self, asked: Asked) -> Json:
+        """Figures of the weights, and how far they have come from the first that were kept."""
+        _, place = self.place(asked.model)
+        first = snapshots(place)[:1]
+        before = self._ask(Asked(model=asked.model, step=first[0]), lambda one: one.model) if first else None
+        state = dict(before.named_parameters()) if before else None
+        found = self._ask(asked, lambda one: lens.matrices(one.model, state))
+        return {"weights": [vars(matrix) | {"std": matrix.deviation} for matrix in found]}
+
+    def _ask(self, asked: Asked, work: Callable[[Opened], T]) -> T:
+        """Do something with the model that is asked for."""
+        name, place = self.place(asked.model)
+        with self._lock:
+            key = (name, asked.step, written_at(place))
+            return work(kept(self._opened, key, lambda: Opened(*looking.open_model(place, asked.step))))
+
+    def _see(self, asked: LookRequest, work: Callable[[Look], T]) -> T:
+        """Do something with a look; the next question is most often about the same one."""
+
+        def with_model(opened: Opened) -> T:
+            key = (id(opened.model), asked.text, tuple(sorted(asked.off)), asked.top)
+            return work(kept(self._looks, key, lambda: looked(opened, asked)))
+
+        return self._ask(asked, with_model)
+
+
+def looked(opened: Opened, asked: LookRequest) -> Look:
+    """A look at what is asked."""
+    return looking.look(opened.model, opened.tokenizer, asked.text, changes=asked.changes, top=asked.top)
+
+
+def written_at(place: Path) -> int:
+    """When the weights of a run were written last: a training writes better ones now and then."""
+    try:
+        return (place / "model.safetensors" if place.is_dir() else place).stat().st_mtime_ns
+    except OSError:
+        return len(snapshots(place))
+
+
+def kept(memory: OrderedDict[Any, T], key: Any, make: Callable[[], T]) -> T:
+    """What is remembered under a key, made where it is not; the oldest is forgotten."""
+    found = memory[key] if key in memory else make()
+    memory[key] = found
+    memory.move_to_end(key)
+    while len(memory) > KEPT:
+        memory.popitem(last=False)
+    return found
