@@ -57,8 +57,9 @@ MODELS = {"plain": (model_for(PLAIN.vocab_size), PLAIN), "chatty": (model_for(CH
 class Running:
     """A service in a thread of its own, at a port of its own."""
 
-    def __init__(self, rules: Rules, *, bitwise: bool = True, **words: Any) -> None:
-        self.models = Models([Served(name, Engine(*both, bitwise=bitwise, **words)) for name, both in MODELS.items()])
+    def __init__(self, rules: Rules, *, bitwise: bool = True, served: list[Served] | None = None, **words: Any) -> None:
+        usual = [Served(name, Engine(*both, bitwise=bitwise, **words)) for name, both in MODELS.items()]
+        self.models = Models(served or usual)
         self.lines: list[str] = []
         self.server, at = service(self.models, rules, self.lines.append), listen("127.0.0.1", 0)
         self.port = at.getsockname()[1]

@@ -41,5 +41,7 @@ def serve(
         run = place if (place / NAME).is_file() else None
         served.append(Served(name, Engine(model, tokenizer, bitwise=bitwise), run=run, source=place))
     address = f"[{host}]" if ":" in host else host
-    say(f"serving {', '.join(names)} at http://{address}:{at.getsockname()[1]}/v1; Ctrl-C ends it")
+    home = f"http://{address}:{at.getsockname()[1]}"
+    say(f"serving {', '.join(names)} at {home}/v1; Ctrl-C ends it")
+    say(f"the page is at {home}")
     serve(Models(served), rules, at, say)

@@ -17,8 +17,9 @@ from octavo.server import metrics
 from octavo.server.engine.sequence import Request as Wanted
 from octavo.server.forms import ChatForm, CompletionForm
 from octavo.server.models import Models, Served, refusing
-from octavo.server.page import learning, lenses
+from octavo.server.page import files, learning, lenses, reporting, state
 from octavo.server.page.baselines import Counting
+from octavo.server.page.reporting import Reports
 from octavo.server.refused import RefusedError
 from octavo.server.schema import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
 from octavo.server.strict import REFUSALS, StrictRoute, refuse_in_the_apis_words
@@ -75,7 +76,8 @@ async def complete(request: Request, asked: CompletionRequest) -> Any:
         for _, ids in prompts
         for copy in range(copies)
     ]
-    form = CompletionForm(served, tuple(one for one in prompts for _ in range(copies)), bool(asked.echo), wants)
+    repeated = tuple(one for one in prompts for _ in range(copies))
+    form = CompletionForm(served, repeated, bool(asked.echo), wants, ids=bool(asked.return_token_ids))
     return await answer(request, Writing(served, wanted, form), asked)
 
 
@@ -207,7 +209,8 @@ def create_app(models: Models) -> FastAPI:
     app.state.models, app.state.counts = models, metrics.Counts()
     app.state.lenses, app.state.sources = None, models.sources
     app.state.training, app.state.counting = None, Counting()
-    for router in (api, learning.router, lenses.router):
+    app.state.reports = Reports()
+    for router in (api, files.page, state.router, learning.router, lenses.router, reporting.router):
         app.include_router(router)
     refuse_in_the_apis_words(app)
     return app

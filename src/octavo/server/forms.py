@@ -16,6 +16,7 @@ class CompletionForm:
     prompts: tuple[tuple[str, tuple[int, ...]], ...]  # of each choice, as text and as ids
     echo: bool
     logprobs: bool
+    ids: bool = False
     names: tuple[str, str, str] = ("cmpl", "text_completion", "text_completion")
 
     def choice(self, told: Told, number: int) -> dict[str, Any]:
@@ -24,17 +25,23 @@ class CompletionForm:
         table = self._table(told.tokens, told.logprobs, told.alternatives, len(prompt) if self.echo else 0)
         if table is not None and self.echo:
             table = joined(self._prompt_table(ids, told.about_prompt), table)
-        return choice(number, told.finish_reason, table, text=(prompt if self.echo else "") + told.text)
+        named = {"prompt_token_ids": list(ids), "token_ids": told.tokens} if self.ids else {}
+        return choice(number, told.finish_reason, table, text=(prompt if self.echo else "") + told.text, **named)
 
     def opening(self, number: int) -> dict[str, Any] | None:
-        """The prompt, where it is to be repeated and nothing is told of it."""
-        prompt, _ = self.prompts[number]
-        return choice(number, None, None, text=prompt) if self.echo and not self.logprobs else None
+        """The prompt, where it is to be repeated and nothing is told of it, and its ids where those are asked for."""
+        prompt, ids = self.prompts[number]
+        repeated = self.echo and not self.logprobs
+        if not repeated and not self.ids:
+            return None
+        named = {"prompt_token_ids": list(ids), "token_ids": []} if self.ids else {}
+        return choice(number, None, None, text=prompt if repeated else "", **named)
 
     def piece(self, said: Said, number: int, before: int) -> dict[str, Any]:
         """A piece of a stream."""
         table = self._table(said.tokens, said.logprobs, said.alternatives, before)
-        return choice(number, said.finish_reason, table, text=said.text)
+        named = {"token_ids": list(said.tokens)} if self.ids else {}
+        return choice(number, said.finish_reason, table, text=said.text, **named)
 
     def _table(
         self,
@@ -48,7 +55,12 @@ class CompletionForm:
         words = [self.served.spelled(token) for token in tokens]
         offsets = [offset + sum(map(len, words[:place])) for place in range(len(words))]
         best = [{self.served.spelled(token): logprob for token, logprob in row} for row in alternatives]
-        return {"tokens": words, "token_logprobs": list(logprobs), "top_logprobs": best, "text_offset": offsets}
+        table = {"tokens": words, "token_logprobs": list(logprobs), "top_logprobs": best, "text_offset": offsets}
+        return table | ({"top_tokens": [self._named(row) for row in alternatives]} if self.ids else {})
+
+    def _named(self, row: Alternatives) -> list[dict[str, Any]]:
+        """Alternatives by their ids, for several may be spelled alike."""
+        return [{"id": token, "token": self.served.spelled(token), "logprob": logprob} for token, logprob in row]
 
     def _prompt_table(self, ids: tuple[int, ...], said: list[Said]) -> dict[str, Any]:
         """Of the first token of a text nobody can say how likely it was."""

@@ -5,7 +5,7 @@ import hmac
 import ipaddress
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,7 @@ class Rules:
     hosts: frozenset[str] = LOOPBACK  # in lower case; `addresses` allows all that are no name besides
     addresses: bool = False
     key: str | None = None
+    open: frozenset[str] = frozenset()  # what may be got without the key, each path as it is spelled
     body: int = BODY
     patience: float = PATIENCE
 
@@ -45,7 +46,11 @@ class Rules:
         origin = header(scope, "origin")
         if origin is not None and origin.lower() != f"{scope['scheme']}://{host}".lower():
             raise RefusedError(403, f"pages of {origin!r:.80} may not ask here", code="origin")
-        if self.key is not None and not same(header(scope, "authorization") or "", f"Bearer {self.key}"):
+        if (
+            self.key is not None
+            and not self.is_open(scope)
+            and not same(header(scope, "authorization") or "", f"Bearer {self.key}")
+        ):
             raise RefusedError(
                 401,
                 "the key is missing or wrong; send it as Authorization: Bearer KEY",
@@ -62,6 +67,10 @@ class Rules:
         length = header(scope, "content-length") or "0"
         if not length.isdecimal() or int(length) > self.body:
             raise self.too_large()
+
+    def is_open(self, scope: Scope) -> bool:
+        """Whether this is one of the few things that hold nothing of anybody's."""
+        return scope["method"] == "GET" and (scope.get("raw_path") or b"").decode("latin-1") in self.open
 
     def known(self, host: str) -> bool:
         """Whether a Host header names this service.
@@ -125,7 +134,7 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message = {**message, "headers": [*message.get("headers", ()), *SAFE_HEADERS]}
+                message = {**message, "headers": safe(message.get("headers", ()))}
             await send(message)
 
         try:
@@ -160,6 +169,13 @@ class Body:
         if self.size > self.rules.body:
             raise self.rules.too_large()
         return message
+
+
+def safe(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """An answer's headers with those that every answer has; the page's own policy stands instead of the usual one."""
+    given = list(headers)
+    names = {name.lower() for name, _ in given}
+    return given + [(name, value) for name, value in SAFE_HEADERS if name not in names]
 
 
 SAFE_HEADERS = [(name.lower().encode(), value.encode()) for name, value in SAFE.items()]

@@ -30,7 +30,7 @@ class Served:
     name: str
     engine: Engine
     since: int = field(default_factory=lambda: int(time.time()))
-    run: Path | None = None
+    run: Path | None = None  # the folder of its training, where it came from one
     source: Path | None = None  # where it was opened, for those who want to look inside
 
     @property

@@ -86,6 +86,7 @@ class CompletionRequest(Writing):
     max_tokens: StrictInt | None = Field(None, ge=1, le=TOKENS, description="16 where it is left out.")
     echo: StrictBool | None = None
     logprobs: StrictInt | None = Field(None, ge=0, le=20)
+    return_token_ids: StrictBool | None = Field(None, description="Whether tokens are told by their ids too.")
 
     _refused = model_validator(mode="before")(
         refusing(suffix=("",), best_of=(1,), grammar=(), guided_json=(), response_format=({"type": "text"},))

@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from fastapi import FastAPI
 
 from octavo.errors import ConfigError
 from octavo.server.gate import LOOPBACK, Gate, Log, Rules
+from octavo.server.page.files import OPEN
 
 if TYPE_CHECKING:
     from octavo.server.models import Models
@@ -74,8 +76,9 @@ def service(models: "Models", rules: Rules, log: Log) -> uvicorn.Server:
 
 def server_of(app: FastAPI, rules: Rules, log: Log) -> uvicorn.Server:
     """A server with a little time for streams to come to their end when it is told to come to its."""
+    app.state.key = rules.key is not None
     config = uvicorn.Config(
-        Gate(app, rules, app.state.counts, log),
+        Gate(app, replace(rules, open=OPEN), app.state.counts, log),
         log_config=None,
         access_log=False,
         http="h11",

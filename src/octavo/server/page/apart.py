@@ -19,8 +19,9 @@ from safetensors import SafetensorError, safe_open
 from octavo import __version__
 from octavo.errors import ConfigError
 from octavo.server.metrics import Counts
-from octavo.server.page import learning, lenses, records
+from octavo.server.page import files, learning, lenses, records, reporting
 from octavo.server.page.baselines import Counting
+from octavo.server.page.reporting import Reports
 from octavo.server.page.training import Training
 from octavo.server.refused import RefusedError
 from octavo.server.service import listen, rules_for, server_of
@@ -30,7 +31,7 @@ HOST = "127.0.0.1"
 PORTS = 20  # tried one after the other, until any free one is taken
 GIVING_WAY = 10  # how much lower the page's priority is than the training's
 LAST = 3  # seconds that answers have to come to their end
-ROUTERS = (learning.router, lenses.router)
+ROUTERS = (files.page, learning.router, lenses.router, reporting.router)
 ROOMS = ("learn", "look")  # a training's page has these rooms; the second reads the weights that were kept last
 
 
@@ -73,6 +74,7 @@ def create_page(training: Training) -> FastAPI:
     app.state.models, app.state.counts = OneRun(training), Counts()
     app.state.training, app.state.counting = training, Counting()
     app.state.lenses, app.state.sources = None, app.state.models.sources
+    app.state.home, app.state.reports = "/learn", Reports()
 
     @app.get("/health")
     async def health() -> dict[str, str]:

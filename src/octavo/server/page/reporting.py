@@ -1,0 +1,88 @@
+"""The report on a run, for the page: made in the background when it is first asked for, and remembered."""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+
+from octavo.errors import OctavoError
+from octavo.events import Event, Preparing
+from octavo.server.page.learning import run_of
+from octavo.server.refused import RefusedError
+from octavo.server.strict import REFUSALS, StrictRoute
+
+STAGES = 6  # or seven, that a report goes through, one after the other; none is much longer than the others
+
+router = APIRouter(route_class=StrictRoute, responses=REFUSALS)
+
+
+@dataclass
+class Making:
+    """A report on its way."""
+
+    written: int
+    stage: str = ""
+    stages: int = 0
+    share: float = 0.0
+    made: Future[dict[str, Any]] | None = None
+
+    def hear(self, event: Event) -> None:
+        """How far it has come."""
+        if isinstance(event, Preparing):
+            self.stages += event.what != self.stage
+            self.stage, self.share = event.what, event.done / max(event.total, 1)
+
+    @property
+    def progress(self) -> float:
+        """From 0 to 1, and never backwards."""
+        return min((max(self.stages - 1, 0) + self.share) / STAGES, 0.99)
+
+
+class Reports:
+    """The reports of a service, one made at a time."""
+
+    def __init__(self) -> None:
+        self._made: dict[Path, Making] = {}
+        self._worker = ThreadPoolExecutor(1, "octavo report")
+
+    def of(self, run: Path) -> dict[str, Any]:
+        """A run's report, or how far it has come; it is made anew when the run has better weights.
+
+        Raises `RefusedError` with the reason where there can be none.
+        """
+        written = written_at(run)
+        making = self._made.get(run)
+        if making is None or making.written != written:
+            making = self._made[run] = Making(written)
+            making.made = self._worker.submit(make, run, making)
+        if making.made is None or not making.made.done():
+            return {"ready": False, "progress": making.progress, "stage": making.stage, "report": None}
+        try:
+            return {"ready": True, "progress": 1.0, "stage": "", "report": making.made.result()}
+        except OctavoError as error:
+            del self._made[run]  # to be tried again when it is asked for again
+            raise RefusedError(400, str(error)) from None
+
+
+def written_at(run: Path) -> int:
+    """When a run's weights were written last."""
+    try:
+        return (run / "model.safetensors").stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def make(run: Path, making: Making) -> dict[str, Any]:
+    """The report itself; what makes it is loaded only now."""
+    from octavo.report import report
+
+    return report(run, on_event=making.hear).to_dict()
+
+
+@router.get("/page/report")
+async def show_report(request: Request, model: Annotated[str | None, Query(max_length=256)] = None) -> dict[str, Any]:
+    """How good a run is, as octavo report says it."""
+    reports: Reports = request.app.state.reports
+    return reports.of(run_of(request, model))

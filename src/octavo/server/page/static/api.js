@@ -1,0 +1,107 @@
+// Everything that is asked of the service. It is this page's own; nothing is asked of anybody else.
+
+import { button, field, h, remember, remembered } from "./dom.js";
+
+export class Refused extends Error {
+  constructor(message, status) {
+    super(message);
+    this.status = status;
+  }
+}
+
+export const stopped = (error) => error.name === "AbortError";
+
+function headers(body) {
+  const key = remembered(sessionStorage, "key");
+  return {
+    ...(body === undefined ? {} : { "Content-Type": "application/json" }),
+    ...(key ? { Authorization: `Bearer ${key}` } : {}),
+  };
+}
+
+async function refusal(answer) {
+  let message = `the service answers ${answer.status}`;
+  try {
+    message = (await answer.json()).error.message;
+  } catch {
+    // it was none of the service's own words
+  }
+  return new Refused(message, answer.status);
+}
+
+async function send(path, body, signal) {
+  const method = body === undefined ? "GET" : "POST";
+  let answer;
+  try {
+    answer = await fetch(path, { method, headers: headers(body), body: body && JSON.stringify(body), signal });
+  } catch (error) {
+    if (stopped(error)) throw error;
+    throw new Refused("octavo does not answer; is it still running?", 0);
+  }
+  if (answer.status === 401 && (await askKey())) return send(path, body, signal);
+  if (!answer.ok) throw await refusal(answer);
+  return answer;
+}
+
+export const get = async (path, signal) => (await send(path, undefined, signal)).json();
+export const post = async (path, body, signal) => (await send(path, body, signal)).json();
+
+// Server-sent events, as they come: {event, data}. Read by hand, since the browser's own way cannot send a key or a body.
+export async function* events(path, body, signal) {
+  const reader = (await send(path, body, signal)).body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      const blocks = (rest + value).split("\n\n");
+      rest = blocks.pop();
+      for (const block of blocks) yield parsed(block);
+    }
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}
+
+function parsed(block) {
+  const found = { event: "message", data: "" };
+  for (const line of block.split("\n")) {
+    if (line.startsWith("event:")) found.event = line.slice(6).trim();
+    if (line.startsWith("data:")) found.data += line.slice(5).trimStart();
+  }
+  return found;
+}
+
+// The choices of a streamed answer, piece by piece.
+export async function* choices(path, body, signal) {
+  for await (const { data } of events(path, { ...body, stream: true }, signal)) {
+    if (data === "[DONE]" || !data) continue;
+    const chunk = JSON.parse(data);
+    if (chunk.error) throw new Refused(chunk.error.message, 500);
+    yield* chunk.choices;
+  }
+}
+
+let asking = null;
+
+// Ask for the key of a service that has one; false where it is not given.
+function askKey() {
+  asking ??= new Promise((resolve) => {
+    const input = h("input", { type: "password", autocomplete: "off", required: true });
+    const dialog = h("dialog", { "aria-labelledby": "key-title" },
+      h("form", { method: "dialog" },
+        h("h2", { id: "key-title", text: "This service asks for a key" }),
+        field("Key", input, "It is kept until this tab is closed."),
+        h("div", { class: "row" }, h("button", { class: "primary", value: "open", text: "Open" }),
+          button("Leave", () => dialog.close("")))));
+    dialog.addEventListener("close", () => {
+      remember(sessionStorage, "key", dialog.returnValue && input.value ? input.value : null);
+      dialog.remove();
+      asking = null;
+      resolve(Boolean(dialog.returnValue && input.value));
+    });
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+  return asking;
+}

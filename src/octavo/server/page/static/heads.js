@@ -1,0 +1,95 @@
+// All heads at a glance: a small picture each, with the kind of head it is; whole heads and halves of blocks can be silenced.
+
+import { button, colour, h, onTheme } from "./dom.js";
+import { rove } from "./grid.js";
+import { bytes, percent } from "./text.js";
+
+const KINDS = { previous: "previous token", first: "first token", same: "same token", induction: "induction",
+  mixed: "mixed" };
+export const kindName = (kind) => KINDS[kind] ?? kind;
+
+export class Heads {
+  // `select(layer, head)` hears which head is to be looked at, `toggle(part)` what is to be silenced or heard again.
+  constructor(select, toggle) {
+    Object.assign(this, { select, toggle, cells: [], shape: "", chosen: [0, 0] });
+    this.table = h("div", { class: "heads", role: "group",
+      "aria-label": "Heads by layer; the arrow keys go from head to head, X silences one" });
+    this.element = h("div", { class: "scroll" }, this.table);
+    this.take = rove(this.table, () => this.cells.map((row) => row.map(({ cell }) => cell)));
+    onTheme(() => this.result && this.paint());
+  }
+
+  show(result, off, [layer, head]) {
+    Object.assign(this, { result, off, chosen: [layer, head] });
+    const shape = `${result.layers} ${result.heads} ${result.thumbnails.size}`;
+    if (shape !== this.shape) this.build(result);
+    this.shape = shape;
+    this.paint();
+    this.name();
+  }
+
+  build({ layers, heads, thumbnails }) {
+    this.cells = Array.from({ length: layers }, (_, layer) =>
+      Array.from({ length: heads }, (_, head) => this.cell(layer, head, thumbnails.size)));
+    this.rows = Array.from({ length: layers }, (_, layer) => ["attention", "feed_forward"].map((half) =>
+      button(half === "attention" ? "attention" : "feed-forward", () => this.toggle(`${layer}.${half}`),
+        { class: "half" })));
+    this.table.replaceChildren(...this.cells.map((row, layer) => h("div", { class: "layer" },
+      h("div", { class: "layer-name" }, h("span", { text: `layer ${layer}` }), this.rows[layer]),
+        h("div", { class: "layer-heads" }, row.map(({ cell }) => cell)))));
+    this.take(this.cells[0][0].cell);
+  }
+
+  cell(layer, head, size) {
+    const canvas = h("canvas", { width: size, height: size, "aria-hidden": "true" });
+    const kind = h("span", { class: "kind" });
+    const cell = button("", () => this.select(layer, head), { class: "head-cell", tabindex: -1 });
+    cell.append(canvas, kind);
+    cell.addEventListener("keydown", (event) => {
+      if (event.key.toLowerCase() === "x" && !event.ctrlKey && !event.metaKey) this.toggle(`${layer}.${head}`);
+    });
+    return { cell, canvas, kind };
+  }
+
+  paint() {
+    const { size, data } = this.result.thumbnails;
+    const values = bytes(data);
+    const accent = colour("accent");
+    let at = 0;
+    for (const row of this.cells) {
+      for (const { canvas } of row) {
+        const context = canvas.getContext("2d");
+        const image = context.createImageData(size, size);
+        for (let pixel = 0; pixel < size * size; pixel += 1) {
+          image.data.set(accent, 4 * pixel);
+          image.data[4 * pixel + 3] = Math.sqrt(values[at + pixel] / 255) * 255;
+        }
+        context.putImageData(image, 0, 0);
+        at += size * size;
+      }
+    }
+  }
+
+  name() {
+    this.cells.forEach((row, layer) => {
+      row.forEach(({ cell, kind }, head) => {
+        const found = this.result.kinds[layer][head];
+        const silent = this.off.has(`${layer}.${head}`) || this.off.has(`${layer}.attention`);
+        const here = layer === this.chosen[0] && head === this.chosen[1];
+        kind.textContent = silent ? "off" : found.kind;
+        cell.classList.toggle("off", silent);
+        cell.setAttribute("aria-pressed", String(here));
+        cell.setAttribute("aria-label",
+          `Layer ${layer}, head ${head}: ${kindName(found.kind)}${silent ? ", switched off" : ""}`);
+        cell.title = ["previous", "first", "same", "induction"].map((name) =>
+          `${kindName(name)} ${percent(found[name])}`).join("\n");
+      });
+      for (const [index, half] of ["attention", "feed_forward"].entries()) {
+        const silent = this.off.has(`${layer}.${half}`);
+        this.rows[layer][index].setAttribute("aria-pressed", String(silent));
+        this.rows[layer][index].setAttribute("aria-label",
+          `Switch off ${half === "attention" ? "attention" : "feed-forward"} of layer ${layer}`);
+      }
+    });
+  }
+}

@@ -1,0 +1,202 @@
+// Learn: a training as it goes, or as it went.
+
+import { events, get, post, stopped } from "./api.js";
+import { Chart } from "./chart.js";
+import { left, points, smoothed } from "./curves.js";
+import { button, h, notice, opening, section } from "./dom.js";
+import { follow } from "./report.js";
+import { Samples } from "./samples.js";
+import { count, duration, figure, shown } from "./text.js";
+
+const TRIES = 60; // for the lines to beat
+const AGAIN = 2000; // milliseconds until a broken stream is asked for again
+
+class Learn {
+  constructor(place, { state, model }) {
+    Object.assign(this, { model, training: state.training?.model === model.name ? state.training : null, drawing: 0 });
+    this.chart = new Chart("Losses by step; the arrow keys go from step to step");
+    this.samples = new Samples();
+    this.facts = h("dl", { class: "facts wide" });
+    this.settings = h("dl", { class: "facts" });
+    this.keys = h("ul", { class: "keys" });
+    this.status = h("p", { class: "status", role: "status" });
+    this.buttons = h("div", { class: "row" });
+    this.curvePanel = h("div", { role: "tabpanel", "aria-label": "Training" }, this.curves());
+    this.reportPanel = h("div", { role: "tabpanel", "aria-label": "Report", hidden: true });
+    place.append(opening("Learn", "What it reads, what it makes of it, and how far it has come."), this.tabs(),
+      this.curvePanel, this.reportPanel);
+  }
+
+  curves() {
+    const logarithmic = h("input", { type: "checkbox", id: "log-x", onchange: () => {
+      this.chart.logarithmic = logarithmic.checked;
+      this.chart.draw();
+    } });
+    return h("div", {}, this.status, this.facts, this.buttons,
+      section("The loss",
+        "In nats per token, the lower the better. The dotted lines are what plain counting reaches on the same text.",
+        h("div", { class: "row" }, this.keys, h("span", { class: "spring" }),
+          h("label", { class: "check" }, logarithmic, " steps by tens")),
+        this.chart.element),
+      this.samples.element, h("details", { class: "section" }, h("summary", { text: "What was asked and chosen" }),
+        this.settings));
+  }
+
+  tabs() {
+    const tab = (name) => button(name, () => this.turn(name),
+      { role: "tab", class: "tab", "aria-selected": String(name === "Training"),
+      tabindex: name === "Training" ? 0 : -1 });
+    this.tabList = [tab("Training"), tab("Report")];
+    const list = h("div", { role: "tablist", class: "tabs", "aria-label": "Training or report" }, this.tabList);
+    list.addEventListener("keydown", (event) => {
+      if (event.key !== "ArrowRight" && event.key !== "ArrowLeft") return;
+      const other = this.tabList.find((one) => one !== document.activeElement);
+      other.focus();
+      other.click();
+    });
+    return list;
+  }
+
+  turn(name) {
+    for (const one of this.tabList) {
+      one.setAttribute("aria-selected", one.textContent === name);
+      one.tabIndex = one.textContent === name ? 0 : -1;
+    }
+    this.curvePanel.hidden = name !== "Training";
+    this.reportPanel.hidden = name !== "Report";
+    this.reading?.abort();
+    if (name !== "Report") return this.chart.draw();
+    this.reading = new AbortController();
+    follow(this.reportPanel, this.model.name, this.reading.signal).catch((error) => this.failed(error));
+  }
+
+  failed(error) {
+    if (stopped(error)) return;
+    this.reportPanel.replaceChildren(h("p", { class: "empty", text: error.message }));
+  }
+
+  async start() {
+    this.log = await get(this.address("/page/learn"));
+    this.samples.set(this.log.samples);
+    this.settle(this.log.running);
+    this.settings.replaceChildren(...flat(this.log.settings).map(([name, value]) =>
+      h("div", {}, h("dt", { text: name }), h("dd", { text: shown(String(value)) }))));
+    this.show();
+    if (this.log.running) this.listen();
+    if (!this.log.baselines) this.count();
+  }
+
+  // The lines to beat are counted when they are first asked for; they come later.
+  async count() {
+    for (let tries = 0; tries < TRIES && !this.log.baselines; tries += 1) {
+      await new Promise((resolve) => setTimeout(resolve, AGAIN));
+      this.log.baselines = (await get(this.address("/page/learn"))).baselines;
+    }
+    this.show();
+  }
+
+  address(path) {
+    return `${path}?model=${encodeURIComponent(this.model.name)}`;
+  }
+
+  settle(running) {
+    this.log.running = running;
+    this.status.textContent = running ? "It is learning." : "It is at rest.";
+    if (!this.training) return;
+    const act = running ? ["Stop", "stop"] : ["Go on", "resume"];
+    this.buttons.replaceChildren(button(act[0], () => this.act(act[1]), { class: running ? "" : "primary" }));
+  }
+
+  async act(name) {
+    try {
+      const { running } = await post(`/page/learn/${name}`, {});
+      this.settle(running);
+      if (running) this.listen();
+    } catch (error) {
+      notice(error.message);
+    }
+  }
+
+  // Hear what is new until the training rests; a stream that breaks is taken up again.
+  async listen() {
+    if (this.hearing) return;
+    this.hearing = true;
+    while (this.log.running) {
+      try {
+        const after = this.log.metrics.at(-1)?.step ?? 0;
+        for await (const { event, data } of events(`${this.address("/page/learn/events")}&after=${after}`)) {
+          this.hear(event, JSON.parse(data || "{}"));
+          if (event === "reset") await this.reread();
+        }
+      } catch (error) {
+        notice(error.message);
+      }
+      if (this.log.running) await new Promise((resolve) => setTimeout(resolve, AGAIN));
+    }
+    this.hearing = false;
+  }
+
+  // The training went back and cut its logs: what was told is to be told again.
+  async reread() {
+    this.log = { ...this.log, ...(await get(this.address("/page/learn"))) };
+    this.samples.set(this.log.samples);
+    this.show();
+  }
+
+  hear(event, told) {
+    notice("");
+    if (event === "metrics") this.log.metrics.push(told);
+    else if (event === "sample") this.samples.add(told);
+    else if (event === "state") {
+      this.log.steps = told.steps ?? this.log.steps;
+      if (typeof told.running === "boolean") this.settle(told.running);
+    }
+    this.drawing ||= requestAnimationFrame(() => {
+      this.drawing = 0;
+      this.show();
+    });
+  }
+
+  show() {
+    const { metrics, forecast, steps } = this.log;
+    const baselines = this.log.baselines ?? [];
+    const train = points(metrics, "train_loss");
+    this.chart.show({
+      curves: [{ name: "batch", points: train, className: "raw", quiet: true },
+        { name: "training", points: smoothed(train), className: "train" },
+        { name: "held out", points: points(metrics, "val_loss"), className: "val", ahead: true }],
+      levels: baselines.map(({ name, loss }) => ({ name, value: loss })), forecast, end: steps });
+    const keys = [["train", "training"], ["val", "held out"], forecast && ["ahead", "expected"],
+      baselines.length && ["level", "to beat"]];
+    this.keys.replaceChildren(...keys.filter(Boolean).map(([kind, name]) => h("li", { class: kind, text: name })));
+    this.tell(metrics, forecast, steps);
+  }
+
+  tell(metrics, forecast, steps) {
+    const last = metrics.at(-1) ?? {};
+    const held = points(metrics, "val_loss").at(-1)?.[1];
+    const wait = this.log.running ? left(metrics, steps) : null;
+    const of = steps ? ` of ${steps.toLocaleString("en")}` : "";
+    const facts = [
+      ["Step", last.step === undefined ? "–" : last.step.toLocaleString("en") + of],
+      ["Held-out loss", figure(held)],
+      ["Expected", forecast ? `${figure(forecast.loss, 2)} ± ${figure(forecast.spread, 2)}` : null],
+      ["Tokens per second", last.tokens_per_second ? count(Math.round(last.tokens_per_second)) : null],
+      ["Time", last.seconds === undefined ? null : duration(last.seconds)],
+      ["Time left", wait === null ? null : duration(wait)],
+    ];
+    this.facts.replaceChildren(...facts.filter(([, value]) => value !== null).map(([name, value]) =>
+      h("div", {}, h("dt", { text: name }), h("dd", { text: value }))));
+  }
+}
+
+// Settings within settings as one list of names and values.
+function flat(settings, before = "") {
+  return Object.entries(settings ?? {}).flatMap(([name, value]) =>
+    value !== null && typeof value === "object" && !Array.isArray(value) ? flat(value, `${before}${name}.`)
+      : [[before + name, Array.isArray(value) ? value.join(", ") : value]]);
+}
+
+export async function open(place, known) {
+  await new Learn(place, known).start();
+}

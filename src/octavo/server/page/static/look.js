@@ -1,0 +1,209 @@
+// Look: inside the model, while it reads a text of your own.
+
+import { post, stopped } from "./api.js";
+import { Attention, weigher, words } from "./attention.js";
+import { button, debounced, field, h, notice, opening, remember, remembered, section } from "./dom.js";
+import { Heads, kindName } from "./heads.js";
+import { Lens } from "./lens.js";
+import { TokenMap } from "./map.js";
+import { Regenerated } from "./off.js";
+import { partName, Parts } from "./parts.js";
+import { figure, label, percent } from "./text.js";
+import { legend, TokenList } from "./tokens.js";
+import { Weights } from "./weights.js";
+
+const PAUSE = 150; // milliseconds of quiet before a text that is being written is looked at
+const FIRST = "The quick brown fox jumps over the lazy dog. The quick brown fox";
+
+class Look {
+  constructor(place, model) {
+    Object.assign(this, { model, off: new Set(), at: 0, layer: 0, head: 0, steps: model.steps, step: undefined,
+      attended: new Map() });
+    this.text = h("textarea", { rows: 3, spellcheck: "false", value: remembered(sessionStorage, "look", FIRST),
+      oninput: debounced(PAUSE, () => this.refresh()) });
+    this.tokens = new TokenList({ label: "The text as tokens; the arrow keys go from token to token",
+      select: (index) => this.select(index) });
+    this.loss = h("p", { class: "reading", role: "status" });
+    this.next = h("ol", { class: "next", "aria-label": "What might come next" });
+    this.heads = new Heads((layer, head) => this.choose(layer, head), (part) => this.toggle(part));
+    this.attention = new Attention((query) => this.select(query, true));
+    this.headTitle = h("h3", {});
+    this.silence = button("", () => this.toggle(`${this.layer}.${this.head}`));
+    this.lens = new Lens((index) => this.select(index));
+    this.parts = new Parts();
+    this.asked = () => ({ model: model.name, text: this.text.value, step: this.step,
+      off: this.off.size ? [...this.off] : undefined });
+    this.regenerated = new Regenerated(this.asked);
+    this.map = new TokenMap(this.asked);
+    this.weights = new Weights(this.asked);
+    this.explain = debounced(60, () => this.parts.show(this.asked, this.result, this.at));
+    this.rewrite = debounced(400, () => this.regenerated.write());
+    place.append(opening("Look", "What goes on inside while it reads."), this.desk(), this.sections());
+  }
+
+  desk() {
+    this.chips = h("div", { class: "chips", role: "group", "aria-label": "Switched off", hidden: true });
+    return h("div", { class: "look-desk" }, field("A text", this.text,
+      `${this.model.name} sees ${this.model.context} tokens`), this.time(), this.chips);
+  }
+
+  // The slider through the snapshots; its last place is the model as it was trained.
+  time() {
+    if (!this.steps.length) return null;
+    const slider = h("input", { type: "range", min: 0, max: this.steps.length, value: this.steps.length,
+      "aria-label": "Step of the training" });
+    const said = h("output", {});
+    const say = () => {
+      const step = this.steps[Number(slider.value)];
+      said.textContent = step === undefined ? "as trained" : `step ${step.toLocaleString("en")}`;
+      slider.setAttribute("aria-valuetext", said.textContent);
+      this.step = step;
+    };
+    slider.addEventListener("input", () => (say(), this.refreshSoon(), this.loadOpen()));
+    this.refreshSoon = debounced(40, () => this.refresh());
+    say();
+    this.slider = slider;
+    const play = button("Watch it learn", () => this.watch(play));
+    return h("div", { class: "slide time" }, play, slider, said);
+  }
+
+  async watch(play) {
+    if (this.watching) return (this.watching = false);
+    this.watching = true;
+    play.textContent = "Hold";
+    for (let place = 0; place <= this.steps.length && this.watching; place += 1) {
+      this.slider.value = place;
+      this.slider.dispatchEvent(new Event("input"));
+      await new Promise((resolve) => setTimeout(resolve, 700));
+    }
+    this.watching = false;
+    play.textContent = "Watch it learn";
+    return undefined;
+  }
+
+  sections() {
+    const later = (title, about, part) => h("details", { class: "section later",
+      ontoggle: (event) => event.target.open && part.load() },
+      h("summary", {}, h("h2", { text: title })), h("p", { class: "about", text: about }), part.element);
+    this.later = [[this.map, later("A map of its tokens", "The embedding seen along its two widest directions.",
+      this.map)],
+      [this.weights, later("Its weights in figures", "Mean, spread and size of each matrix.", this.weights)]];
+    return h("div", {},
+      section("Surprise", "How little each token was expected. Press one to look at it below.", this.tokens.element,
+        legend(), this.loss, h("h3", { class: "look-next", text: "What might come next" }), this.next),
+      section("Heads",
+        "Each small square is one head: rows look, columns are looked at. Press one to see it large; X switches it off.",
+        this.heads.element,
+        h("div", { class: "row head-row" }, this.headTitle, h("span", { class: "spring" }), this.silence),
+        this.attention.element),
+      section("The same text without", "What it would write, and how well it would read, with those parts silent.",
+        this.regenerated.element),
+      section("Layer by layer",
+        "What it would say next if it stopped after each layer. The fuller a cell, the surer; what came is underlined.",
+        this.lens.element),
+      section("Who said it", "What each part adds to the chosen token, after the token that is marked above.",
+        this.parts.element),
+      this.later.map(([, element]) => element));
+  }
+
+  loadOpen() {
+    for (const [part, element] of this.later) if (element.open) part.load();
+  }
+
+  async refresh() {
+    this.running?.abort();
+    const running = (this.running = new AbortController());
+    remember(sessionStorage, "look", this.text.value);
+    if (!this.text.value) return this.loss.replaceChildren("Write a text to look at.");
+    try {
+      const result = await post("/page/look", this.asked(), running.signal);
+      this.attended.clear();
+      this.show(result);
+      await this.attend(running.signal);
+      notice("");
+    } catch (error) {
+      if (!stopped(error)) notice(error.message);
+    }
+    return undefined;
+  }
+
+  show(result) {
+    this.result = result;
+    this.at = Math.min(this.at, result.tokens.length - 1);
+    this.layer = Math.min(this.layer, result.layers - 1);
+    this.head = Math.min(this.head, result.heads - 1);
+    this.tokens.clear();
+    this.tokens.add(...result.tokens);
+    this.loss.textContent = result.loss === null ? ""
+      : `${result.tokens.length} tokens · ${figure(result.loss)} nats per token`;
+    this.next.replaceChildren(...result.next.map((one) => {
+      const row = h("li", {}, h("span", { class: "word", text: label(one.text) }),
+        h("span", { class: "share", text: percent(one.probability) }));
+      row.style.setProperty("--share", `${(one.probability * 100).toFixed(1)}%`);
+      return row;
+    }));
+    this.heads.show(result, this.off, [this.layer, this.head]);
+    this.lens.show(result);
+    this.title();
+    this.mark(true);
+    this.explain();
+  }
+
+  async attend(signal) {
+    const { layer } = this;
+    if (!this.attended.has(layer)) {
+      const { data, tokens } = await post("/page/attention", { ...this.asked(), layer }, signal);
+      this.attended.set(layer, { data: words(data), tokens });
+    }
+    const { data, tokens } = this.attended.get(layer);
+    if (layer === this.layer) this.attention.show(this.result.tokens.slice(0, tokens), weigher(data, tokens, this.head),
+      Math.min(this.at, tokens - 1));
+  }
+
+  choose(layer, head) {
+    Object.assign(this, { layer, head });
+    this.heads.show(this.result, this.off, [layer, head]);
+    this.title();
+    this.attend(this.running.signal).catch((error) => !stopped(error) && notice(error.message));
+  }
+
+  title() {
+    const found = this.result.kinds[this.layer][this.head];
+    const share = found[found.kind];
+    this.headTitle.textContent = `Layer ${this.layer}, head ${this.head}: ${kindName(found.kind)}${share === undefined || share === null ? "" : `, ${percent(share)}`}`;
+    this.silence.textContent = this.off.has(`${this.layer}.${this.head}`) ? "Switch on again" : "Switch this head off";
+  }
+
+  select(index, fromAttention = false) {
+    this.at = index;
+    this.mark(fromAttention);
+    this.explain();
+  }
+
+  mark(fromAttention = false) {
+    this.tokens.mark(this.at);
+    this.lens.mark(this.at);
+    if (!fromAttention) this.attention.look(null, this.at, true);
+  }
+
+  toggle(part) {
+    if (!this.off.delete(part)) this.off.add(part);
+    this.chips.hidden = !this.off.size;
+    this.chips.replaceChildren("Switched off: ", ...[...this.off].map((one) =>
+      button(`${partName(one)} ×`, () => this.toggle(one),
+      { class: "chip", "aria-label": `Switch ${partName(one)} on again` })),
+      button("All on", () => this.allOn(), { class: "quiet" }));
+    this.refresh();
+    if (this.off.size) this.rewrite();
+  }
+
+  allOn() {
+    this.off.clear();
+    this.chips.hidden = true;
+    this.refresh();
+  }
+}
+
+export async function open(place, { model }) {
+  await new Look(place, model).refresh();
+}

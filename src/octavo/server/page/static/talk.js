@@ -1,0 +1,152 @@
+// Talk: a conversation, streamed, that can be stopped, told anew, mended and taken along.
+
+import { choices, stopped } from "./api.js";
+import { button, field, h, notice, opening } from "./dom.js";
+import { download, History } from "./history.js";
+import { Turn } from "./turns.js";
+
+const FORGOTTEN = "This browser keeps no more: the conversation is forgotten when the page is left.";
+
+class Talk {
+  constructor(place, model) {
+    this.model = model;
+    this.history = new History(model.name);
+    this.turns = h("ol", { class: "turns" });
+    this.live = h("p", { class: "status", role: "status" });
+    this.input = h("textarea", { rows: 2, placeholder: "Say something", onkeydown: (event) => this.key(event) });
+    this.temperature = h("input", { type: "number", min: 0, max: 2, step: 0.05,
+      placeholder: model.answers ? "0.3" : "0.8" });
+    this.most = h("input", { type: "number", min: 1, max: 4096, step: 1, value: 200 });
+    this.send = button("Say", () => this.say(), { class: "primary" });
+    this.stop = button("Stop", () => this.running?.abort(), { disabled: true });
+    place.append(opening("Talk", `A conversation with ${model.name}.`), model.answers ? "" : this.untaught(),
+      this.turns, this.live, this.desk());
+    document.addEventListener("keydown", (event) => event.key === "Escape" && this.running?.abort());
+    this.print();
+  }
+
+  untaught() {
+    return h("p", { class: "about untaught",
+      text: "This model was never taught a conversation: it goes on with what was said last." });
+  }
+
+  desk() {
+    const clear = button("Clear", () => this.clear(clear),
+      { class: "quiet", onblur: () => (clear.textContent = "Clear") });
+    return h("div", { class: "talk-desk" }, field("Your words", this.input,
+      "Enter says it, Shift + Enter begins a new line"),
+      h("div", { class: "row" }, this.send, this.stop,
+        h("details", { class: "talk-knobs" }, h("summary", { text: "How" }), field("Temperature", this.temperature),
+          field("Tokens", this.most)),
+        h("span", { class: "spring" }),
+        button("Save as Markdown", () => download(`${this.model.name}.md`, "text/markdown", this.history.markdown),
+          { class: "quiet" }),
+        button("Save as JSON", () => download(`${this.model.name}.json`, "application/json", this.history.json),
+          { class: "quiet" }),
+        clear));
+  }
+
+  key(event) {
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    this.say();
+  }
+
+  print() {
+    this.turns.replaceChildren(...this.history.messages.map(({ role, content }, index) =>
+      this.turn(role, content, index).element));
+  }
+
+  turn(role, content, index) {
+    const mine = role === "user";
+    const edit = (turn) => turn.edit((words) => this.instead(index, words));
+    return new Turn(mine ? "You" : this.model.name, mine, content,
+      mine ? { Edit: edit } : { Retry: () => this.retry(index) });
+  }
+
+  async say() {
+    const words = this.input.value;
+    if (!words.trim() || this.running) return;
+    this.input.value = "";
+    await this.add(words);
+  }
+
+  async add(words) {
+    const index = this.history.messages.length;
+    this.history.say("user", words);
+    this.turns.append(this.turn("user", words, index).element);
+    await this.answer();
+  }
+
+  async instead(index, words) {
+    this.running?.abort();
+    await this.done;
+    this.history.cut(index);
+    this.print();
+    await this.add(words);
+  }
+
+  async retry(index) {
+    this.running?.abort();
+    await this.done;
+    this.history.cut(index);
+    this.print();
+    await this.answer();
+  }
+
+  answer() {
+    this.done = this.listen();
+    return this.done;
+  }
+
+  async listen() {
+    const running = (this.running = new AbortController());
+    const turn = this.turn("assistant", "", this.history.messages.length);
+    this.turns.append(turn.element);
+    this.wait(true);
+    try {
+      for await (const choice of choices("/v1/chat/completions", this.body(), running.signal)) {
+        if (choice.delta.content) turn.add(choice.delta.content);
+      }
+    } catch (error) {
+      if (!stopped(error)) notice(error.message);
+    }
+    this.running = null;
+    this.wait(false);
+    if (turn.content) this.history.say("assistant", turn.content);
+    else turn.element.remove();
+    this.live.textContent = turn.content ? "" : "Nothing was said.";
+    if (!this.history.keep()) this.live.textContent = FORGOTTEN;
+  }
+
+  body() {
+    const number = (input) => (input.value === "" || !input.checkValidity() ? undefined : Number(input.value));
+    return { model: this.model.name, messages: this.history.messages, temperature: number(this.temperature),
+      max_tokens: number(this.most) };
+  }
+
+  wait(on) {
+    this.stop.disabled = !on;
+    this.send.disabled = on;
+    this.live.textContent = on ? "Writing… Escape stops it." : "";
+    if (on) notice("");
+    this.turns.lastElementChild?.scrollIntoView({ block: "nearest" });
+  }
+
+  // Asks once more, in the button itself, before everything is forgotten.
+  clear(asked) {
+    if (asked.textContent === "Clear") {
+      asked.textContent = "Forget it all?";
+      return;
+    }
+    this.running?.abort();
+    this.history.cut(0);
+    this.print();
+    asked.textContent = "Clear";
+    this.input.focus();
+  }
+}
+
+export function open(place, { model }) {
+  new Talk(place, model);
+}

@@ -1,0 +1,69 @@
+// How text of any kind is shown: what would be invisible or would turn the line round is given a sign of its own.
+
+const ODD = new RegExp(
+  "[\\u0000-\\u0008\\u000b-\\u001f\\u007f-\\u009f\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb]"
+    + "|[\\u{e0000}-\\u{e007f}]|[\\ud800-\\udfff]", "gu");
+const LONGEST = 100_000; // characters that are shown of one text
+
+function sign(character) {
+  const code = character.codePointAt(0);
+  if (code < 0x20) return String.fromCodePoint(0x2400 + code);
+  if (code === 0x7f) return "␡";
+  return `‹${code.toString(16).toUpperCase().padStart(4, "0")}›`;
+}
+
+// Text as it is to be read, with its lines.
+export function shown(text) {
+  const cut = text.length > LONGEST ? `${text.slice(0, LONGEST)}… (${text.length} characters)` : text;
+  return cut.replace(ODD, sign);
+}
+
+// A short piece of text as a thing: with its spaces and its ends of lines.
+export function label(text, most = 24) {
+  const cut = text.length > most ? `${text.slice(0, most)}…` : text;
+  return cut.replace(ODD, sign).replaceAll(" ", "␣").replaceAll("\n", "↵").replaceAll("\t", "⇥") || "∅";
+}
+
+const NAMES = { " ": "space", "\n": "new line", "\t": "tab", "": "nothing" };
+
+// What a screen reader says of it.
+export const spoken = (text) => NAMES[text] ?? (text.trim() ? shown(text.slice(0, 80).trim())
+  : `${text.length} blanks`);
+
+export function percent(share) {
+  if (share === null || share === undefined) return "–";
+  const value = share * 100;
+  if (value >= 99.95) return "100 %";
+  if (value >= 10) return `${value.toFixed(0)} %`;
+  return value >= 0.1 ? `${value.toFixed(1)} %` : "< 0.1 %";
+}
+
+export function figure(value, digits = 3) {
+  if (typeof value !== "number" || !Number.isFinite(value)) return "–";
+  const size = Math.abs(value);
+  if (size !== 0 && (size < 1e-3 || size >= 1e6)) return value.toExponential(2).replaceAll("-", "−");
+  const text = size >= 1000 ? Math.round(value).toLocaleString("en") : value.toFixed(digits);
+  return text.replace("-", "−");
+}
+
+export function count(value) {
+  if (typeof value !== "number") return "–"; // nobody knows yet
+  if (value >= 1e9) return `${(value / 1e9).toFixed(1)} billion`;
+  if (value >= 1e6) return `${(value / 1e6).toFixed(1)} million`;
+  return value.toLocaleString("en");
+}
+
+export function duration(seconds) {
+  if (!Number.isFinite(seconds)) return "–";
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
+  return `${(seconds / 3600).toFixed(1)} h`;
+}
+
+export function bytes(base64) {
+  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(base64);
+  const text = atob(base64);
+  const found = new Uint8Array(text.length);
+  for (let index = 0; index < text.length; index += 1) found[index] = text.charCodeAt(index);
+  return found;
+}
