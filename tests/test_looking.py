@@ -43,7 +43,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         patch.setenv("OCTAVO_HOME", str(folder / "home"))
         asked = Asked(steps=STEPS, layers=2, heads=2, width=32, context=64, batch=4, eval_every=20)
-        list(training.begin(["text.txt"], asked, out=folder / "run").events())
+        list(training.begin([str(folder / "text.txt")], asked, out=folder / "run").events())
     return folder / "run"
 
 
@@ -193,7 +193,7 @@ def test_a_tied_snapshot_stays_tied(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def port(run: Path, opened: tuple[GPT, Tokenizer]) -> Iterator[int]:
-    models = Models([Served("here", Engine(*opened), source=run)])
+    models = Models([Served("here", Engine(*opened), run=run, source=run)])
     server, at = service(models, Rules(), lambda line: None), listen("127.0.0.1", 0)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([at])))
     thread.start()
@@ -238,6 +238,33 @@ def test_the_page_is_told_how_it_was(port: int, run: Path, opened: tuple[GPT, To
     assert figures["embed.weight"]["update"] > 0 == first["embed.weight"]["update"]
     assert figures["embed.weight"]["shape"] == [opened[0].config.vocab_size, 32]
     assert len(ask(port, "map")[1]["points"]) == opened[1].vocab_size
+
+
+def test_the_page_is_told_how_good_it_is(port: int, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from octavo.report import report
+
+    monkeypatch.setenv("OCTAVO_HOME", str(run.parent / "home"))
+
+    def told() -> dict[str, Any]:
+        connection = HTTPConnection("127.0.0.1", port, timeout=20)
+        connection.request("GET", "/page/report?model=here")
+        answer = connection.getresponse()
+        found = json.loads(answer.read())
+        connection.close()
+        return found
+
+    seen = [told()]
+    while not seen[-1]["ready"]:
+        assert seen[-1]["report"] is None and 0 <= seen[-1]["progress"] < 1
+        time.sleep(0.05)
+        seen.append(told())
+    assert [one["progress"] for one in seen] == sorted(one["progress"] for one in seen)
+    assert seen[-1]["report"] == json.loads(json.dumps(report(run).to_dict()))
+    (run / "octavo.toml").rename(run / "octavo.toml.away")
+    try:
+        assert told()["ready"]  # it was made before
+    finally:
+        (run / "octavo.toml.away").rename(run / "octavo.toml")
 
 
 @pytest.mark.parametrize(

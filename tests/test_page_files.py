@@ -74,10 +74,9 @@ def test_the_page_opens_where_there_is_something_to_do(running: Running) -> None
     status, told = headers(running, "/")
     assert (status, dict(told)["location"]) == (307, "/play")
     state = running.server.config.app.app.state  # type: ignore[union-attr]
-    state.home, state.page.training = "/learn", lambda: {"model": "plain", "running": True}
+    state.home = "/learn"
     assert dict(headers(running, "/")[1])["location"] == "/learn"
-    assert json.loads(running.call("GET", "/page/state")[1])["training"] == {"model": "plain", "running": True}
-    state.home, state.page.training = "/play", lambda: None
+    state.home = "/play"
 
 
 @pytest.mark.parametrize("name", ["shell.html", "__init__.py", "files.py", "..", "%2e%2e", "main.js%00", "x" * 5000])
