@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import asdict
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from octavo.chat import read_conversation
@@ -72,8 +72,6 @@ class Local:
 class Remote:
     """A model that a server has, over the API that OpenAI's clients speak."""
 
-    answers = True
-
     def __init__(self, address: str, name: str | None) -> None:
         """`address` as clients have it, with or without /v1. Raises `UserError` for one that is none."""
         parts = urlsplit(address if "://" in address else f"http://{address}")
@@ -87,7 +85,9 @@ class Remote:
         self.path = parts.path.rstrip("/").removesuffix("/v1") + "/v1"
         key = os.environ.get("OCTAVO_API_KEY")
         self.headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
-        self.name = name or self._first()
+        card = self._card(name)
+        self.name = name or str(card["id"])
+        self.answers = card.get("answers") is not False  # others do not say, and serve few that do not
 
     def note(self, line: str) -> str:
         """Nothing: the server knows."""
@@ -106,12 +106,16 @@ class Remote:
         finally:
             connection.close()
 
-    def _first(self) -> str:
+    def _card(self, name: str | None) -> dict[str, Any]:
+        """What the server says of the model of this name, of its first one where none is said."""
         connection, answer = self._ask("GET", "/models")
         with closing(connection):
             try:
-                return str(json.loads(answer.read())["data"][0]["id"])
-            except (ValueError, LookupError, TypeError):
+                cards = {str(card["id"]): dict(card) for card in json.loads(answer.read())["data"]}
+                return next(iter(cards.values())) if name is None else cards.get(name, {})
+            except (ValueError, LookupError, TypeError, StopIteration, OSError, HTTPException):
+                if name is not None:
+                    return {}
                 raise DownloadError(f"{self.address} names no models; is it an OpenAI-compatible server?") from None
 
     def _ask(self, method: str, path: str, asked: object = None) -> tuple[HTTPConnection, HTTPResponse]:

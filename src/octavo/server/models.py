@@ -61,6 +61,7 @@ class Served:
             "created": self.since,
             "owned_by": "octavo",
             "max_model_len": self.context,
+            "answers": self.answers,  # whether it was taught a conversation, which the API has no word for
         }
 
     async def encode(self, text: str) -> list[int]:
