@@ -16,18 +16,23 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance
 
+import octavo
 from octavo.memory import peak_memory
+from octavo.server.engine.engine import Engine
 from octavo.server.gate import Rules
+from octavo.server.models import Served
 from sweeps import sweep
-from test_server import ROUTES, Running
+from test_server import MODELS, ROUTES, Running
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "benchmarks"))
 from asking import Answer, ask
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[Running]:
-    service = Running(Rules())
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("swept")
+    octavo.save(*MODELS["plain"], folder)
+    service = Running(Rules(), served=[Served("plain", Engine(*MODELS["plain"], bitwise=True), source=folder)])
     yield service
     service.stop()
 
@@ -40,13 +45,15 @@ def document(running: Running) -> Any:
 def briefly(case: Any) -> None:
     """Ask, but for no long text, and hold the answer against the document."""
     if isinstance(case.body, dict):
-        for name in ("max_tokens", "max_completion_tokens", "n"):
+        for name in ("max_tokens", "max_completion_tokens", "max_new_tokens", "n"):
             if isinstance(case.body.get(name), int) and case.body[name] >= 1:
                 case.body[name] = 2
         if isinstance(case.body.get("model"), str):
             del case.body["model"]  # which would mostly be a name that nobody has
         if case.path.startswith("/v1/c"):
             case.body.setdefault("max_tokens", 2)
+        if case.path.startswith("/page/regenerate"):
+            case.body.setdefault("max_new_tokens", 2)
     case.call_and_validate(checks=[not_a_server_error, content_type_conformance, response_schema_conformance])
 
 
