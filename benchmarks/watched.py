@@ -15,7 +15,7 @@ import urllib.request
 from pathlib import Path
 
 TURNS, STEPS = 5, 150
-SHAPE = ["--layers", "6", "--width", "128", "--heads", "2", "--context", "128", "--batch", "16", "--dialect", "modern", "--eval-every", "75", "--quiet"]
+SHAPE = "--layers 6 --width 128 --heads 2 --context 128 --batch 16 --eval-every 75"
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+")
 
 
@@ -28,9 +28,8 @@ def listen(address: str) -> None:
 
 def seconds_of(run: Path, *, watched: bool) -> float:
     """Training time of the steps, evaluations left out."""
-    words = [sys.executable, "-m", "octavo", "train", "shakespeare", "--steps", str(STEPS), "--out", str(run), *SHAPE]
-    if watched:
-        words = [word for word in words if word != "--quiet"] + ["--page"]
+    words = [sys.executable, *f"-m octavo train shakespeare --steps {STEPS} --out {run} {SHAPE}".split()]
+    words.append("--page" if watched else "--quiet")
     with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:

@@ -3,9 +3,9 @@
 import os
 import signal
 import sys
-from types import FrameType
 
 from octavo.cli import run
+from octavo.cli.stopping import interrupted, terminated
 
 
 def main() -> None:
@@ -14,12 +14,8 @@ def main() -> None:
     # and threads that never spin a third slower where none does; read when torch is loaded, which no word has done yet
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     signal.signal(signal.SIGTERM, terminated)
+    signal.signal(signal.SIGINT, interrupted)
     sys.exit(run(sys.argv[1:]))
-
-
-def terminated(number: int, frame: FrameType | None) -> None:
-    """Asked to end, by a system that shuts down or by `kill`: with everything closed, and the status that tells."""
-    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

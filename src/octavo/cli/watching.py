@@ -9,16 +9,10 @@ from pathlib import Path
 from types import FrameType
 
 from octavo.cli.page import Page
+from octavo.cli.stopping import Stopped, asked, heed
 from octavo.events import Finished
 from octavo.progress import Display, say
 from octavo.trainer import Trainer
-
-
-class Stopped(SystemExit):
-    """The training was asked to stop, by this signal: the exit status is 128 and its number."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(128 + number)
 
 
 def watch(
@@ -43,11 +37,13 @@ def watch(
 
 
 def _train(start: Callable[[], Trainer], display: Display, watched: "Watched", page: Page | None) -> Finished:
-    watched.trainer = start()
+    trainer = start()
+    heed()
+    watched.trainer = trainer
     if page is not None:
-        page.follow(watched.trainer)
+        page.follow(trainer)
     finished = None
-    for event in watched.trainer.events():
+    for event in trainer.events():
         display.show(event)
         finished = event if isinstance(event, Finished) else finished
     watched.trainer = None
@@ -79,6 +75,7 @@ def _signals(watched: Watched) -> Iterator[list[int]]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         if caught or watched.trainer is None:
+            asked.append(number)
             raise Stopped(number)
         caught.append(number)
         watched.trainer.stop()
@@ -86,7 +83,9 @@ def _signals(watched: Watched) -> Iterator[list[int]]:
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        heed()
         yield caught
     finally:
+        asked.clear()
         for number, handler in before.items():
             signal.signal(number, handler)
