@@ -128,7 +128,7 @@ def test_clients_that_leave_take_nothing_with_them(count: int) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_an_hour_of_a_hundred_clients_leaves_no_trace() -> None:
-    running, draw = Running(Rules()), random.Random(0)
+    running, draw = Running(Rules(), blocks=400), random.Random(0)  # which the first minutes fill
     peaks: list[int] = []
     failed: list[Answer] = []
 
