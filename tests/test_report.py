@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from octavo import training
+from octavo import toml, training
 from octavo.cli import run as command_line
 from octavo.cli.report import show
 from octavo.config import DataConfig, ModelConfig
@@ -26,16 +26,19 @@ from octavo.data import Part, prepare
 from octavo.errors import ConfigError, RunError
 from octavo.evaluation import examine
 from octavo.events import Event, Preparing
+from octavo.forecast import forecast
 from octavo.model import GPT
 from octavo.ngrams import surprise, surprises
 from octavo.report import Report, copying, making, report, rivals, suffixes
 from octavo.report.certainty import DRAWS, calibration, interval
+from octavo.report.curve import curve
 from octavo.report.findings import Overlap, Place, Sample
 from octavo.report.markdown import fewest, marked, standing
 from octavo.report.passages import LENGTH, extremes
 from octavo.report.readings import Readings, Weighed, read, scored, weighed
 from octavo.report.suffixes import longest_matches, maximal
 from octavo.report.texts import STRETCH, Stretch, Texts, stretches, texts_of
+from octavo.resumption import same_text
 from octavo.run import save
 from octavo.tokenizers import BPETokenizer, SimpleTokenizer
 from texts import sentences
@@ -379,6 +382,26 @@ def test_a_report_says_all_that_it_should(made: Report) -> None:
     assert sum(bin.tokens for bin in made.calibration.bins) == made.held_out.tokens - 1
     assert made.copying is not None and len(made.copying.samples) == 2
     assert len(made.easiest) == len(made.hardest) == 2
+
+
+def test_the_curve_is_the_planners_forecast_and_falls(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("OCTAVO_HOME", str(place / "home"))
+    config = toml.load(MINE)
+    prepared = same_text(MINE, config, lambda event: None)
+    assert curve(config, prepared, prepared.test) == ()  # of so few steps nothing is known
+    longer = replace(config, train=replace(config.train, steps=400))
+    found = curve(longer, prepared, prepared.test)
+    assert [further.times for further in found] == [0.25, 1.0, 4.0, 16.0]
+    losses = [further.nats_per_token for further in found]
+    assert losses == sorted(losses, reverse=True) and all(further.within > 0 for further in found)
+    said = forecast(longer, prepared.train.tokens, prepared.test.tokens)
+    assert said is not None and (found[1].nats_per_token, found[1].within) == (said.loss, said.within)
+    per_byte = losses[1] / math.log(2) * (len(prepared.test.tokens) - 1) / prepared.test.bytes
+    assert found[1].bits_per_byte == pytest.approx(per_byte)
+    page = replace(report(MINE, samples=0), curve=found).to_markdown()
+    assert "What other sizes would come to" in page and "| 16 × |" in page
+    assert curve(replace(longer, train=replace(longer.train, start="elsewhere")), prepared, prepared.test) == ()
 
 
 def test_the_report_as_values_is_json_and_the_same_each_time(made: Report, here: Path) -> None:

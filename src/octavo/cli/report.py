@@ -59,6 +59,7 @@ def show(made: "Report", console: Console) -> None:
     for note in made.notes:
         _line(console, f"note: {note}", style="yellow")
     _scores(made, console)
+    _curve(made, console)
     _calibration(made, console)
     _passages("the easiest passages", made.easiest, console)
     _passages("the hardest passages", made.hardest, console)
@@ -82,6 +83,16 @@ def _scores(made: "Report", console: Console) -> None:
     for score in ranked:
         table.add_row(score.name, *figures(score), style="bold green" if score is made.model else "")
     _titled(console, "how well the text is foretold", table)
+
+
+def _curve(made: "Report", console: Console) -> None:
+    from octavo.report.markdown import CURVE, curve_row
+
+    if made.curve:
+        table = _table(*CURVE)
+        for further in made.curve:
+            table.add_row(*curve_row(further))
+        _titled(console, "what other sizes would come to (forecasts)", table)
 
 
 def _calibration(made: "Report", console: Console) -> None:

@@ -139,6 +139,17 @@ class Duplicates:
 
 
 @dataclass(frozen=True)
+class Further:
+    """What is to be expected of so many times the tokens: a loss, how near two of three come to it, bits a byte."""
+
+    times: float
+    tokens: int
+    nats_per_token: float
+    within: float
+    bits_per_byte: float
+
+
+@dataclass(frozen=True)
 class Findings:
     """All that is known of how good a model is, and in `notes` what has to be known of the figures.
 
@@ -150,6 +161,7 @@ class Findings:
     model: Score
     interval: Interval
     baselines: tuple[Score, ...]
+    curve: tuple[Further, ...]
     calibration: Calibration
     easiest: tuple[Passage, ...]
     hardest: tuple[Passage, ...]

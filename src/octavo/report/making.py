@@ -18,6 +18,7 @@ from octavo.planner import choose_device
 from octavo.porting import load
 from octavo.report import copying, rivals, suffixes
 from octavo.report.certainty import calibration, interval
+from octavo.report.curve import curve
 from octavo.report.findings import Copying, Duplicates, HeldOut, Score
 from octavo.report.passages import extremes
 from octavo.report.readings import Weighed, read, scored, weighed
@@ -129,6 +130,7 @@ class _Making:
             model=scored("this model", float(readings.nats.sum()), part),
             interval=interval(cost, config.window, self.seed),
             baselines=tuple(self._baselines(text)),
+            curve=curve(config, self.subject.prepared, part),
             calibration=calibration(readings),
             easiest=easiest,
             hardest=hardest,

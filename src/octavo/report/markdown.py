@@ -4,7 +4,18 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from octavo.progress import printable
-from octavo.report.findings import Bin, Calibration, Copying, Duplicates, Findings, Overlap, Passage, Sample, Score
+from octavo.report.findings import (
+    Bin,
+    Calibration,
+    Copying,
+    Duplicates,
+    Findings,
+    Further,
+    Overlap,
+    Passage,
+    Sample,
+    Score,
+)
 
 
 def written(found: Findings) -> str:
@@ -17,6 +28,7 @@ def written(found: Findings) -> str:
         "",
         *(f"- {_inline(note)}" for note in found.notes),
         *_scores(found),
+        *_curve(found),
         *_calibration(found.calibration),
         *_passages("The easiest passages", found.easiest),
         *_passages("The hardest passages", found.hardest),
@@ -59,6 +71,23 @@ def _scores(found: Findings) -> Iterator[str]:
     ranked = sorted((found.model, *found.baselines), key=lambda score: score.bits_per_byte)
     rows = ([f"**{score.name}**" if score is found.model else score.name, *figures(score)] for score in ranked)
     yield from _table(("who", *COLUMNS), rows)
+
+
+CURVE = ("as many tokens", "tokens read", "nats a token", "bits a byte")
+
+
+def _curve(found: Findings) -> Iterator[str]:
+    if found.curve:
+        yield from _heading("What other sizes would come to")
+        yield "Forecasts, for a model of the size that suits what is read of the same text."
+        yield ""
+        yield from _table(CURVE, map(curve_row, found.curve))
+
+
+def curve_row(further: Further) -> list[str]:
+    """A point of the curve as the columns of a table."""
+    loss = f"{further.nats_per_token:.2f} ± {further.within:.2f}"
+    return [f"{further.times:g} ×", f"{further.tokens:,}", loss, f"{further.bits_per_byte:.2f}"]
 
 
 def _calibration(found: Calibration) -> Iterator[str]:

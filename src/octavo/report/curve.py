@@ -1,0 +1,32 @@
+"""Where other sizes lead: the loss to expect of trainings that read less of the same text, or more of it."""
+
+from math import log
+
+import numpy as np
+
+from octavo.config import RunConfig
+from octavo.data import Part, Prepared
+from octavo.forecast import FEWEST, count, expect
+from octavo.report.findings import Further
+
+TIMES = (0.25, 1.0, 4.0, 16.0)
+
+
+def curve(config: RunConfig, prepared: Prepared, part: Part) -> tuple[Further, ...]:
+    """What the planner's forecast says of as many times the tokens, each read by a model of the size that suits it.
+
+    Nothing where the forecast knows nothing: of GPT-2's dialect, another optimizer, very short trainings, and where the
+    model began with weights from elsewhere.
+    """
+    train, learned = config.train, prepared.train.tokens
+    known = config.model.dialect == "modern" and train.optimizer == "muon" and train.steps >= FEWEST
+    if not known or train.start is not None:
+        return ()
+    read = train.steps * train.batch * config.model.context
+    return tuple(_further(times, int(times * read), config.model.context, learned, part) for times in TIMES)
+
+
+def _further(times: float, tokens: int, context: int, learned: np.ndarray, part: Part) -> Further:
+    told = expect(count(learned, part.tokens, tokens), tokens, len(learned) - 1, context)
+    bits = told.loss / log(2) * (len(part.tokens) - 1) / part.bytes
+    return Further(times, tokens, told.loss, told.within, bits)
