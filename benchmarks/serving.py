@@ -26,6 +26,8 @@ from typing import Any
 
 from asking import Answer, ask
 
+from octavo.optim import has_bfloat16_units
+
 CLIENTS, WRITTEN = 32, 64
 TURNS = 3
 RATE = 250  # arrivals in a second
@@ -111,7 +113,9 @@ def llama_words(model: Path, port: int) -> list[str]:
 
 def transformers_words(*more: str) -> Callable[[Path, int], list[str]]:
     program = str(Path(sys.executable).with_name("transformers"))
-    return lambda model, port: [program, "serve", str(model), "--port", str(port), "--device", "cpu", *more]
+    # its own choice, the type of the weights, takes minutes a token on a processor that has no units for it
+    kind = ("--device", "cpu", "--dtype", "bfloat16" if has_bfloat16_units() else "float32")
+    return lambda model, port: [program, "serve", str(model), "--port", str(port), *kind, *more]
 
 
 PEERS = (
