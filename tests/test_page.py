@@ -1,9 +1,13 @@
 """The page in a browser: operated as people do, by pointer and by keyboard, and fed with what means it ill."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,8 +18,9 @@ import octavo
 from hostile import hostile
 from octavo.server.engine.engine import Engine
 from octavo.server.gate import Rules
+from octavo.saved import snapshots
 from octavo.server.models import Served
-from page_answers import ANSWERS, STEPS
+from test_learning import Room, ended
 from test_server import KEY, MODELS, Running
 from texts import sentences
 
@@ -47,7 +52,7 @@ class Visit:
         self.page, self.base = page, base
         self.asked: list[tuple[str, Json]] = []
         self.complaints: list[str] = []
-        self.answers: dict[str, Callable[[Json], Any]] = dict(ANSWERS)
+        self.answers: dict[str, Callable[[Any], Any]] = {}
         page.set_default_timeout(SLOW)
         page.on("console", lambda said: self.complaints.append(f"{said.type}: {said.text}"))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
@@ -59,19 +64,16 @@ class Visit:
             self.complaints.append(f"a request to {request.url}")
 
     def answer(self, route: "Route") -> None:
-        """What the other half would answer, in its place; everything else goes to the service itself."""
-        url = urlsplit(route.request.url)
-        self.asked.append((url.path, json.loads(route.request.post_data or "{}")))
-        if url.path == "/page/state":
-            state = route.fetch().json()
-            state["models"] = [one | {"steps": list(STEPS), "learned": True} for one in state["models"]]
-            return route.fulfill(json=state | {"rooms": ROOMS} | self.answers.get("state", dict)({}))  # type: ignore[arg-type]
-        if url.path not in self.answers:
+        """The service answers, but where it is made to say what it would not: of its own answer, or instead of it."""
+        path = urlsplit(route.request.url).path
+        self.asked.append((path, json.loads(route.request.post_data or "{}")))
+        if path not in self.answers:
             return route.continue_()
-        told = self.answers[url.path](self.asked[-1][1])
-        if isinstance(told, str):
+        if path.startswith("/v1/"):
+            told = self.answers[path](self.asked[-1][1])
             return route.fulfill(content_type="text/event-stream", body=told.encode("utf-8", "replace"))
-        return route.fulfill(content_type="application/json", body=json.dumps(told))
+        told = json.dumps(self.answers[path](route.fetch().json()))
+        return route.fulfill(content_type="application/json", body=told)
 
     def open(self, room: str) -> "Page":
         self.page.goto(f"{self.base}/{room}")
@@ -89,21 +91,25 @@ class Visit:
         return next(body for asked, body in reversed(self.asked) if asked == path)
 
 
+SHAPE = {"layers": 2, "heads": 2, "width": 32, "context": 64, "batch": 8, "tokenizer": "character", "dropout": 0.0}
+
+
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A model that has learned a little, and above all not to end its text."""
     folder = tmp_path_factory.mktemp("page")
-    (folder / "text.txt").write_text(sentences(200))
-    shape = {"layers": 2, "heads": 2, "width": 32, "context": 64, "batch": 8, "tokenizer": "character", "dropout": 0.0}
+    text = sentences(300)
+    (folder / "text.txt").write_text(text + text[:300])  # what is held out is not all new
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OCTAVO_HOME", str(folder / "home"))
+        patch.setenv("OCTAVO_HOME", str(folder / "home"))  # where the report looks for the text
         patch.setattr("octavo.evaluation.SAMPLE_TOKENS", 8)
-        return octavo.train(str(folder / "text.txt"), out=folder / "ada", steps=40, eval_every=20, **shape)
+        patch.setattr("octavo.report.making.SAMPLES", 4)
+        yield octavo.train(str(folder / "text.txt"), out=folder / "ada", steps=40, eval_every=20, **SHAPE)
 
 
 @pytest.fixture(scope="module")
 def running(run: Path) -> Iterator[Running]:
-    ada = Served("ada", Engine(*octavo.load(run), bitwise=True), run=run)
+    ada = Served("ada", Engine(*octavo.load(run), bitwise=True), run=run, source=run)
     service = Running(Rules(), served=[ada, Served("chatty", Engine(*MODELS["chatty"]))])
     yield service
     service.stop()
@@ -118,9 +124,9 @@ def browser() -> Iterator["Browser"]:
 
 
 @contextmanager
-def visiting(browser: "Browser", running: Running, **wishes: Any) -> Iterator[Visit]:
+def visiting(browser: "Browser", port: int, **wishes: Any) -> Iterator[Visit]:
     context = browser.new_context(**{"viewport": {"width": 1100, "height": 800}, "reduced_motion": "reduce", **wishes})
-    visit = Visit(context.new_page(), f"http://127.0.0.1:{running.port}")
+    visit = Visit(context.new_page(), f"http://127.0.0.1:{port}")
     yield visit
     context.close()
     assert visit.complaints == []
@@ -128,7 +134,7 @@ def visiting(browser: "Browser", running: Running, **wishes: Any) -> Iterator[Vi
 
 @pytest.fixture
 def visit(browser: "Browser", running: Running) -> Iterator[Visit]:
-    with visiting(browser, running) as found:
+    with visiting(browser, running.port) as found:
         yield found
 
 
@@ -219,7 +225,7 @@ def test_a_character_of_several_tokens_stands_at_the_first_of_them(visit: Visit)
 def test_a_conversation_is_held_mended_kept_and_taken_along(visit: Visit) -> None:
     page = visit.open("talk")
     expect(page.get_by_text("This model was never taught a conversation")).to_be_visible()
-    page.get_by_text("How", exact=True).click()
+    page.get_by_text("How it answers").click()
     page.get_by_label("Tokens").fill("8")
 
     def say(words: str, turns: int) -> None:
@@ -269,116 +275,173 @@ def test_another_model_is_chosen_and_remembered(visit: Visit) -> None:
 
 def test_a_head_is_switched_off_and_on_again(visit: Visit) -> None:
     page = visit.open("look")
-    expect(page.locator(".head-cell")).to_have_count(12)
+    expect(page.locator(".head-cell")).to_have_count(4)
     page.locator(".head-cell").first.focus()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="Layer 1, head 1")).to_be_visible()
     assert visit.last("/page/attention")["layer"] == 1
+    loss = page.locator(".look-desk ~ div .reading").first
+    before = loss.text_content()
     page.keyboard.press("x")
     expect(page.locator(".columns article")).to_have_count(2)
     assert visit.last("/page/look")["off"] == visit.last("/page/regenerate")["off"] == ["1.1"]
-    expect(page.get_by_text("0.250 more")).to_be_visible()
-    page.get_by_role("button", name="Switch off feed-forward of layer 2").click()
-    expect(page.get_by_text("0.500 more")).to_be_visible()
+    expect(page.get_by_text(re.compile(r"and \d\.\d+ without: 0\.\d+ (more|less)"))).to_be_visible()
+    assert loss.text_content() != before
+    page.get_by_role("button", name="Switch off feed-forward of layer 1").click()
+    visit.until(lambda: visit.last("/page/regenerate")["off"] == ["1.1", "1.feed_forward"])
     page.get_by_role("button", name="All on").click()
     expect(page.locator(".chips")).to_be_hidden()
+    expect(loss).to_have_text(before or "")
     assert "off" not in visit.last("/page/look")
 
 
-def test_the_sections_follow_the_token_that_is_chosen(visit: Visit) -> None:
+def test_the_sections_follow_the_token_that_is_chosen(visit: Visit, running: Running) -> None:
+    spelling = running.models.find("ada").tokenizer
     page = visit.open("look")
-    page.get_by_label("A text").fill("one two three two one")
-    expect(page.locator(".tokens .token")).to_have_count(5)
+    beginning = page.get_by_label("A text").input_value()  # in letters that the model knows
+    assert spelling.decode(spelling.encode(beginning)) == beginning != ""
+    expect(page.locator(".token.here")).to_have_text(beginning[-1])
+    page.get_by_label("A text").fill("Ada finds")
+    expect(page.locator(".tokens .token")).to_have_text(list("Ada finds"))
     page.locator(".tokens .token").nth(2).click()
-    expect(page.locator(".attention .reading")).to_contain_text("three (3) looks at")
+    expect(page.locator(".attention .reading")).to_contain_text("a (3) looks at")
     expect(page.locator(".bars li").first).to_be_visible()
     visit.until(lambda: visit.last("/page/parts")["position"] == 2)
-    assert visit.last("/page/parts")["token"] == 103
+    assert visit.last("/page/parts")["token"] == spelling.encode(" ")[0]
+    expect(page.get_by_text("after a, the logit of space is")).to_be_visible()
     page.get_by_role("button", name="Matrix").click()
     page.locator(".attention canvas").focus()
     page.keyboard.press("End")
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("ArrowUp")
-    expect(page.locator(".attention .reading")).to_contain_text(re.compile(r"two \(2\) looks at two \(2\)"))
+    expect(page.locator(".attention .reading")).to_contain_text(re.compile(r"d \(2\) looks at d \(2\) with"))
     page.locator(".lens td").first.focus()
     page.keyboard.press("ArrowDown")
-    expect(page.get_by_text("After layer 1, one is followed by")).to_be_visible()
-    for name, wait in (("A map of its tokens", "59 tokens; these two"), ("Its weights in figures", "Moved: how far")):
+    expect(page.get_by_text("After layer 0, A is followed by")).to_be_visible()
+    for name, wait in (("A map of its tokens", " tokens; these two"), ("Its weights in figures", "Moved: how far")):
         page.get_by_text(name).click()
         expect(page.get_by_text(wait)).to_be_visible()
-    page.get_by_label("Find a token").fill("Q")
-    expect(page.get_by_text("Q; near it")).to_be_visible()
+    page.get_by_label("Find a token").fill("A")
+    expect(page.get_by_text("A; near it")).to_be_visible()
     page.get_by_role("button", name="Norm").click()
     expect(page.locator("th[aria-sort=descending]")).to_have_text("Norm")
 
 
-def test_the_slider_goes_back_to_how_it_was(visit: Visit) -> None:
+def test_the_slider_goes_back_to_how_it_was(visit: Visit, run: Path) -> None:
+    steps = snapshots(run)
     page = visit.open("look")
     assert "step" not in visit.last("/page/look")
     page.get_by_label("Step of the training").focus()
     page.keyboard.press("Home")
     expect(page.locator(".time output")).to_have_text("step 1")
     page.keyboard.press("ArrowRight")
-    expect(page.locator(".time output")).to_have_text("step 10")
-    visit.until(lambda: [visit.last(path).get("step") for path in ("/page/look", "/page/attention")] == [10, 10])
-    visit.answers["/page/look"] = lambda asked: {} if asked.get("step") else ANSWERS["/page/look"](asked)
+    expect(page.locator(".time output")).to_have_text(f"step {steps[1]}")
+    for path in ("/page/look", "/page/attention"):
+        visit.until(lambda path=path: visit.last(path).get("step") == steps[1])  # type: ignore[misc]
+
+
+def test_a_model_without_a_record_of_its_training_can_still_be_looked_into(visit: Visit) -> None:
+    page = visit.open("learn")
+    page.get_by_label("Model").select_option("chatty")
+    expect(page.get_by_text("chatty comes without a record of its training")).to_be_visible()
 
 
 # Learn
 
 
-def test_losses_are_read_by_the_keyboard_and_samples_by_a_slider(visit: Visit) -> None:
+def test_losses_are_read_by_the_keyboard_and_samples_by_a_slider(visit: Visit, run: Path) -> None:
+    held, samples = (
+        [line for line in map(json.loads, (run / name).read_text("utf-8").splitlines()) if key in line]
+        for name, key in (("metrics.jsonl", "val_loss"), ("samples.jsonl", "text"))
+    )
     page = visit.open("learn")
     page.get_by_role("slider", name="Losses by step").focus()
     page.keyboard.press("End")
-    expect(page.locator(".chart-box .reading")).to_contain_text("step 700")
+    expect(page.locator(".chart-box .reading")).to_contain_text("step 40")
     page.keyboard.press("ArrowLeft")
     value = page.get_by_role("slider", name="Losses by step").get_attribute("aria-valuetext")
-    assert value is not None and value.startswith("step 699: batch") and "held out 2." in value
-    labels = page.locator(".level text").all_text_contents()
-    assert labels == ["2-gram 3.900", "3-gram 2.860", "5-gram 2.740"]
+    assert value is not None and value.startswith("step 39: batch") and f"held out {held[0]['val_loss']:.3f}" in value
+    expect(page.get_by_text("40 of 40")).to_be_visible()
+    expect(page.get_by_text(f"{held[-1]['val_loss']:.3f}", exact=True)).to_be_visible()
+    expect(page.get_by_text("It has come to its end.")).to_be_visible()
+    expect(page.locator(".level text").last).to_contain_text(re.compile(r"-gram \d\.\d{3}"))
     before = page.locator(".curve.val").get_attribute("d")
     page.get_by_label("steps by tens").check()
     assert page.locator(".curve.val").get_attribute("d") != before
     page.get_by_label("Which sample").press("Home")
-    expect(page.locator(".sample")).to_contain_text("eaoht")
-    page.get_by_role("tab", name="Training").press("ArrowRight")
-    expect(page.get_by_role("heading", name="Compression")).to_be_visible()
-    assert page.locator(".report td").all_text_contents()[:3] == ["octavo", "2.110", "12.500"]
-    assert page.locator(".report th").all_text_contents()[3:6] == ["Text", "Place source", "Place line"]
-    expect(page.get_by_role("heading", name="Samples 1")).to_be_visible()
+    expect(page.locator(".sample-step")).to_have_text(f"step {samples[0]['step']}")
+    assert page.locator(".sample").text_content() == samples[0]["text"]
 
 
-def test_a_training_is_watched_stopped_and_gone_on_with(visit: Visit) -> None:
-    running = [True]
-    baselines: list[Any] = [None]
-    line = {"step": 701, "train_loss": 2.0, "val_loss": 1.987, "seconds": 150.0, "tokens_per_second": 1.0}
-    news = "".join(
-        f"event: {name}\ndata: {json.dumps(data)}\n\n"
-        for name, data in (("metrics", line), ("sample", {"step": 701, "text": "The crown."}))
-    )
-    visit.answers |= {
-        "state": lambda asked: {"training": {"model": "ada", "running": running[0]}},
-        "/page/learn": lambda asked: ANSWERS["/page/learn"](asked) | {"running": running[0], "baselines": baselines[0]},
-        "/page/learn/events": lambda asked: news,
-        "/page/learn/stop": lambda asked: {"running": False},
-        "/page/learn/resume": lambda asked: {"running": True},
-    }
+def test_the_report_is_waited_for_and_says_what_was_found(visit: Visit, running: Running) -> None:
+    def copied(told: Json) -> Json:
+        """One that copies, as this small model cannot yet."""
+        if told["ready"]:
+            sample = told["report"]["copying"]["samples"][0]
+            place = {"source": "text.txt", "line": 7}
+            overlaps = [{"start": start, "end": end, "place": place} for start, end in ((2, 8), (5, 12), (8, 14))]
+            sample |= {"copied": 1.0, "overlaps": overlaps, "text": "so she wrote the poems"}
+        return told
+
+    visit.answers["/page/report"] = copied
     page = visit.open("learn")
-    expect(page.get_by_text("701 of 1,000")).to_be_visible()
-    expect(page.get_by_text("1.987")).to_be_visible()
-    expect(page.locator(".sample")).to_have_text("The crown.")
+    page.get_by_role("tab", name="Training").press("ArrowRight")
+    expect(page.locator("article.report")).to_be_visible()
+    found = json.loads(running.call("GET", "/page/report?model=ada")[1])["report"]
+    scores = sorted([found["model"], *found["baselines"]], key=lambda one: one["bits_per_byte"])
+    assert page.locator(".rival").all_text_contents() == [one["name"] for one in scores]
+    assert page.locator(".rivals .part-value").all_text_contents() == [f"{one['bits_per_byte']:.3f}" for one in scores]
+    assert page.locator(".reliability circle").count() == sum(one["tokens"] > 0 for one in found["calibration"]["bins"])
+    passages = page.locator(".columns .passage blockquote").all_text_contents()
+    assert passages == [one["text"].lstrip("\n") for one in (*found["easiest"], *found["hardest"])]
+    written = page.locator(".passage:has(.same) blockquote").all_text_contents()
+    first, *others = found["copying"]["samples"]
+    assert written == [f"{first['prompt']}so she w1rote t2he poems", *(one["prompt"] + one["text"] for one in others)]
+    assert page.locator("mark").all_text_contents() == [" she w", "rote t"]
+    assert page.locator("figcaption li").all_text_contents() == ["6 characters of text.txt, line 7"] * 2
+    assert found["duplicates"]["longest"] and page.get_by_text(re.compile(r"text\.txt, line \d+, as in ")).count() > 0
+
+
+def test_a_training_is_watched_stopped_and_gone_on_with(browser: "Browser", run: Path, tmp_path: Path) -> None:
+    code = "import sys, octavo.evaluation as e, octavo.cli; e.SAMPLE_TOKENS = 8; sys.exit(octavo.cli.run(sys.argv[1:]))"
+    asked = {"steps": 100_000, "eval_every": 100, **SHAPE, "layers": 1}
+    words = [word for name, value in asked.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "train", str(run.parent / "text.txt"), "--out", str(tmp_path / "live"), *words, "--page"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    with process, ended(process):
+        assert process.stderr is not None
+        line = next(line for line in process.stderr if line.startswith("the page is at"))
+        with visiting(browser, int(re.findall(r":(\d+)/learn", line)[0])) as visit:
+            watch(visit)
+            look = visit.open("look")
+            expect(look.locator(".head-cell")).to_have_count(2)
+            look.goto("about:blank")
+        process.terminate()
+
+
+def watch(visit: Visit) -> None:
+    """See it learn, stop it and have it go on."""
+    page = visit.open("learn")
+    step = page.locator(".facts.wide dd").first
+    expect(page.get_by_text("It is learning.")).to_be_visible()
     expect(page.get_by_text("Time left")).to_be_visible()
-    assert page.locator(".level text").count() == 0
-    baselines[0] = [{"name": "3-gram", "loss": 2.5}]
-    expect(page.locator(".level text")).to_have_text("3-gram 2.500")
+    page.locator(".sample").get_by_text(re.compile(".")).wait_for()
+    expect(page.locator(".level text").last).to_contain_text("-gram")
+    assert page.locator("nav a").all_text_contents() == ["Learn", "Look"]
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_text("It is at rest.")).to_be_visible()
+    rested = step.text_content()
     page.get_by_role("button", name="Go on").click()
     expect(page.get_by_text("It is learning.")).to_be_visible()
+    expect(step).not_to_have_text(rested or "")
     page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_text("It is at rest.")).to_be_visible()
 
 
 # all rooms
@@ -386,7 +449,12 @@ def test_a_training_is_watched_stopped_and_gone_on_with(visit: Visit) -> None:
 
 def filled(visit: Visit, room: str) -> "Page":
     """A room with something in it."""
-    page = visit.open(room)
+    page = visit.open("learn" if room == "report" else room)
+    if room == "report":
+        page.get_by_role("tab", name="Report").click()
+        page.locator("article.report").wait_for()
+        for summary in page.locator(".report summary").all():
+            summary.click()
     if room == "play":
         write(page, "Ada ", Tokens=10, Seed=1)
         page.locator(".page-leaf footer button:visible").wait_for()
@@ -429,7 +497,7 @@ def walk(page: "Page") -> tuple[int, int]:
     return wanted, len(reached)
 
 
-@pytest.mark.parametrize("room", ROOMS)
+@pytest.mark.parametrize("room", [*ROOMS, "report"])
 def test_a_room_is_open_to_all(room: str, visit: Visit) -> None:
     page = filled(visit, room)
     page.evaluate(AXE_FILE_PATH.read_text("utf-8"))
@@ -443,17 +511,20 @@ def test_a_room_is_open_to_all(room: str, visit: Visit) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
 
 
-def test_a_page_waits_for_a_training_and_offers_the_rooms_that_work(visit: Visit) -> None:
-    models: list[Json] = []
-    visit.answers["state"] = lambda asked: {"rooms": ["learn"], **({} if models else {"models": []})}
-    page = visit.page
-    page.goto(f"{visit.base}/learn")
-    expect(page.get_by_text("wait for the training to begin")).to_be_visible()
-    models.append({})
-    page.locator("body[data-ready]").wait_for()
-    assert page.locator("nav a").all_text_contents() == ["Learn"]
-    page.goto(f"{visit.base}/look")
-    expect(page.get_by_text("This room is not open here.")).to_be_visible()
+def test_a_page_waits_for_a_training_and_offers_the_rooms_that_work(browser: "Browser", run: Path) -> None:
+    room = Room(None)
+    try:
+        with visiting(browser, room.port) as visit:
+            page = visit.page
+            page.goto(f"{visit.base}/learn")
+            expect(page.get_by_text("wait for the training to begin")).to_be_visible()
+            room.training.hear({"run": str(run), "state": "waiting"})
+            page.locator("body[data-ready]").wait_for()
+            assert page.locator("nav a").all_text_contents() == ["Learn", "Look"]
+            page.goto(f"{visit.base}/play")
+            expect(page.get_by_text("This room is not open here.")).to_be_visible()
+    finally:
+        room.stop()
 
 
 def test_light_and_dark_are_chosen_and_remembered(visit: Visit) -> None:
@@ -527,26 +598,47 @@ def test_whatever_is_said_is_but_text_in_talk(visit: Visit) -> None:
 
 
 def test_whatever_a_vocabulary_holds_is_but_text_in_look(visit: Visit) -> None:
-    def look(asked: Json) -> Json:
-        told = ANSWERS["/page/look"]({"text": "a " * 99 + "a"})
-        for token, text in zip(told["tokens"], TEXTS, strict=False):
-            token["text"] = text
-            token["alternatives"] = [{"id": 1, "text": one, "probability": 0.1} for one in TEXTS[:5]]
-        for layer in told["lens"]:
-            for place, says in enumerate(layer["says"]):
-                says[0]["text"] = TEXTS[place]
+    def look(told: Json) -> Json:
+        texts = cycle(TEXTS)
+        for token in told["tokens"]:
+            token["text"] = next(texts)
+            for one in token["alternatives"]:
+                one["text"] = next(texts)
+        for says in (says for layer in told["lens"] for says in layer["says"]):
+            says[0]["text"] = next(texts)
         return told
 
-    attention = ANSWERS["/page/attention"]
-    visit.answers |= {"/page/look": look, "/page/attention": lambda asked: attention(asked | {"text": "a " * 99 + "a"})}
-    visit.answers["/page/map"] = lambda asked: {
-        "points": [{"id": 1, "text": text, "x": place, "y": 1} for place, text in enumerate(TEXTS)],
-        "explained": [0.5, 0.1],
+    visit.answers["/page/look"] = look
+    visit.answers["/page/map"] = lambda told: told | {
+        "points": [{"id": 1, "text": text, "x": place, "y": 1} for place, text in enumerate(TEXTS)]
     }
     page = visit.open("look")
+    page.get_by_label("A text").fill(sentences(3)[:60])
+    page.locator(".lens td").nth(60 * 3 - 1).wait_for(state="attached")
     page.get_by_text("A map of its tokens").click()
     page.locator(".token").nth(1).focus()
     page.locator(".lens td").first.focus()
     inert(page, 1)
     page.locator(".lens td").nth(40).click()
+    inert(page, 1)
+
+
+def test_whatever_a_training_says_is_but_text_in_learn(visit: Visit) -> None:
+    def turned(told: Any, texts: Iterator[str]) -> Any:
+        if isinstance(told, str):
+            return next(texts)
+        if isinstance(told, list):
+            return [turned(one, texts) for one in told]
+        return {name: turned(one, texts) for name, one in told.items()} if isinstance(told, dict) else told
+
+    visit.answers["/page/learn"] = lambda told: told | {
+        "samples": [{"step": step, "text": text} for step, text in enumerate(TEXTS)],
+        "settings": dict(enumerate(TEXTS)),
+        "baselines": [{"name": text, "loss": 2.0} for text in TEXTS[:9]],
+    }
+    visit.answers["/page/report"] = lambda told: told | {"report": turned(told["report"], cycle(TEXTS))}
+    page = visit.open("learn")
+    inert(page, 1)
+    page.get_by_role("tab", name="Report").click()
+    page.locator("article.report").wait_for()
     inert(page, 1)

@@ -15,7 +15,7 @@ function dress(element, properties) {
 
 export function h(tag, properties = {}, ...children) {
   const element = dress(document.createElement(tag), properties);
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
   return element;
 }
 
@@ -39,11 +39,17 @@ export function field(label, input, hint = null) {
   return h("div", { class: "field" }, h("label", { for: input.id, text: label }), input, about);
 }
 
-// A section of a room with its heading.
+// A section of a room with its heading, what it shows in a sentence, and what that means for who wants to know.
 export function section(title, about, ...children) {
   const id = `section-${(fields += 1)}`;
+  const [line, more] = [about].flat();
   return h("section", { class: "section", "aria-labelledby": id },
-    h("h2", { id, text: title }), about && h("p", { class: "about", text: about }), children);
+    h("h2", { id, text: title }), line && h("p", { class: "about", text: line }), more && explained(more), children);
+}
+
+// An explanation that waits until it is asked for.
+export function explained(words) {
+  return h("details", { class: "explained" }, h("summary", { text: "What is this?" }), h("p", { text: words }));
 }
 
 export function opening(title, words) {

@@ -4,8 +4,8 @@ import { button, colour, h, onTheme } from "./dom.js";
 import { rove } from "./grid.js";
 import { bytes, percent } from "./text.js";
 
-const KINDS = { previous: "previous token", first: "first token", same: "same token", induction: "induction",
-  mixed: "mixed" };
+const KINDS = { previous: "previous token", first: "first token", itself: "itself", same: "same token",
+  induction: "induction", mixed: "mixed" };
 export const kindName = (kind) => KINDS[kind] ?? kind;
 
 export class Heads {
@@ -81,7 +81,7 @@ export class Heads {
         cell.setAttribute("aria-pressed", String(here));
         cell.setAttribute("aria-label",
           `Layer ${layer}, head ${head}: ${kindName(found.kind)}${silent ? ", switched off" : ""}`);
-        cell.title = ["previous", "first", "same", "induction"].map((name) =>
+        cell.title = ["previous", "first", "itself", "same", "induction"].map((name) =>
           `${kindName(name)} ${percent(found[name])}`).join("\n");
       });
       for (const [index, half] of ["attention", "feed_forward"].entries()) {

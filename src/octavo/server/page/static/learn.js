@@ -3,13 +3,21 @@
 import { events, get, post, stopped } from "./api.js";
 import { Chart } from "./chart.js";
 import { left, points, smoothed } from "./curves.js";
-import { button, h, notice, opening, section } from "./dom.js";
+import { button, explained, h, notice, opening, section } from "./dom.js";
 import { follow } from "./report.js";
 import { Samples } from "./samples.js";
 import { count, duration, figure, shown } from "./text.js";
 
 const TRIES = 60; // for the lines to beat
 const AGAIN = 2000; // milliseconds until a broken stream is asked for again
+const FIGURES = "A step is one look at a handful of passages, and one small change of every weight for the better. The "
+  + "held-out loss is measured on text that it does not learn from, so that learning by heart does not count. The same "
+  + "in plainer words: on average it is as unsure of the next token as if it had to guess among so many. A token is a "
+  + "piece of text, a character in the smallest models.";
+const LOSS = "Before each token the model says how likely every token is. The loss is how surprised it is by what comes: "
+  + "minus the natural logarithm of the probability that it gave it. The grey line is of the text that it learns from, "
+  + "the red line of text that it does not. A 3-gram foretells each token by counting what came after the same two "
+  + "tokens; uniform takes all tokens for equally likely.";
 
 class Learn {
   constructor(place, { state, model }) {
@@ -32,9 +40,9 @@ class Learn {
       this.chart.logarithmic = logarithmic.checked;
       this.chart.draw();
     } });
-    return h("div", {}, this.status, this.facts, this.buttons,
+    return h("div", {}, this.status, this.facts, explained(FIGURES), this.buttons,
       section("The loss",
-        "In nats per token, the lower the better. The dotted lines are what plain counting reaches on the same text.",
+        ["In nats per token, the lower the better. The dotted lines are what plain counting reaches on the same text.", LOSS],
         h("div", { class: "row" }, this.keys, h("span", { class: "spring" }),
           h("label", { class: "check" }, logarithmic, " steps by tens")),
         this.chart.element),
@@ -101,7 +109,8 @@ class Learn {
 
   settle(running) {
     this.log.running = running;
-    this.status.textContent = running ? "It is learning." : "It is at rest.";
+    const ended = this.log.steps && this.log.metrics.at(-1)?.step >= this.log.steps;
+    this.status.textContent = running ? "It is learning." : ended ? "It has come to its end." : "It is at rest.";
     if (!this.training) return;
     const act = running ? ["Stop", "stop"] : ["Go on", "resume"];
     this.buttons.replaceChildren(button(act[0], () => this.act(act[1]), { class: running ? "" : "primary" }));
@@ -161,12 +170,14 @@ class Learn {
     const { metrics, forecast, steps } = this.log;
     const baselines = this.log.baselines ?? [];
     const train = points(metrics, "train_loss");
+    const held = points(metrics, "val_loss");
     this.chart.show({
       curves: [{ name: "batch", points: train, className: "raw", quiet: true },
-        { name: "training", points: smoothed(train), className: "train" },
-        { name: "held out", points: points(metrics, "val_loss"), className: "val", ahead: true }],
+        { name: "training", points: smoothed(train), className: "train", ahead: !held.length },
+        { name: "held out", points: held, className: "val", ahead: held.length > 0 }],
       levels: baselines.map(({ name, loss }) => ({ name, value: loss })), forecast, end: steps });
-    const keys = [["train", "training"], ["val", "held out"], forecast && ["ahead", "expected"],
+    const ahead = forecast && metrics.at(-1)?.step < steps;
+    const keys = [["train", "training"], ["val", "held out"], ahead && ["ahead", "expected"],
       baselines.length && ["level", "to beat"]];
     this.keys.replaceChildren(...keys.filter(Boolean).map(([kind, name]) => h("li", { class: kind, text: name })));
     this.tell(metrics, forecast, steps);
@@ -179,7 +190,8 @@ class Learn {
     const of = steps ? ` of ${steps.toLocaleString("en")}` : "";
     const facts = [
       ["Step", last.step === undefined ? "–" : last.step.toLocaleString("en") + of],
-      ["Held-out loss", figure(held)],
+      ["Held-out loss", held === undefined ? "not yet known" : figure(held)],
+      ["Unsure among", held === undefined ? null : `${figure(Math.exp(held), 1)} tokens`],
       ["Expected", forecast ? `${figure(forecast.loss, 2)} ± ${figure(forecast.spread, 2)}` : null],
       ["Tokens per second", last.tokens_per_second ? count(Math.round(last.tokens_per_second)) : null],
       ["Time", last.seconds === undefined ? null : duration(last.seconds)],
@@ -198,5 +210,8 @@ function flat(settings, before = "") {
 }
 
 export async function open(place, known) {
-  await new Learn(place, known).start();
+  const { model, state } = known;
+  if (model.learned || state.training) return new Learn(place, known).start();
+  return place.append(opening("Learn", "What it reads, what it makes of it, and how far it has come."),
+    h("p", { class: "empty", text: `${shown(model.name)} comes without a record of its training; serve a run that octavo trained.` }));
 }

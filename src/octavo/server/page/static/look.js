@@ -1,6 +1,6 @@
 // Look: inside the model, while it reads a text of your own.
 
-import { post, stopped } from "./api.js";
+import { get, post, stopped } from "./api.js";
 import { Attention, weigher, words } from "./attention.js";
 import { button, debounced, field, h, notice, opening, remember, remembered, section } from "./dom.js";
 import { Heads, kindName } from "./heads.js";
@@ -17,7 +17,7 @@ const FIRST = "The quick brown fox jumps over the lazy dog. The quick brown fox"
 
 class Look {
   constructor(place, model) {
-    Object.assign(this, { model, off: new Set(), at: 0, layer: 0, head: 0, steps: model.steps, step: undefined,
+    Object.assign(this, { model, off: new Set(), at: Infinity, layer: 0, head: 0, steps: model.steps, step: undefined,
       attended: new Map() });
     this.text = h("textarea", { rows: 3, spellcheck: "false", value: remembered(sessionStorage, "look", FIRST),
       oninput: debounced(PAUSE, () => this.refresh()) });
@@ -85,23 +85,36 @@ class Look {
     const later = (title, about, part) => h("details", { class: "section later",
       ontoggle: (event) => event.target.open && part.load() },
       h("summary", {}, h("h2", { text: title })), h("p", { class: "about", text: about }), part.element);
-    this.later = [[this.map, later("A map of its tokens", "The embedding seen along its two widest directions.",
+    this.later = [[this.map, later("A map of its tokens", "Each token is a point for the model, with many coordinates; here from the side that shows most. Tokens that it "
+        + "uses alike come to lie together.",
       this.map)],
-      [this.weights, later("Its weights in figures", "Mean, spread and size of each matrix.", this.weights)]];
+      [this.weights, later("Its weights in figures", "All that it has learned stands in these tables of numbers: mean, spread and size of each.", this.weights)]];
     return h("div", {},
-      section("Surprise", "How little each token was expected. Press one to look at it below.", this.tokens.element,
+      section("Surprise", ["How little each token was expected. Press one to look at it below.",
+        "The model reads a text in pieces, its tokens, and before each of them says how likely every token is. What it "
+        + "held for unlikely is a surprise, told in bits: 1 bit for a chance of 1 in 2, 2 bits for 1 in 4, 10 for 1 in "
+        + "1,024. Point at a token to see what it had thought of."], this.tokens.element,
         legend(), this.loss, h("h3", { class: "look-next", text: "What might come next" }), this.next),
       section("Heads",
-        "Each small square is one head: rows look, columns are looked at. Press one to see it large; X switches it off.",
+        ["Each small square is one head: rows look, columns are looked at. Press one to see it large; X switches it off.",
+          "A layer is a round of thought. In each, first the heads fetch something from earlier tokens (attention), then "
+          + "every token is thought over by itself (feed-forward). Some heads have a habit that can be named: they look "
+          + "at the previous token, at the first, at itself, at where the same token stood before, or at what followed "
+          + "it there (induction), which is how it goes on with what it has seen. The others are mixed."],
         this.heads.element,
         h("div", { class: "row head-row" }, this.headTitle, h("span", { class: "spring" }), this.silence),
         this.attention.element),
       section("The same text without", "What it would write, and how well it would read, with those parts silent.",
         this.regenerated.element),
       section("Layer by layer",
-        "What it would say next if it stopped after each layer. The fuller a cell, the surer; what came is underlined.",
+        ["What it would say next if it stopped after each layer. The fuller a cell, the surer; what came is underlined.",
+          "Read it from below: under each token of the text stands the token that it would have followed by, first from "
+          + "the embedding alone, which knows nothing but that token, then after one layer more at a time. Often a guess "
+          + "is there early and is made better; sometimes the last layers turn it round."],
         this.lens.element),
-      section("Who said it", "What each part adds to the chosen token, after the token that is marked above.",
+      section("Who said it", ["What each part adds to the chosen token, after the token that is marked above.",
+        "Every token that might come gets a score, its logit; the higher, the likelier. The score is a plain sum, and "
+        + "these are what is added: red speaks for the token, grey against it."],
         this.parts.element),
       this.later.map(([, element]) => element));
   }
@@ -128,8 +141,9 @@ class Look {
   }
 
   show(result) {
+    const last = this.result ? this.result.tokens.length - 1 : 0;
     this.result = result;
-    this.at = Math.min(this.at, result.tokens.length - 1);
+    this.at = Math.min(this.at >= last ? Infinity : this.at, result.tokens.length - 1); // who looks at the end stays there
     this.layer = Math.min(this.layer, result.layers - 1);
     this.head = Math.min(this.head, result.heads - 1);
     this.tokens.clear();
@@ -204,6 +218,18 @@ class Look {
   }
 }
 
+// A model of another alphabet does not know the letters of the text that stands here at first: it gets some of its own.
+async function inItsOwnLetters(room) {
+  const { tokens } = room.result ?? { tokens: [] };
+  if (room.text.value !== FIRST || tokens.map(({ text }) => text).join("") === FIRST || !room.model.learned) return;
+  const { samples } = await get(`/page/learn?model=${encodeURIComponent(room.model.name)}`);
+  if (!samples.length) return;
+  room.text.value = [...samples.at(-1).text].slice(0, FIRST.length).join("");
+  await room.refresh();
+}
+
 export async function open(place, { model }) {
-  await new Look(place, model).refresh();
+  const room = new Look(place, model);
+  await room.refresh();
+  await inItsOwnLetters(room);
 }

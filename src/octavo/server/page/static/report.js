@@ -1,88 +1,61 @@
-// The report, built from its JSON whatever that holds: objects become sections, lists of objects tables, the rest words.
+// The report: how far it is while it is made, then what it found, in the order of octavo report's own page.
 
 import { get } from "./api.js";
-import { h } from "./dom.js";
-import { figure, shown } from "./text.js";
+import { reliability } from "./calibration.js";
+import { copies, duplicates } from "./copies.js";
+import { h, section } from "./dom.js";
+import { rivals, standing } from "./rivals.js";
+import { figure, percent, shown } from "./text.js";
 
-const WAIT = 1000; // milliseconds between two looks at how far it is
-const TITLES = new Set(["title", "name", "heading"]);
-const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
-const words = (name) => name.replaceAll("_", " ").replace(/^./, (first) => first.toUpperCase());
+const WAIT = 500; // milliseconds between two looks at how far it is
 
-function plain(value) {
-  if (value === null || value === undefined) return "–";
-  if (typeof value === "number") return Number.isInteger(value) ? value.toLocaleString("en") : figure(value);
-  if (typeof value === "boolean") return value ? "yes" : "no";
-  return shown(typeof value === "string" ? value : JSON.stringify(value));
+function passages(title, found) {
+  return h("div", {}, h("h3", { text: title }), found.map((passage) => h("figure", { class: "passage" },
+    h("blockquote", { class: "written", dir: "auto", text: shown(passage.text.replace(/^\n+/, "")) }),
+    h("figcaption", { class: "hint", text: `${figure(passage.bits_per_byte, 2)} bits per byte · from token ${passage.token.toLocaleString("en")}` }))));
 }
 
-function table(rows, name) {
-  const columns = [...new Set(rows.flatMap((row) => Object.keys(row)))];
-  const numeric = (column) => rows.every((row) => row[column] === null || row[column] === undefined
-    || typeof row[column] === "number");
-  const kind = Object.fromEntries(columns.map((column) => [column, numeric(column) ? "number" : null]));
-  return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": words(name) },
-    h("table", {}, h("thead", {}, h("tr", {}, columns.map((column) =>
-      h("th", { scope: "col", class: kind[column], text: words(column) })))),
-      h("tbody", {}, rows.map((row) => h("tr", {}, columns.map((column) =>
-        h("td", { class: kind[column], text: plain(row[column]) })))))));
+function opened({ model, interval, held_out: text, baselines, notes }) {
+  const facts = [["Bits per byte", figure(model.bits_per_byte)],
+    ["In 95 of 100 such texts", `${figure(interval.low)} to ${figure(interval.high)}`],
+    ["Read for it", `${text.characters.toLocaleString("en")} characters`]];
+  return h("div", {}, h("p", { class: "about", text: "How well it foretells text that it has never seen." }),
+    h("dl", { class: "facts wide report-facts" }, facts.map(([name, value]) =>
+      h("div", {}, h("dt", { text: name }), h("dd", { text: value })))),
+    h("p", { text: standing(model, baselines) }),
+    notes.length ? h("ul", { class: "notes hint" }, notes.map((note) => h("li", { text: shown(note) }))) : null,
+    h("p", { class: "hint", text: `The ${text.part} text, of ${shown(text.sources.join(", "))}` }));
 }
 
-// A row whose values are themselves a few values has a column for each of them.
-function flat(row) {
-  return Object.fromEntries(Object.entries(row).flatMap(([name, value]) =>
-    isObject(value) ? Object.entries(value).map(([inner, one]) => [`${name} ${inner}`, one]) : [[name, value]]));
-}
-
-// A table that comes as its columns and rows.
-function columned({ columns, rows }, name) {
-  return table(rows.map((row) => (Array.isArray(row) ? Object.fromEntries(columns.map((column, at) => [column,
-    row[at]])) : row)), name);
-}
-
-function list(values, name, depth) {
-  if (values.every(isObject)) {
-    const nested = values.some((value) => Object.values(value).some((one) => Array.isArray(one) && one.some(isObject)));
-    const named = (value, index) => value.title ?? value.name ?? `${words(name)} ${index + 1}`;
-    return nested ? h("div", {}, values.map((value, index) => part(value, named(value, index), depth)))
-      : table(values.map(flat), name);
-  }
-  return values.every((value) => typeof value === "string")
-    ? h("ul", {}, values.map((value) => h("li", { text: shown(value) })))
-    : h("p", { text: values.map(plain).join(", ") });
-}
-
-function part(value, name, depth) {
-  const heading = h(`h${Math.min(depth, 5)}`, { text: words(String(name)) });
-  if (isObject(value) && Array.isArray(value.columns) && Array.isArray(value.rows)) return h("section", {}, heading,
-    columned(value, name));
-  if (isObject(value)) return h("section", {}, heading, body(value, depth + 1));
-  return h("section", {}, heading, list(value, name, depth + 1));
-}
-
-// The plain values of an object first, then what has parts of its own.
-export function body(report, depth = 2) {
-  const entries = Object.entries(report).filter(([name, value]) => !TITLES.has(name) && value !== null);
-  const simple = entries.filter(([, value]) => !isObject(value) && !Array.isArray(value));
-  const rest = entries.filter(([, value]) => isObject(value) || (Array.isArray(value) && value.length));
-  const long = simple.filter(([, value]) => typeof value === "string" && value.length > 60);
-  const short = simple.filter((entry) => !long.includes(entry));
-  return h("div", {}, long.map(([, value]) => h("p", { text: shown(value) })),
-    short.length ? h("dl", { class: "facts" }, short.map(([name, value]) =>
-      h("div", {}, h("dt", { text: words(name) }), h("dd", { text: plain(value) })))) : null,
-    rest.map(([name, value]) => part(value, name, depth)));
+export function told(found) {
+  return h("article", { class: "report" }, opened(found),
+    section("Beside others",
+      ["Bits that it takes to write down a byte of the text if you let it guess: the fewer the better; a plain file takes 8.",
+        "All of them have learned from the same text and are tried on the same text. N-grams count which token came after "
+        + "the last few: bigrams look at one token before, 5-grams at four. xz and zstd are programs that pack files. The "
+        + "bracket is where the figure would lie in 95 of 100 texts like this one."],
+      rivals(found)),
+    section("Does it know what it knows?",
+      [`Its likeliest token came ${percent(found.calibration.right)} of the time; its certainty is off by ${percent(found.calibration.error)} on average.`,
+        "Each dot gathers the places where it was about equally sure. On the dotted line it is right as often as it says; "
+        + "below the line it is too sure of itself, above it too modest. Larger dots stand for more places."],
+      reliability(found.calibration)),
+    section("Easy and hard", "The passages that it foretold best and worst.",
+      h("div", { class: "columns" }, passages("The easiest", found.easiest), passages("The hardest", found.hardest))),
+    copies(found.copying), duplicates(found.duplicates));
 }
 
 export async function follow(place, model, signal) {
   const bar = h("progress", { max: 1, value: 0, "aria-label": "How far the report is" });
+  const stage = h("p", { class: "status", role: "status" });
   place.replaceChildren(h("p", { class: "about",
-    text: "The report is being made: the model is read over the test part of its text." }), bar);
+    text: "The report is being made: the model reads text that was kept from it, and its own writing is searched for "
+    + "copies. It takes seconds for a small model, minutes for a large text." }), bar, stage);
   for (;;) {
-    const told = await get(`/page/report?model=${encodeURIComponent(model)}`, signal);
-    if (told.ready && told.report) return place.replaceChildren(h("article", { class: "report" }, body(told.report)));
-    if (told.ready) return place.replaceChildren(h("p", { class: "empty",
-      text: "There is nothing to report on this model." }));
-    bar.value = told.progress ?? 0;
+    const answer = await get(`/page/report?model=${encodeURIComponent(model)}`, signal);
+    if (answer.ready) return place.replaceChildren(told(answer.report));
+    bar.value = answer.progress;
+    if (answer.stage !== stage.textContent) stage.textContent = answer.stage;
     await new Promise((resolve) => setTimeout(resolve, WAIT));
   }
 }

@@ -27,7 +27,8 @@ class Talk {
 
   untaught() {
     return h("p", { class: "about untaught",
-      text: "This model was never taught a conversation: it goes on with what was said last." });
+      text: "This model was never taught a conversation: it goes on with what was said last, as if it stood in its "
+      + "text." });
   }
 
   desk() {
@@ -36,7 +37,7 @@ class Talk {
     return h("div", { class: "talk-desk" }, field("Your words", this.input,
       "Enter says it, Shift + Enter begins a new line"),
       h("div", { class: "row" }, this.send, this.stop,
-        h("details", { class: "talk-knobs" }, h("summary", { text: "How" }), field("Temperature", this.temperature),
+        h("details", { class: "talk-knobs" }, h("summary", { text: "How it answers" }), field("Temperature", this.temperature),
           field("Tokens", this.most)),
         h("span", { class: "spring" }),
         button("Save as Markdown", () => download(`${this.model.name}.md`, "text/markdown", this.history.markdown),

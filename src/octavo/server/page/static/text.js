@@ -33,6 +33,7 @@ export const spoken = (text) => NAMES[text] ?? (text.trim() ? shown(text.slice(0
 export function percent(share) {
   if (share === null || share === undefined) return "–";
   const value = share * 100;
+  if (value === 0) return "0 %";
   if (value >= 99.95) return "100 %";
   if (value >= 10) return `${value.toFixed(0)} %`;
   return value >= 0.1 ? `${value.toFixed(1)} %` : "< 0.1 %";
