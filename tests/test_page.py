@@ -16,9 +16,9 @@ import pytest
 
 import octavo
 from hostile import hostile
+from octavo.saved import snapshots
 from octavo.server.engine.engine import Engine
 from octavo.server.gate import Rules
-from octavo.saved import snapshots
 from octavo.server.models import Served
 from test_learning import Room, ended
 from test_server import KEY, MODELS, Running
@@ -117,6 +117,7 @@ def running(run: Path) -> Iterator[Running]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
+    expect.set_options(timeout=SLOW)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         yield browser
@@ -261,6 +262,17 @@ def test_a_conversation_is_held_mended_kept_and_taken_along(visit: Visit) -> Non
     expect(page.locator(".turn")).to_have_count(0)
 
 
+def test_a_model_that_says_nothing_is_asked_again_and_then_it_is_told_why(visit: Visit) -> None:
+    nothing = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    visit.answers["/v1/chat/completions"] = lambda asked: events(nothing)
+    page = visit.open("talk")
+    page.get_by_label("Your words").fill("Farewell.")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Begin a sentence, and it goes on.")).to_be_visible()
+    assert [path for path, _ in visit.asked].count("/v1/chat/completions") == 4
+    expect(page.locator(".turn")).to_have_count(1)
+
+
 def test_another_model_is_chosen_and_remembered(visit: Visit) -> None:
     page = visit.open("talk")
     page.get_by_label("Model").select_option("chatty")
@@ -317,6 +329,7 @@ def test_the_sections_follow_the_token_that_is_chosen(visit: Visit, running: Run
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("ArrowUp")
     expect(page.locator(".attention .reading")).to_contain_text(re.compile(r"d \(2\) looks at d \(2\) with"))
+    page.mouse.move(0, 0)  # or it would point at a cell once the page has moved under it
     page.locator(".lens td").first.focus()
     page.keyboard.press("ArrowDown")
     expect(page.get_by_text("After layer 0, A is followed by")).to_be_visible()
@@ -406,10 +419,10 @@ def test_the_report_is_waited_for_and_says_what_was_found(visit: Visit, running:
 
 def test_a_training_is_watched_stopped_and_gone_on_with(browser: "Browser", run: Path, tmp_path: Path) -> None:
     code = "import sys, octavo.evaluation as e, octavo.cli; e.SAMPLE_TOKENS = 8; sys.exit(octavo.cli.run(sys.argv[1:]))"
-    asked = {"steps": 100_000, "eval_every": 100, **SHAPE, "layers": 1}
+    asked = {"out": tmp_path / "live", "steps": 100_000, "eval_every": 100, **SHAPE, "layers": 1}
     words = [word for name, value in asked.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     process = subprocess.Popen(
-        [sys.executable, "-c", code, "train", str(run.parent / "text.txt"), "--out", str(tmp_path / "live"), *words, "--page"],
+        [sys.executable, "-c", code, "train", str(run.parent / "text.txt"), "--page", *words],
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -609,9 +622,9 @@ def test_whatever_a_vocabulary_holds_is_but_text_in_look(visit: Visit) -> None:
         return told
 
     visit.answers["/page/look"] = look
-    visit.answers["/page/map"] = lambda told: told | {
-        "points": [{"id": 1, "text": text, "x": place, "y": 1} for place, text in enumerate(TEXTS)]
-    }
+    visit.answers["/page/map"] = lambda told: (
+        told | {"points": [{"id": 1, "text": text, "x": place, "y": 1} for place, text in enumerate(TEXTS)]}
+    )
     page = visit.open("look")
     page.get_by_label("A text").fill(sentences(3)[:60])
     page.locator(".lens td").nth(60 * 3 - 1).wait_for(state="attached")
@@ -631,11 +644,14 @@ def test_whatever_a_training_says_is_but_text_in_learn(visit: Visit) -> None:
             return [turned(one, texts) for one in told]
         return {name: turned(one, texts) for name, one in told.items()} if isinstance(told, dict) else told
 
-    visit.answers["/page/learn"] = lambda told: told | {
-        "samples": [{"step": step, "text": text} for step, text in enumerate(TEXTS)],
-        "settings": dict(enumerate(TEXTS)),
-        "baselines": [{"name": text, "loss": 2.0} for text in TEXTS[:9]],
-    }
+    visit.answers["/page/learn"] = lambda told: (
+        told
+        | {
+            "samples": [{"step": step, "text": text} for step, text in enumerate(TEXTS)],
+            "settings": dict(enumerate(TEXTS)),
+            "baselines": [{"name": text, "loss": 2.0} for text in TEXTS[:9]],
+        }
+    )
     visit.answers["/page/report"] = lambda told: told | {"report": turned(told["report"], cycle(TEXTS))}
     page = visit.open("learn")
     inert(page, 1)

@@ -5,6 +5,8 @@ import { button, field, h, notice, opening } from "./dom.js";
 import { download, History } from "./history.js";
 import { Turn } from "./turns.js";
 
+const TRIES = 4; // of a model without manners, which may end before it has begun
+const SILENCE = "Nothing was said: it takes these words for an end. Begin a sentence, and it goes on.";
 const FORGOTTEN = "This browser keeps no more: the conversation is forgotten when the page is left.";
 
 class Talk {
@@ -106,8 +108,10 @@ class Talk {
     this.turns.append(turn.element);
     this.wait(true);
     try {
-      for await (const choice of choices("/v1/chat/completions", this.body(), running.signal)) {
-        if (choice.delta.content) turn.add(choice.delta.content);
+      for (let tries = this.model.answers ? 1 : TRIES; tries && !turn.content; tries -= 1) {
+        for await (const choice of choices("/v1/chat/completions", this.body(), running.signal)) {
+          if (choice.delta.content) turn.add(choice.delta.content);
+        }
       }
     } catch (error) {
       if (!stopped(error)) notice(error.message);
@@ -116,7 +120,7 @@ class Talk {
     this.wait(false);
     if (turn.content) this.history.say("assistant", turn.content);
     else turn.element.remove();
-    this.live.textContent = turn.content ? "" : "Nothing was said.";
+    this.live.textContent = turn.content ? "" : this.model.answers ? "Nothing was said." : SILENCE;
     if (!this.history.keep()) this.live.textContent = FORGOTTEN;
   }
 
