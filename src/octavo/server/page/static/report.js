@@ -15,6 +15,15 @@ function passages(title, found) {
     h("figcaption", { class: "hint", text: `${figure(passage.bits_per_byte, 2)} bits per byte · from token ${passage.token.toLocaleString("en")}` }))));
 }
 
+function curve(points) {
+  const heads = ["As many tokens", "Tokens read", "Nats per token", "Bits per byte"];
+  const rows = points.map((point) => [`${point.times} ×`, point.tokens.toLocaleString("en"),
+    `${figure(point.nats_per_token, 2)} ± ${figure(point.within, 2)}`, figure(point.bits_per_byte, 2)]);
+  return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Other sizes in figures" },
+    h("table", {}, h("thead", {}, h("tr", {}, heads.map((name) => h("th", { scope: "col", text: name })))),
+    h("tbody", {}, rows.map((cells) => h("tr", {}, cells.map((text) => h("td", { text })))))));
+}
+
 function opened({ model, interval, held_out: text, baselines, notes }) {
   const facts = [["Bits per byte", figure(model.bits_per_byte)],
     ["In 95 of 100 such texts", `${figure(interval.low)} to ${figure(interval.high)}`],
@@ -35,6 +44,11 @@ export function told(found) {
         + "the last few: bigrams look at one token before, 5-grams at four. xz and zstd are programs that pack files. The "
         + "bracket is where the figure would lie in 95 of 100 texts like this one."],
       rivals(found)),
+    found.curve.length ? section("Other sizes",
+      ["What loss to expect of trainings that read less of the same text, or more of it.",
+        "Forecasts, each for a model of the size that suits what is read: a training four times as long reads four times "
+        + "the tokens. Two of three trainings come as near to the figure as is said."],
+      curve(found.curve)) : null,
     section("Does it know what it knows?",
       [`Its likeliest token came ${percent(found.calibration.right)} of the time; its certainty is off by ${percent(found.calibration.error)} on average.`,
         "Each dot gathers the places where it was about equally sure. On the dotted line it is right as often as it says; "
