@@ -25,6 +25,7 @@ SAFE = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 Log = Callable[[str], object]
+Check = Callable[[Scope], object]
 
 
 @dataclass(frozen=True)
@@ -113,11 +114,16 @@ def is_address(name: str) -> bool:
     return True
 
 
+def anyone(scope: Scope) -> None:
+    """There is room for everybody."""
+
+
 class Gate:
     """Lets in what the rules allow, bounds what is sent and for how long, and writes a line about each request."""
 
-    def __init__(self, app: ASGIApp, rules: Rules, counts: Counts, log: Log) -> None:
-        self.app, self.rules, self.counts, self.log = app, rules, counts, log
+    def __init__(self, app: ASGIApp, rules: Rules, counts: Counts, log: Log, check_room: Check = anyone) -> None:
+        """`check_room` raises `RefusedError` for what there is no room for, before its body is read."""
+        self.app, self.rules, self.counts, self.log, self.check_room = app, rules, counts, log, check_room
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -139,6 +145,7 @@ class Gate:
 
         try:
             self.rules.check(scope)
+            self.check_room(scope)
             await self.app(scope, Body(self.rules, receive), sending)
         except RefusedError as error:
             await error.response()(scope, receive, sending)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from octavo.chat import read_conversation
 from octavo.completion import opened
@@ -20,6 +20,7 @@ from octavo.server.schema import Writing
 from octavo.tokenizers import BPETokenizer, Tokenizer
 
 RETRY = "1"  # seconds
+WRITING = frozenset({"/v1/completions", "/v1/chat/completions"})
 T = TypeVar("T")
 
 
@@ -117,6 +118,12 @@ class Models:
 
     def __init__(self, served: list[Served]) -> None:
         self.named: Mapping[str, Served] = {one.name: one for one in served}
+
+    def check_room(self, scope: Mapping[str, Any]) -> None:
+        """Refuse a request for text while every engine has as many waiting as may: it costs least before it is read."""
+        served = list(self.named.values())
+        if scope["path"] in WRITING and all(one.engine.full for one in served):
+            served[0].check_room()
 
     def sources(self) -> dict[str, Path]:
         """Where the models were opened, by their names."""

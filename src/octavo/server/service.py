@@ -13,7 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from octavo.errors import ConfigError
-from octavo.server.gate import LOOPBACK, Gate, Log, Rules
+from octavo.server.gate import LOOPBACK, Check, Gate, Log, Rules, anyone
 from octavo.server.page.files import OPEN
 
 if TYPE_CHECKING:
@@ -71,14 +71,14 @@ def service(models: "Models", rules: Rules, log: Log) -> uvicorn.Server:
     """A server for these models."""
     from octavo.server.app import create_app  # with torch, which a training's page does without
 
-    return server_of(create_app(models), rules, log)
+    return server_of(create_app(models), rules, log, models.check_room)
 
 
-def server_of(app: FastAPI, rules: Rules, log: Log) -> uvicorn.Server:
+def server_of(app: FastAPI, rules: Rules, log: Log, check_room: Check = anyone) -> uvicorn.Server:
     """A server with a little time for streams to come to their end when it is told to come to its."""
     app.state.key = rules.key is not None
     config = uvicorn.Config(
-        Gate(app, replace(rules, open=OPEN), app.state.counts, log),
+        Gate(app, replace(rules, open=OPEN), app.state.counts, log, check_room),
         log_config=None,
         access_log=False,
         http="h11",

@@ -138,11 +138,20 @@ class Engine:
             self._changed.notify()
         return sequences
 
+    @property
+    def room(self) -> int:
+        """How many more texts may come."""
+        return self.queue + self.scheduler.most - len(self.scheduler.active) - len(self.scheduler.waiting)
+
+    @property
+    def full(self) -> bool:
+        """Whether none may."""
+        return self.room < 1
+
     def check_room(self, texts: int = 1) -> None:
         """Raise `BusyError` where so many more would be too many to wait."""
-        waiting = len(self.scheduler.waiting)
-        if waiting + texts > self.queue + self.scheduler.most - len(self.scheduler.active):
-            raise BusyError(f"{waiting} texts wait already; try again in a moment")
+        if texts > self.room:
+            raise BusyError(f"{len(self.scheduler.waiting)} texts wait already; try again in a moment")
 
     def cancel(self, sequences: list[Sequence]) -> None:
         """Let these texts go, wherever they are; nothing more is said of them."""
