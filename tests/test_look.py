@@ -110,8 +110,9 @@ def test_every_picture_is_a_picture(said: Said, folder: Path) -> None:
         assert (status, output, errors) == (0, "", f"drawn into {name}.svg\n")
         root = ET.fromstring((folder / f"{name}.svg").read_text())
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
-    said("book", TEXT, "--layer", "1", "--head", "0", "--png", "head.png")
-    assert (folder / "head.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    said("book", TEXT, "--layer", "1", "--head", "0", "--png", "head.picture", "--svg", "head.png")
+    assert (folder / "head.picture").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert (folder / "head.png").read_text().startswith("<svg")  # the flag says what it is, not the name
 
 
 def test_a_picture_holds_no_markup_of_the_text(said: Said, folder: Path) -> None:

@@ -420,6 +420,29 @@ def test_more_than_may_wait_are_told_to_come_again() -> None:
         running.stop()
 
 
+def test_they_are_told_before_their_body_is_read_where_no_model_has_room() -> None:
+    running = Running(Rules(), most=1, queue=0)
+    engines = [running.models.find(name).engine for name in MODELS]
+    endless = {"prompt": "Ada", "max_tokens": 100_000, "stream": True, "ignore_eos": True}
+    head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    taken = []
+    try:
+        for engine, name in zip(engines, MODELS, strict=True):
+            assert running.call("POST", "/v1/completions", b"no JSON")[0] == 400  # it was read: a model has room
+            body = json.dumps({**endless, "model": name})
+            taken.append(socket.create_connection(("127.0.0.1", running.port)))
+            taken[-1].sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+            while not engine.full:
+                time.sleep(0.001)
+        status, error = running.refusal("POST", "/v1/completions", b"no JSON")
+        assert (status, error["code"]) == (429, "queue_full")
+        assert running.call("GET", "/health")[0] == 200 and running.call("GET", "/v1/models")[0] == 200
+    finally:
+        for connection in taken:
+            connection.close()
+        running.stop()
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_goes_away_is_not_written_for_any_longer(stream: bool, running: Running) -> None:
     body = json.dumps({**GOOD, "max_tokens": 100_000, "stream": stream, "logit_bias": {str(PLAIN.end_of_text): -100}})

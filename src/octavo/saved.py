@@ -37,3 +37,14 @@ def read_facts(folder: Path) -> dict[str, Any]:
     """What a checkpoint says of itself, its files verified first. Raises `DamagedError`."""
     verify(folder)
     return read_json(folder / FACTS)
+
+
+def written_at(place: Path) -> int:
+    """When the weights of a run, or of a file, were written last: a training writes better ones now and then.
+
+    Before the first it is how many were kept to look back at.
+    """
+    try:
+        return (place / "model.safetensors" if place.is_dir() else place).stat().st_mtime_ns
+    except OSError:
+        return len(snapshots(place))

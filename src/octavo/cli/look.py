@@ -54,9 +54,9 @@ def look(
         print_json(seen, chosen, layer)
     elif svg is None and png is None:
         show(seen, chosen, layer, head)
-    for path in (svg, png):
+    for path, painted in ((svg, False), (png, True)):
         if path is not None:
-            draw(seen, chosen[0] if lens or layer is not None else "attention", layer, head, path)
+            draw(seen, chosen[0] if lens or layer is not None else "attention", layer, head, path, painted=painted)
             say(f"drawn into {path}")
 
 
@@ -104,10 +104,10 @@ def print_json(seen: "Look", chosen: tuple[str, ...], layer: int | None) -> None
     print(dumps(told, ensure_ascii=False, allow_nan=False))
 
 
-def draw(seen: "Look", lens: str, layer: int | None, head: int | None, path: Path) -> None:
-    """A lens as a picture, in the format that the file's flag asks for."""
+def draw(seen: "Look", lens: str, layer: int | None, head: int | None, path: Path, *, painted: bool) -> None:
+    """A lens as a picture, drawn in lines or painted in points, whatever the file is called."""
     from octavo.disk import write_file
     from octavo.pictures import as_png, picture
 
     text = picture(seen, lens, layer, head)
-    write_file(path, as_png(text) if path.suffix.lower() == ".png" else text)
+    write_file(path, as_png(text) if painted else text)

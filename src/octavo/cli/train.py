@@ -35,12 +35,7 @@ def train(
 ) -> None:
     """Train a GPT on files, folders, - (standard input) or a corpus by name (shakespeare)."""
     asked = gather(time, text, shape)
-    if bool(texts) == (resume is not None):
-        raise UserError("say what to do: octavo train TEXT for a new run, octavo train --resume RUN to go on")
-    if resume is not None and (out or force or config):
-        raise UserError("--out, --force and --config are for new runs; leave them out with --resume")
-    if resume is None and allow_mismatch:
-        raise UserError("--allow-mismatch is for --resume; leave it out of a new training")
+    check(new=bool(texts), again=resume is not None, for_new=bool(out or force or config), for_again=allow_mismatch)
 
     from octavo.cli.page import page_of
     from octavo.places import find_run
@@ -60,3 +55,13 @@ def train(
             return training.begin(named(texts), asked, out=out, force=force, base=base, on_event=display.show)
 
         watch(begins, display, shown, partial(goes_on, asked=Asked()))
+
+
+def check(*, new: bool, again: bool, for_new: bool, for_again: bool) -> None:
+    """Raise `UserError` where it is not clear whether to begin or to go on, or a flag is for the other."""
+    if new == again:
+        raise UserError("say what to do: octavo train TEXT for a new run, octavo train --resume RUN to go on")
+    if again and for_new:
+        raise UserError("--out, --force and --config are for new runs; leave them out with --resume")
+    if new and for_again:
+        raise UserError("--allow-mismatch is for --resume; leave it out of a new training")

@@ -57,7 +57,6 @@ async def show_model(request: Request, name: str) -> dict[str, Any]:
 async def complete(request: Request, asked: CompletionRequest) -> Any:
     """Texts that go on from prompts."""
     served = find(request, asked.model)
-    served.check_room()
     prompts = await _prompts(served, asked)
     copies, wants = asked.n or 1, asked.logprobs is not None
     about = bool(asked.echo and wants)
@@ -85,7 +84,6 @@ async def complete(request: Request, asked: CompletionRequest) -> Any:
 async def converse(request: Request, asked: ChatRequest) -> Any:
     """The next turn of a conversation."""
     served = find(request, asked.model)
-    served.check_room()
     ids = tuple(await served.converse([message.plain for message in asked.messages]))
     room = served.context - len(ids)
     if served.answers and room < 1:

@@ -49,11 +49,6 @@ class Served:
         """Whether it was taught to hold a conversation."""
         return self.tokenizer.answers
 
-    def check_room(self) -> None:
-        """Refuse another request before anything is done for it, where too many wait already."""
-        with refusing_when_busy():
-            self.engine.check_room()
-
     def card(self) -> dict[str, object]:
         """What /v1/models says of it."""
         return {
@@ -121,9 +116,10 @@ class Models:
 
     def check_room(self, scope: Mapping[str, Any]) -> None:
         """Refuse a request for text while every engine has as many waiting as may: it costs least before it is read."""
-        served = list(self.named.values())
-        if scope["path"] in WRITING and all(one.engine.full for one in served):
-            served[0].check_room()
+        engines = [served.engine for served in self.named.values()]
+        if scope["path"] in WRITING and all(engine.full for engine in engines):
+            with refusing_when_busy():
+                engines[0].check_room()
 
     def sources(self) -> dict[str, Path]:
         """Where the models were opened, by their names."""

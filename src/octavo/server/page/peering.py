@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from octavo import lens, looking
 from octavo.looking import Json, Look
 from octavo.model import GPT
-from octavo.saved import snapshots
+from octavo.saved import snapshots, written_at
 from octavo.server.page.lenses import Asked, AttentionRequest, LookRequest, PartsRequest, RegenerateRequest
 from octavo.server.refused import RefusedError
 from octavo.tokenizers import Tokenizer
@@ -104,14 +104,6 @@ class Lenses:
 def looked(opened: Opened, asked: LookRequest) -> Look:
     """A look at what is asked."""
     return looking.look(opened.model, opened.tokenizer, asked.text, changes=asked.changes, top=asked.top)
-
-
-def written_at(place: Path) -> int:
-    """When the weights of a run were written last: a training writes better ones now and then."""
-    try:
-        return (place / "model.safetensors" if place.is_dir() else place).stat().st_mtime_ns
-    except OSError:
-        return len(snapshots(place))
 
 
 def kept(memory: OrderedDict[Any, T], key: Any, make: Callable[[], T]) -> T:

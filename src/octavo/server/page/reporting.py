@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request
 
 from octavo.errors import OctavoError
 from octavo.events import Event, Preparing
+from octavo.saved import written_at
 from octavo.server.page.learning import run_of
 from octavo.server.refused import RefusedError
 from octavo.server.strict import REFUSALS, StrictRoute
@@ -64,14 +65,6 @@ class Reports:
         except OctavoError as error:
             del self._made[run]  # to be tried again when it is asked for again
             raise RefusedError(400, str(error)) from None
-
-
-def written_at(run: Path) -> int:
-    """When a run's weights were written last."""
-    try:
-        return (run / "model.safetensors").stat().st_mtime_ns
-    except OSError:
-        return 0
 
 
 def make(run: Path, making: Making) -> dict[str, Any]:
