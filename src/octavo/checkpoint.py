@@ -13,13 +13,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from octavo.config import ModelConfig
-from octavo.disk import aside, make_folder, replace_file, saving, write_folder
+from octavo.disk import aside, drafted_at, make_folder, replace_file, saving, sync, write_folder
 from octavo.errors import DamagedError, RunError, SaveError
 from octavo.imagined import imagine
 from octavo.model import GPT
+from octavo.parallel import Spread
 from octavo.saved import FACTS, checkpoint_folder, read_facts, steps_saved, target_folder
+from octavo.shards import STATE, Shards, shard_name
 
-STATE = "state.safetensors"
 SNAPSHOT_BYTES = 1_000_000_000
 MUON, ADAMW = ("momentum_buffer",), ("step", "exp_avg", "exp_avg_sq")  # what an optimizer remembers of a weight
 SHAPED = {"momentum_buffer", "exp_avg", "exp_avg_sq"}  # as the weight is
@@ -33,21 +34,48 @@ def forget(run: Path, step: int) -> None:
 
 
 def save_checkpoint(
-    run: Path, step: int, model: GPT, optimizers: Sequence[torch.optim.Optimizer], facts: Mapping[str, Any]
+    run: Path,
+    step: int,
+    model: GPT,
+    optimizers: Sequence[torch.optim.Optimizer],
+    facts: Mapping[str, Any],
+    spread: Spread | None = None,
 ) -> Path:
-    """Write the whole state after `step`; when this returns, it is on the disk. Raises `SaveError`."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in _state(model, optimizers)}
+    """Write the whole state after `step`; when this returns, it is on the disk. Raises `SaveError`.
+
+    Of a model in parts each process writes a file with its own, and the first one all the rest.
+    """
+    spread = spread or Spread(model)
+    processes, target = spread.processes, target_folder(run, step)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in _state(spread, optimizers)}
+    file = shard_name(processes.rank, processes.size) if spread.way == "fsdp" else STATE
+
+    def write_own(folder: Path) -> None:
+        processes.agree()  # until here the folder was not there
+        if processes.first or spread.way == "fsdp":
+            save_file(state, folder / file)
+            if not processes.first:  # whose files are synced where they are sealed
+                sync(folder / file)
+        processes.agree()
+
+    def write(folder: Path) -> None:
+        write_own(folder)
+        (folder / FACTS).write_text(json.dumps({"step": step, **facts}, indent=1) + "\n")
+
+    with processes.together(), saving(target):
+        check_finite(state, step)
+        if processes.first:
+            write_folder(target, write, size=sum(tensor.nbytes for tensor in state.values()))
+        else:
+            write_own(drafted_at(target))
+    return target
+
+
+def check_finite(state: Mapping[str, Tensor], step: int) -> None:
+    """Raise `SaveError` where a number is none: it would never learn again."""
     for name, tensor in state.items():
         if not tensor.isfinite().all():
             raise SaveError(f"{name} is not finite after step {step}, and is not saved; earlier checkpoints are intact")
-
-    def write(folder: Path) -> None:
-        save_file(state, folder / STATE)
-        (folder / FACTS).write_text(json.dumps({"step": step, **facts}, indent=1) + "\n")
-
-    target = target_folder(run, step)
-    write_folder(target, write, size=sum(tensor.nbytes for tensor in state.values()))
-    return target
 
 
 def room_needed(parameters: int, *, adamw: bool) -> int:
@@ -57,9 +85,9 @@ def room_needed(parameters: int, *, adamw: bool) -> int:
     return kept * state + 2 * 4 * parameters + min(SNAPSHOT_BYTES, 16 * 2 * parameters)
 
 
-def _state(model: GPT, optimizers: Sequence[torch.optim.Optimizer]) -> Iterator[tuple[str, Tensor]]:
-    names: dict[Tensor, str] = {weight: name for name, weight in model.named_parameters()}
-    yield from ((f"model.{name}", weight) for name, weight in model.named_parameters())
+def _state(spread: Spread, optimizers: Sequence[torch.optim.Optimizer]) -> Iterator[tuple[str, Tensor]]:
+    names: dict[Tensor, str] = {weight: name for name, weight in spread.weights.items()}
+    yield from ((f"model.{name}", weight) for name, weight in spread.weights.items())
     for optimizer in optimizers:
         for weight, values in optimizer.state.items():
             for key, value in values.items():
@@ -83,35 +111,49 @@ def newest_valid(
     raise RunError(f"{run} has no checkpoint to go on from; train anew with --force")
 
 
-def restore(folder: Path, model: GPT, optimizers: Sequence[torch.optim.Optimizer]) -> None:
-    """Put the saved tensors back, each in its own dtype. Raises `DamagedError` where names or shapes do not fit."""
-    try:
-        state = load_file(folder / STATE)
-    except SafetensorError as error:
-        raise DamagedError(f"{folder / STATE} cannot be read: {error}") from error
-    weights = dict(model.named_parameters())
-    saved = {name.removeprefix("model.") for name in state if name.startswith("model.")}
-    if saved != set(weights):
-        raise DamagedError(f"{folder} holds another model: {_few(saved ^ set(weights))} do not match")
-    with torch.no_grad():
-        for name, weight in weights.items():
-            if state[f"model.{name}"].shape != weight.shape:
-                raise DamagedError(f"{folder} holds {name} in another shape than the model's {tuple(weight.shape)}")
-            weight.copy_(state.pop(f"model.{name}"))
+def restore(
+    folder: Path, model: GPT, optimizers: Sequence[torch.optim.Optimizer], spread: Spread | None = None
+) -> None:
+    """Put the saved tensors back, each in its own dtype, and of each the rows that this process has.
+
+    Raises `DamagedError` where names or shapes do not fit.
+    """
+    spread = spread or Spread(model)
     owners = {weight: optimizer for optimizer in optimizers for g in optimizer.param_groups for weight in g["params"]}
+    with Shards(folder) as shards:
+        _check_names(folder, shards.shapes, spread, owners)
+        with torch.no_grad():
+            for name, weight in spread.weights.items():
+                weight.copy_(shards.rows(f"model.{name}", *spread.rows(name)))
+        for name in shards.shapes:  # not through load_state_dict, which casts to the parameter's dtype
+            kind, _, rest = name.partition(".")
+            if kind == "optimizer":
+                parameter, key = rest.rsplit(".", 1)
+                weight = spread.weights[parameter]
+                owners[weight].state[weight][key] = shards.rows(name, *spread.rows(parameter)).to(weight.device)
+
+
+def _check_names(
+    folder: Path, found: Mapping[str, torch.Size], spread: Spread, owners: Mapping[Tensor, torch.optim.Optimizer]
+) -> None:
+    weights = {f"model.{name}": shape for name, shape in spread.shapes.items()}
+    saved = {name: shape for name, shape in found.items() if name.startswith("model.")}
+    if saved.keys() != weights.keys():
+        odd = {name.removeprefix("model.") for name in saved.keys() ^ weights.keys()}
+        raise DamagedError(f"{folder} holds another model: {_few(odd)} do not match")
+    for name, shape in weights.items():
+        if saved[name] != shape:
+            short = name.removeprefix("model.")
+            raise DamagedError(f"{folder} holds {short} in another shape than the model's {tuple(shape)}")
     expected = {
-        f"optimizer.{name}.{key}": weight.shape if key in SHAPED else torch.Size()
-        for name, weight in weights.items()
-        for key in (ADAMW if isinstance(owners[weight], torch.optim.AdamW) else MUON)
+        f"optimizer.{name}.{key}": spread.shapes[name] if key in SHAPED else torch.Size()
+        for name, weight in spread.weights.items()
+        for key in (ADAMW if isinstance(owners.get(weight), torch.optim.AdamW) else MUON)
     }
-    found = {name: tensor.shape for name, tensor in state.items()}
-    if found and found != expected:  # there is none before the first step
-        odd = {name for name in {*found, *expected} if found.get(name) != expected.get(name)}
+    others = {name: shape for name, shape in found.items() if name not in saved}
+    if others and others != expected:  # there is none before the first step
+        odd = {name for name in {*others, *expected} if others.get(name) != expected.get(name)}
         raise DamagedError(f"{folder} holds another optimizer's state: {_few(odd)} do not match")
-    for name, tensor in state.items():  # not through load_state_dict, which casts to the parameter's dtype
-        parameter, key = name.removeprefix("optimizer.").rsplit(".", 1)
-        weight = weights[parameter]
-        owners[weight].state[weight][key] = tensor.to(weight.device)
 
 
 def _few(names: Collection[str]) -> str:

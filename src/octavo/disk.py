@@ -90,7 +90,7 @@ def drafted(target: Path) -> Iterator[Path]:
 
     Else it is removed, and the target is what it was. A folder that is replaced is put aside until the new one stands.
     """
-    draft = target.with_name(target.name + ".tmp")
+    draft = drafted_at(target)
     _remove(draft)
     try:
         yield draft
@@ -105,6 +105,11 @@ def drafted(target: Path) -> Iterator[Path]:
         if aside(target).exists() and not target.exists():
             aside(target).replace(target)
         _remove(draft)
+
+
+def drafted_at(target: Path) -> Path:
+    """Where a file or a folder is written before it takes its place."""
+    return target.with_name(target.name + ".tmp")
 
 
 @lru_cache

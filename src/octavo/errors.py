@@ -54,3 +54,7 @@ class SaveError(OctavoError):
 
 class DownloadError(OctavoError):
     """A corpus or vocabulary could not be fetched from the package registry."""
+
+
+class PeerError(OctavoError):
+    """Another process of the same training failed, and says why itself."""

@@ -1,16 +1,20 @@
 """How good a model is on text that it has not learned from: nats per token, nats per character, bits per byte."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import islice, takewhile
 from math import log
 
+import numpy as np
 import torch
 
 from octavo.data import Part, Prepared, windows
+from octavo.data.batches import IGNORED, Rows
 from octavo.data.parts import VALIDATION_TOKENS
 from octavo.generation import generate
 from octavo.model import GPT
+from octavo.parallel import Spread
+from octavo.processes import Processes
 from octavo.step import evaluate
 from octavo.tokenizers import Tokenizer
 
@@ -47,18 +51,22 @@ def examine(
     dtype: torch.dtype,
     window: int | None = None,
     stopped: Callable[[], bool] = lambda: False,
+    spread: Spread | None = None,
 ) -> Evaluation | None:
     """Read a part in windows of the model's own context, or shorter ones; predict every token but the first once.
 
-    Nothing comes of it where it is `stopped` on the way.
+    Nothing comes of it where it is `stopped` on the way. Where the model is `spread` over processes, each of them reads
+    some of the windows.
     """
-    device = model.embed.weight.device
+    device, spread = model.embed.weight.device, spread or Spread(model, dtype)
     window = window or model.config.context
     batches = windows(part.tokens, window, rows_at_once(window, model.config.vocab_size))
-    moved = ((torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)) for x, y in batches)
-    nats, count = evaluate(model, takewhile(lambda _: not stopped(), moved), dtype)
+    own = shared(batches, spread.processes)
+    moved = ((torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)) for x, y in own)
+    found = evaluate(model, takewhile(lambda _: not stopped(), moved), dtype, spread.objective)
     if stopped():
         return None
+    nats, count = map(spread.processes.summed, found)
     told = nats + 8 * log(2) * part.unknown_bytes  # an unknown token costs what it hides, too
     return Evaluation(
         step=step,
@@ -66,6 +74,14 @@ def examine(
         val_nats_per_character=told / part.characters,
         val_bits_per_byte=told / log(2) / part.bytes,
     )
+
+
+def shared(batches: Iterable[Rows], processes: Processes) -> Iterator[Rows]:
+    """The batches of one process: those that have run out read nothing as often as the others read something."""
+    waiting = iter(batches)
+    while group := list(islice(waiting, processes.size)):
+        tokens, targets = group[min(processes.rank, len(group) - 1)]
+        yield tokens, (targets if processes.rank < len(group) else np.full_like(targets, IGNORED))
 
 
 def sample(model: GPT, tokenizer: Tokenizer, seed: int, stopped: Callable[[], bool]) -> str | None:

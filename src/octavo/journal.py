@@ -22,6 +22,7 @@ class Journal:
     """Writes a run's logs line by line, and cuts them back to a step that is gone on from."""
 
     def __init__(self, run: Path) -> None:
+        self.run = run
         self.paths = {name: run / f"{name}.jsonl" for name in ("metrics", "samples")}
         self._files: dict[str, IO[str]] = {}
         self._written: Counter[str] = Counter()  # bytes since the last sync
@@ -53,6 +54,11 @@ class Journal:
                 file.flush()
                 os.fsync(file.fileno())
             self._written[name] = 0
+
+    def finish(self) -> None:
+        """Bring to the disk what was logged so far, and the picture of it."""
+        write_file(self.run / "loss.svg", self.picture())
+        self.sync()
 
     def read(self, name: str = "metrics") -> list[dict[str, Any]]:
         """All lines logged so far; one that was cut off in the middle ends the log."""
@@ -92,3 +98,16 @@ class Journal:
             name, file = self._files.popitem()
             with saving(self.paths[name], self._written.pop(name, 0)):
                 file.close()
+
+
+class Unwritten(Journal):
+    """The logs of a run, in a process that is not the one that writes them."""
+
+    def _write(self, name: str, line: Mapping[str, Any]) -> None:
+        """Leave it to the other."""
+
+    def finish(self) -> None:
+        """Leave it to the other."""
+
+    def cut(self, step: int) -> None:
+        """Leave it to the other."""

@@ -31,6 +31,18 @@ def orthogonalise(matrices: Float[Tensor, "n rows columns"], dtype: torch.dtype)
     return (x.mT if tall else x).to(matrices.dtype)
 
 
+class Matrices:
+    """Where the matrices are that Muon learns: here, and whole."""
+
+    def shape(self, weight: Tensor) -> torch.Size:
+        """The shape of the whole matrix."""
+        return weight.shape
+
+    def orthogonalise(self, parts: list[Tensor], shape: torch.Size, dtype: torch.dtype) -> list[Tensor]:
+        """Make matrices of one shape orthogonal, together."""
+        return list(orthogonalise(torch.stack(parts), dtype).unbind())
+
+
 class Muon(torch.optim.Optimizer):
     """Momentum whose every update is made orthogonal: each direction of a matrix learns as fast as any other.
 
@@ -39,8 +51,17 @@ class Muon(torch.optim.Optimizer):
     a processor has no bfloat16 units: 33 times faster there at width 128.
     """
 
-    def __init__(self, params: Iterable[Any], *, lr: float, weight_decay: float, momentum: float = 0.95) -> None:
+    def __init__(
+        self,
+        params: Iterable[Any],
+        *,
+        lr: float,
+        weight_decay: float,
+        momentum: float = 0.95,
+        matrices: Matrices | None = None,
+    ) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+        self.matrices = matrices or Matrices()
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -48,17 +69,17 @@ class Muon(torch.optim.Optimizer):
             by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
             for weight in group["params"]:
                 if weight.grad is not None:
-                    by_shape[weight.shape].append(weight)
-            for weights in by_shape.values():
-                self._update(weights, group)
+                    by_shape[self.matrices.shape(weight)].append(weight)
+            for shape, weights in by_shape.items():
+                self._update(weights, shape, group)
 
-    def _update(self, weights: list[Tensor], group: Mapping[str, Any]) -> None:
+    def _update(self, weights: list[Tensor], shape: torch.Size, group: Mapping[str, Any]) -> None:
         gradients = [weight.grad for weight in weights if weight.grad is not None]
         momenta = [self._momentum(weight) for weight in weights]
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
         ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov: look where it is going
-        updates = orthogonalise(torch.stack(ahead), newton_schulz_dtype(weights[0])).unbind()
-        scale = max(1.0, weights[0].size(0) / weights[0].size(1)) ** 0.5
+        updates = self.matrices.orthogonalise(list(ahead), shape, newton_schulz_dtype(weights[0]))
+        scale = max(1.0, shape[0] / shape[1]) ** 0.5
         torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
         torch._foreach_add_(weights, updates, alpha=-group["lr"] * scale)
 
@@ -101,13 +122,19 @@ def without_compiler() -> None:
             method.__dynamo_disable = method
 
 
-def make_optimizers(model: nn.Module, train: TrainConfig) -> list[torch.optim.Optimizer]:
+def make_optimizers(
+    model: nn.Module,
+    train: TrainConfig,
+    weights: Mapping[str, Tensor] | None = None,
+    matrices: Matrices | None = None,
+) -> list[torch.optim.Optimizer]:
     """The optimizers of a recipe, each group with its peak rate in `initial_lr`.
 
-    Matrices decay, vectors (norms, biases) do not. With Muon, AdamW keeps the embeddings and the output.
+    Matrices decay, vectors (norms, biases) do not. With Muon, AdamW keeps the embeddings and the output. What is
+    learned is `weights` where a process has but some rows of the model's; `matrices` puts those together.
     """
     without_compiler()
-    named = dict(model.named_parameters())
+    named = dict(model.named_parameters()) if weights is None else weights
     inner = {name for name, weight in named.items() if weight.dim() == 2 and name.startswith("blocks.")}
     vectors: list[Tensor] = [weight for weight in named.values() if weight.dim() < 2]
     outer: list[Tensor] = [weight for name, weight in named.items() if weight.dim() == 2 and name not in inner]
@@ -115,7 +142,7 @@ def make_optimizers(model: nn.Module, train: TrainConfig) -> list[torch.optim.Op
     if train.optimizer == "adamw":
         return [_adamw([(outer + hidden, train.lr, train.weight_decay), (vectors, train.lr, 0.0)])]
     optimizers = [
-        Muon(hidden, lr=train.lr, weight_decay=train.weight_decay, momentum=MOMENTUM),
+        Muon(hidden, lr=train.lr, weight_decay=train.weight_decay, momentum=MOMENTUM, matrices=matrices),
         _adamw([(outer, train.lr * OUTER_RATE, OUTER_DECAY), (vectors, train.lr * OUTER_RATE, 0.0)]),
     ]
     for group in optimizers[0].param_groups:

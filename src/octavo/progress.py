@@ -54,12 +54,12 @@ def say(line: str, file: TextIO | None = None) -> None:
 
 
 class Display:
-    """Shows events. On a terminal a live picture, elsewhere plain lines; `quiet` leaves only the end."""
+    """Shows events. On a terminal a live picture, elsewhere plain lines; `quiet` leaves only the end, `silent` none."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        self.quiet = quiet
+    def __init__(self, *, quiet: bool = False, silent: bool = False) -> None:
+        self.quiet, self.silent = quiet, silent
         self.console = Console(stderr=True, highlight=False)
-        self.live = _Live(self.console) if self.console.is_terminal and not quiet else None
+        self.live = _Live(self.console) if self.console.is_terminal and not (quiet or silent) else None
 
     def __enter__(self) -> "Display":
         return self
@@ -74,7 +74,7 @@ class Display:
         """Show one event."""
         if self.live:
             self.live.show(event)
-        if self.quiet and not isinstance(event, Finished):
+        if self.silent or (self.quiet and not isinstance(event, Finished)):
             return
         line = self._line(event)
         if line:

@@ -46,10 +46,11 @@ def go_back(trainer: Trainer, *, before: int | None = None, allow_mismatch: bool
         raise RunError(f"{found}, in {run}; bring that back, or go on all the same with --allow-mismatch")
     if found is not None:
         notes.append(Note(f"{found}: going on all the same"))
-    changed = difference(facts.get("numerics", {}), numerics(trainer.device))
+    changed = difference(facts.get("numerics", {}), numerics(trainer.device) | trainer.spread.numerics())
     if changed is not None:
         notes.append(Note(f"same data, not the same bits: {changed}"))
-    restore(checkpoint_folder(run, step), trainer.model, trainer.optimizers)
+    with trainer.processes.together():
+        restore(checkpoint_folder(run, step), trainer.model, trainer.optimizers, trainer.spread)
     trainer.at = Standing.of(facts)
     trainer.journal.cut(step)
     return notes
@@ -69,6 +70,6 @@ def prolong(trainer: Trainer, steps: int, minutes: float | None) -> Iterator[Eve
     at.minutes = None if minutes is None else at.seconds / 60 + minutes
     at.schedule = at.schedule.replanned(at.step, steps, trainer.config.train.decay)
     for step in steps_saved(trainer.run):  # of the way that is not taken any more; the best weights stay
-        if step > at.step:
+        if step > at.step and trainer.processes.first:
             forget(trainer.run, step)
     yield from trainer.save_state()

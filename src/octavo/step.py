@@ -7,10 +7,11 @@ from math import isfinite
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.func import functional_call
 
-from octavo.loss import IGNORED, cross_entropy
+from octavo.loss import IGNORED
 from octavo.model import GPT
+from octavo.objective import Objective
+from octavo.parallel import Spread
 
 Batch = tuple[Int[Tensor, "_ _"], Int[Tensor, "_ _"]]  # tokens and targets, each B T; pieces may differ in both
 
@@ -24,18 +25,6 @@ class StepResult:
     used: bool
 
 
-def logits_in(model: GPT, tokens: Int[Tensor, "B T"], dtype: torch.dtype) -> Float[Tensor, "B T V"]:
-    """What the model says, computed in bfloat16 around its float32 weights where that was asked for.
-
-    Each weight is cast once, and its gradient comes back through the cast: autocast would cast at every use, and
-    leave the norms and all that stands between the matrix products in float32  [Micikevicius 2018, section 3.1].
-    """
-    if dtype != torch.bfloat16:
-        return model(tokens)
-    cast = {name: value.to(dtype) for name, value in (*model.named_parameters(), *model.named_buffers())}
-    return functional_call(model, cast, (tokens,))
-
-
 def training_step(
     model: GPT,
     optimizers: Sequence[torch.optim.Optimizer],
@@ -45,48 +34,55 @@ def training_step(
     clip: float,
     dtype: torch.dtype = torch.float32,
     seeds: Sequence[int] = (),
+    spread: Spread | None = None,
 ) -> StepResult:
     """Learn from one global batch, read in pieces: any way of cutting it gives the same gradient.
 
     `rate` is the factor on every group's peak learning rate, `clip` bounds the length of the gradient [Pascanu 2013],
     `seeds` are one per piece, for dropout. A loss or gradient that is not finite leaves the weights as they were.
+    Where the model is `spread` over processes, these are the pieces of one of them.
     """
-    targets = sum(int((piece_targets != IGNORED).sum()) for _, piece_targets in pieces)
-    loss = sum(_accumulate(model, piece, targets, dtype, seed) for piece, seed in _seeded(pieces, seeds))
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip).item()
+    spread = spread or Spread(model, dtype)
+    targets = spread.processes.summed(sum(int((wanted != IGNORED).sum()) for _, wanted in pieces))
+    loss = 0.0
+    for index, (piece, seed) in enumerate(_seeded(pieces, seeds), 1):
+        loss += _accumulate(spread, piece, targets, seed, last=index == len(pieces))
+    loss, norm = spread.processes.summed(loss), spread.clip(clip)
     finite = isfinite(loss) and isfinite(norm)
     if finite:
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * rate
             optimizer.step()
-    model.zero_grad(set_to_none=True)
-    return StepResult(float(loss), norm, finite)
+    spread.forget_gradients()
+    return StepResult(loss, norm, finite)
 
 
 def _seeded(pieces: Sequence[Batch], seeds: Sequence[int]) -> Iterable[tuple[Batch, int | None]]:
     return zip(pieces, seeds if seeds else [None] * len(pieces), strict=True)
 
 
-def _accumulate(model: GPT, piece: Batch, targets: int, dtype: torch.dtype, seed: int | None) -> float:
+def _accumulate(spread: Spread, piece: Batch, targets: float, seed: int | None, *, last: bool) -> float:
     tokens, wanted = piece
-    if seed is not None and model.dropout.p > 0:
+    if seed is not None and spread.model.dropout.p > 0:
         torch.manual_seed(seed)
-    loss = cross_entropy(logits_in(model, tokens, dtype), wanted) / targets
-    loss.backward()
+    loss = spread.surprise(tokens, wanted, last=last) / targets
+    (loss * spread.processes.size if spread.way else loss).backward()  # gradients come back as the processes' mean
     return loss.item()
 
 
-@torch.inference_mode()
-def evaluate(model: GPT, batches: Iterable[Batch], dtype: torch.dtype = torch.float32) -> tuple[float, int]:
+def evaluate(
+    model: GPT, batches: Iterable[Batch], dtype: torch.dtype = torch.float32, objective: Objective | None = None
+) -> tuple[float, int]:
     """Read held-out text without learning: the summed surprise in nats, and how many tokens were predicted."""
-    training = model.training
+    training, objective = model.training, objective or Objective(model, dtype)
     model.eval()
     nats, count = 0.0, 0
     try:
-        for tokens, targets in batches:
-            nats += cross_entropy(logits_in(model, tokens, dtype), targets).item()
-            count += int((targets != IGNORED).sum())
+        with torch.no_grad():  # what FSDP puts together in inference mode can never be learned again
+            for tokens, targets in batches:
+                nats += objective(tokens, targets).item()
+                count += int((targets != IGNORED).sum())
     finally:
         model.train(training)
     return nats, count

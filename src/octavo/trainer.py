@@ -1,7 +1,8 @@
 """The training loop: it yields what happens, and keeps the run's folder such that it can be stopped and gone on."""
 
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -19,20 +20,21 @@ from octavo.claim import Claim
 from octavo.config import RunConfig
 from octavo.data import Batches, Prepared
 from octavo.data.batches import cuts, more_pieces
-from octavo.disk import write_file
 from octavo.errors import OctavoError
 from octavo.evaluation import GLANCE, VALIDATION, examine, held_out, sample
 from octavo.events import Evaluated, Event, Finished, Note, Sampled, Saved, Stepped
-from octavo.journal import Journal
+from octavo.journal import Journal, Unwritten
 from octavo.model import GPT
 from octavo.numerics import numerics
 from octavo.optim import make_optimizers
+from octavo.processes import ALONE, Processes
 from octavo.plain import as_dict
 from octavo.randomness import seed_for
 from octavo.run import save
 from octavo.saved import steps_saved
 from octavo.schedule import Schedule
 from octavo.standing import Standing
+from octavo.spreading import Parallel, spread_over
 from octavo.step import Batch, StepResult, training_step
 
 MOVED, TOLD = 0.02, 0.1  # shares of the steps by which the end is moved, and by which that is worth a line
@@ -42,22 +44,30 @@ FAILURES = 3  # steps in a row that came to no finite number, until the training
 class Trainer:
     """One training of one model in one folder. Iterate over `events()`; `stop()` ends it after the step it is in."""
 
-    def __init__(self, config: RunConfig, prepared: Prepared, run: Path) -> None:
-        self.config, self.prepared, self.run = config, prepared, run
+    def __init__(
+        self,
+        config: RunConfig,
+        prepared: Prepared,
+        run: Path,
+        processes: Processes = ALONE,
+        parallel: Parallel = "auto",
+    ) -> None:
+        self.config, self.prepared, self.run, self.processes = config, prepared, run, processes
         train = config.train
-        self.device, self.dtype = torch.device(train.device), getattr(torch, train.dtype)
-        self.model = make_model(config).to(self.device)
-        self.optimizers = make_optimizers(self.model, train)
+        self.dtype = getattr(torch, train.dtype)
+        self.spread = spread_over(processes, make_model(config), config, parallel)
+        self.model, self.device = self.spread.model, self.spread.device
+        self.optimizers = make_optimizers(self.model, train, self.spread.weights, self.spread.matrices)
         self.batches = Batches(prepared.train.tokens, config.window, train.batch, train.seed)
         self.held_out = held_out(prepared)
-        self.journal = Journal(run)
+        self.journal = Journal(run) if processes.first else Unwritten(run)
         self.at = Standing(
             schedule=Schedule.planned(train.steps, warmup=train.warmup, decay=train.decay),
             minutes=train.minutes,
             micro_batches=train.micro_batches,
         )
         self.claim: Claim | None = None
-        self.stopping = False
+        self.stopping = self._ended = False
 
     def stop(self) -> None:
         """Ask the training to end after the step it is in, with everything saved."""
@@ -72,15 +82,20 @@ class Trainer:
                 yield from self._examine(self.at.due)
             elif self.at.best is None:
                 yield from self._look()
-            while self.at.step < self.at.schedule.steps and not self.stopping:
+            while self.at.step < self.at.schedule.steps and not self._ends():
                 yield from self._advance()
-            if self.stopping and (self.at.due is not None or self.at.step not in steps_saved(self.run)):
+            if self._ends() and (self.at.due is not None or self.at.step not in steps_saved(self.run)):
                 yield from self._save_unmeasured()
             yield self._finished()
         finally:
             if self.claim is not None:
                 self.claim.release()
             self.journal.close()
+
+    def _ends(self) -> bool:
+        """Whether the training was asked to stop, in whichever process: all of them end after the same step."""
+        self._ended = self._ended or self.processes.any(self.stopping)
+        return self._ended
 
     def _advance(self) -> Iterator[Event]:
         result = self._learn()
@@ -90,7 +105,7 @@ class Trainer:
         stepped = self._stepped(result)
         yield stepped
         if self.at.step in snapshot_steps(self.at.schedule.steps):
-            save_snapshot(self.run, self.at.step, self.model)
+            self._write(lambda model: save_snapshot(self.run, self.at.step, model))
         if self._comes(self.config.train.eval_every):
             yield from self._examine(stepped)
             return
@@ -116,8 +131,18 @@ class Trainer:
     def _save_unmeasured(self) -> Iterator[Event]:
         """Save where a stop was asked for. What was learned before the first evaluation is better than nothing."""
         if not self._known():
-            save(self.model, self.prepared.tokenizer, self.run)
+            self._write(self._save)
         yield from self.save_state()
+
+    def _save(self, model: GPT) -> None:
+        save(model, self.prepared.tokenizer, self.run)
+
+    def _write(self, work: Callable[[GPT], None]) -> None:
+        """Have the first process do something with the whole model."""
+        model = self.spread.gathered()
+        with self.processes.together():
+            if model is not None:
+                work(model)
 
     def _known(self) -> bool:
         """Whether the best loss is of weights that know something: an untrained beginning does not."""
@@ -130,15 +155,28 @@ class Trainer:
 
     def _learn(self) -> StepResult | None:
         """One step; nothing, and the weights as they were, where the memory of a GPU is too small for it."""
-        train = self.config.train
-        pieces = [self._rows(start, stop) for start, stop in pairwise(cuts(train.batch, self.at.micro_batches))]
-        seeds = [seed_for("dropout", train.seed, self.at.step, piece, 0) for piece in range(len(pieces))]
+        train, rank, size = self.config.train, self.processes.rank, self.processes.size
+        count = min(self.at.micro_batches, train.batch // size)  # of every process
+        pieces = [self._rows(*cut) for cut in list(pairwise(cuts(train.batch, count * size)))[rank::size]]
+        seeds = [seed_for("dropout", train.seed, self.at.step, piece, rank) for piece in range(len(pieces))]
         rate = self.at.schedule.rate(self.at.step)
         try:
             result = training_step(
-                self.model, self.optimizers, pieces, rate=rate, clip=train.clip, dtype=self.dtype, seeds=seeds
+                self.model,
+                self.optimizers,
+                pieces,
+                rate=rate,
+                clip=train.clip,
+                dtype=self.dtype,
+                seeds=seeds,
+                spread=self.spread,
             )
         except torch.OutOfMemoryError:
+            if size > 1:
+                raise OctavoError(
+                    f"process {rank} has not enough memory for {len(pieces[0][0])} rows of {self.config.window} "
+                    "tokens; the last checkpoint is intact, train with --parallel fsdp or a smaller --batch"
+                ) from None
             return None
         self.at.step += 1
         self.at.seconds = time.monotonic() - self._clock
@@ -202,13 +240,14 @@ class Trainer:
             dtype=self.dtype,
             window=self.config.window,
             stopped=self._interrupted,
+            spread=self.spread,
         )
         if evaluated is None:
             return
         improved = self.at.best is None or evaluated.val_loss < self.at.best.val_loss
         if improved:
             self.at.best = evaluated
-            save(self.model, self.prepared.tokenizer, self.run)
+            self._write(self._save)
         self.at.seconds = time.monotonic() - self._clock
         yield Evaluated(
             **asdict(evaluated),
@@ -218,19 +257,26 @@ class Trainer:
             train_loss=stepped.train_loss if stepped else None,
             remaining=stepped.remaining if stepped else 0.0,
         )
-        seed = seed_for("sample", self.config.train.seed, self.at.step)
-        text = sample(self.model, self.prepared.tokenizer, seed, lambda: self.stopping) if stepped else None
+        text = self._sample() if stepped else None
         if text is not None:
             self.journal.sample({"step": self.at.step, "text": text})
             yield Sampled(self.at.step, text)
 
+    def _sample(self) -> str | None:
+        """What the model writes, in the first process; nothing where a stop comes before it has."""
+        seed, model = seed_for("sample", self.config.train.seed, self.at.step), self.spread.gathered()
+        text = None if model is None else sample(model, self.prepared.tokenizer, seed, lambda: self.stopping)
+        written = self.processes.told(json.dumps(text))
+        found: str | None = json.loads(written)
+        return found
+
     def _interrupted(self) -> bool:
-        return self.stopping and self.at.step > 0  # the glance before the first step takes a moment, and is needed
+        return self._ends() and self.at.step > 0  # the glance before the first step takes a moment, and is needed
 
     def _replan(self) -> Iterator[Event]:
         """Where the end is a time, fit the number of steps to the pace seen: recorded with the state saved next."""
         minutes, (since, then) = self.at.minutes, self._mark
-        self.at.seconds = time.monotonic() - self._clock
+        self.at.seconds = float(self.processes.told(repr(time.monotonic() - self._clock)))  # all must decide the same
         pace = (self.at.seconds - then) / max(1, self.at.step - since)
         self._mark = (self.at.step, self.at.seconds)
         if minutes is None or self.at.step >= self.at.schedule.steps:
@@ -243,17 +289,18 @@ class Trainer:
             self.at.schedule = self.at.schedule.replanned(self.at.step, steps, self.config.train.decay)
 
     def save_state(self) -> Iterator[Event]:
-        write_file(self.run / "loss.svg", self.journal.picture())
         facts = {
             **self.at.facts(),
             "config": as_dict(self.config),
-            "numerics": numerics(self.device),
+            "numerics": numerics(self.device) | self.spread.numerics(),
             "text_sha256": self.prepared.text_sha256,
             "fingerprint": self.prepared.fingerprint,
         }
-        self.journal.sync()
-        where = save_checkpoint(self.run, self.at.step, self.model, self.optimizers, facts)
-        prune(self.run, self._kept())
+        with self.processes.together():
+            self.journal.finish()
+        where = save_checkpoint(self.run, self.at.step, self.model, self.optimizers, facts, self.spread)
+        if self.processes.first:
+            prune(self.run, self._kept())
         yield Saved(self.at.step, where)
 
     def _kept(self) -> set[int]:

@@ -1,5 +1,6 @@
 """From a text to a training that can be iterated over: read it, plan, make the run's folder; or open one to go on."""
 
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -12,7 +13,7 @@ from octavo import places, toml
 from octavo.checkpoint import room_needed
 from octavo.claim import Claim
 from octavo.config import Asked, DataConfig, RunConfig
-from octavo.data import Prepared, find_texts, prepare
+from octavo.data import Prepared, find_texts, prepare, reopen
 from octavo.disk import make_folder, saving, write_file
 from octavo.errors import ConfigError, RunError, SaveError
 from octavo.events import Event, Note, Planned
@@ -21,7 +22,9 @@ from octavo.places import find_model, is_run, new_run
 from octavo.plain import from_dict
 from octavo.planner import Plan, plan
 from octavo.porting import load
+from octavo.processes import ALONE, Processes
 from octavo.resumption import go_back, prolong, rewind, same_text
+from octavo.spreading import Parallel
 from octavo.tokenizers import Tokenizer
 from octavo.trainer import Trainer
 
@@ -87,34 +90,60 @@ def begin(
     force: bool = False,
     base: RunConfig | None = None,
     on_event: Listener = ignore,
+    processes: Processes = ALONE,
+    parallel: Parallel = "auto",
 ) -> Trainer:
     """Plan a training and make its folder.
+
+    Of several processes the first one does it; the others hear what it decided, and open what it has made.
 
     Raises `RunError` where `out` already holds a run and `force` is not given or another training writes into it,
     `TextError` for what cannot be read, `SaveError` where there is no room for what will be saved.
     """
-    run = Path(out) if out is not None else new_run(texts[0])
-    check_free(run, force=force)
-    start = opened_start(asked, base)
-    chosen, prepared = plan_training(texts, asked, base=base, start=start, on_event=on_event)
-    on_event(Planned(chosen.lines, chosen.config, chosen.parameters))
-    with saving(run):
-        make_folder(run)
-    claim = Claim(run)
-    check_room(run, chosen.config, chosen.parameters)
-    trainer = Trainer(chosen.config, prepared, run)
+    if not processes.first:
+        return _joining(processes, parallel)
+    with processes.together():
+        run = Path(out) if out is not None else new_run(texts[0])
+        check_free(run, force=force)
+        start = opened_start(asked, base)
+        chosen, prepared = plan_training(texts, asked, base=base, start=start, on_event=on_event)
+        on_event(Planned(chosen.lines, chosen.config, chosen.parameters))
+        with saving(run):
+            make_folder(run)
+        claim = Claim(run)
+        check_room(run, chosen.config, chosen.parameters)
+        clear(run)
+        write_file(run / toml.NAME, toml.dump(chosen.config))
+    processes.told(json.dumps([str(run.absolute()), prepared.fingerprint]))
+    trainer = Trainer(chosen.config, prepared, run, processes, parallel)
     trainer.claim = claim
-    clear(run)
-    write_file(run / toml.NAME, toml.dump(chosen.config))
     if start is not None:
         _begin_with(trainer, start[0], on_event)
     return trainer
 
 
+def _joining(processes: Processes, parallel: Parallel) -> Trainer:
+    """The training that the first process has begun, in another one."""
+    with processes.together():
+        pass
+    place, fingerprint = json.loads(processes.told())
+    run = Path(place)
+    config = toml.load(run)
+    start = None if config.train.start is None else opened_start(Asked(), config)
+    prepared = reopen(places.cache(), fingerprint) or prepare(
+        config.data, None if start is None else start[1], cache=places.cache(), on_event=ignore
+    )
+    trainer = Trainer(config, prepared, run, processes, parallel)
+    if start is not None:
+        _begin_with(trainer, start[0], ignore)
+    return trainer
+
+
 def _begin_with(trainer: Trainer, model: GPT, on_event: Listener) -> None:
     """Take a model's weights, and save them as the state before the first step: a resumed training needs no other."""
-    trainer.model.load_state_dict(model.state_dict())
-    trainer.prepared.tokenizer.save(trainer.run, context=model.config.context)
+    trainer.spread.fill(dict(model.named_parameters()))
+    if trainer.processes.first:
+        trainer.prepared.tokenizer.save(trainer.run, context=model.config.context)
     for event in trainer.save_state():
         on_event(event)
 
@@ -147,7 +176,15 @@ def clear(run: Path) -> None:
         (run / name).unlink(missing_ok=True)
 
 
-def resume(run: Path, asked: Asked, *, allow_mismatch: bool = False, on_event: Listener = ignore) -> Trainer:
+def resume(
+    run: Path,
+    asked: Asked,
+    *,
+    allow_mismatch: bool = False,
+    on_event: Listener = ignore,
+    processes: Processes = ALONE,
+    parallel: Parallel = "auto",
+) -> Trainer:
     """Open a training to go on with, from its newest state that is whole.
 
     With `minutes` (that many more) or `steps` (so many in all), a finished one goes on from before its rate fell.
@@ -157,9 +194,12 @@ def resume(run: Path, asked: Asked, *, allow_mismatch: bool = False, on_event: L
     refuse_changes(asked)
     if not (run / toml.NAME).is_file():
         raise RunError(f"{run} holds a model but no training: {toml.NAME} is missing")
-    config, claim = toml.load(run), Claim(run)
-    prepared = same_text(run, config, on_event)
-    trainer = Trainer(config, prepared, run)
+    with processes.together():
+        config, claim = toml.load(run), Claim(run) if processes.first else None
+        prepared = same_text(run, config, on_event) if processes.first else None
+    with processes.together():  # what the first has read and encoded the others find
+        prepared = prepared or same_text(run, config, on_event)
+    trainer = Trainer(config, prepared, run, processes, parallel)
     trainer.claim = claim
     for note in go_back(trainer, allow_mismatch=allow_mismatch):
         on_event(note)
@@ -184,7 +224,7 @@ def _prolong(trainer: Trainer, asked: Asked, on_event: Listener) -> None:
     steps = asked.steps
     if steps is not None and steps <= trainer.at.step:
         raise ConfigError(f"--steps {steps} are already behind: {trainer.at.step} are done; give more")
-    pace = trainer.at.seconds / max(1, trainer.at.step)
+    pace = trainer.at.seconds / max(1, trainer.at.step)  # of the checkpoint, in which all processes read the same
     for note in rewind(trainer):
         on_event(note)
     if steps is None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 from octavo import __version__
-from octavo.errors import OctavoError
+from octavo.errors import OctavoError, PeerError
 
 DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 STDIN = "<standard input>"
@@ -95,6 +95,8 @@ def run(arguments: Sequence[str]) -> int:
         app(words, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         return _complain(_one_line(error), MISTAKE)
+    except PeerError as error:
+        return error.status
     except OctavoError as error:
         return _complain(str(error), error.status)
     except KeyboardInterrupt:
@@ -117,5 +119,6 @@ def _one_line(error: CycloptsError) -> str:
 def _complain(line: str, status: int) -> int:
     from octavo.progress import say
 
-    say(f"octavo: {line}")
+    if status != MISTAKE or os.environ.get("RANK", "0") == "0":  # processes of one training make the same mistakes
+        say(f"octavo: {line}")
     return status

@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -29,6 +29,9 @@ def train(
     ] = False,
     config: Annotated[Path | None, Parameter(help="Repeat the settings of an octavo.toml.")] = None,
     quiet: Annotated[bool, Parameter(help="Say nothing but the end.", negative=())] = False,
+    parallel: Annotated[
+        Literal["auto", "ddp", "fsdp"], Parameter(help="Under torchrun: the model whole in each process, or in parts.")
+    ] = "auto",
     page: Annotated[
         bool, Parameter(help="Watch it, stop it and go on with it in a browser, on this machine.", negative=())
     ] = False,
@@ -39,20 +42,36 @@ def train(
 
     from octavo.cli.page import page_of
     from octavo.places import find_run
+    from octavo.processes import first_here, joined
     from octavo.progress import Display
 
-    with Display(quiet=quiet) as display, page_of(display, wanted=page) as shown:
+    with (
+        Display(quiet=quiet, silent=not first_here()) as display,
+        page_of(display, wanted=page and first_here()) as shown,
+        joined() as processes,
+    ):
         from octavo import training  # after the page has begun to start, which takes as long as this
         from octavo.cli.watching import watch
 
         def goes_on(run: Path, asked: Asked) -> "Trainer":
-            return training.resume(run, asked, allow_mismatch=allow_mismatch, on_event=display.show)
+            return training.resume(
+                run, asked, allow_mismatch=allow_mismatch, on_event=display.show, processes=processes, parallel=parallel
+            )
 
         def begins() -> "Trainer":
             if resume is not None:
                 return goes_on(find_run(resume), asked)
             base = read_base(config)
-            return training.begin(named(texts), asked, out=out, force=force, base=base, on_event=display.show)
+            return training.begin(
+                named(texts),
+                asked,
+                out=out,
+                force=force,
+                base=base,
+                on_event=display.show,
+                processes=processes,
+                parallel=parallel,
+            )
 
         watch(begins, display, shown, partial(goes_on, asked=Asked()))
 

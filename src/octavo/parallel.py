@@ -1,0 +1,211 @@
+"""One model in several processes: a copy in each (DDP), or a part of every weight in each (FSDP2).
+
+The model does not know. Whatever the way, a process learns from its own rows of the global batch, and the gradient that
+it goes by is that of the whole batch.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from octavo.imagined import imagine
+from octavo.model import GPT
+from octavo.objective import Objective
+from octavo.optim import Matrices, orthogonalise
+from octavo.processes import ALONE, Processes
+
+Way = Literal["ddp", "fsdp"]
+Rows = tuple[int, int]
+
+
+class Spread:
+    """A model in a process that has it whole and for itself."""
+
+    way: Way | None = None
+
+    def __init__(self, model: GPT, dtype: torch.dtype = torch.float32, processes: Processes = ALONE) -> None:
+        self.model, self.processes = model, processes
+        self.objective = Objective(model, dtype)
+        self.shapes = {name: weight.shape for name, weight in model.named_parameters()}
+        self.weights: dict[str, Tensor] = dict(model.named_parameters())  # what this process learns
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next(iter(self.weights.values())).device
+
+    def numerics(self) -> dict[str, Any]:
+        """What decides the last bits of a number besides the machine: nothing, for a process that is alone."""
+        return {} if self.way is None else {"processes": self.processes.size, "way": self.way}
+
+    def rows(self, name: str) -> Rows:
+        """Which rows of a weight this process has."""
+        return 0, self.shapes[name][0]
+
+    def surprise(self, tokens: Tensor, targets: Tensor, *, last: bool) -> Tensor:
+        """The surprise about a piece; after the backward of the `last` one, gradients are those of all processes."""
+        found: Tensor = self.objective(tokens, targets)
+        return found
+
+    def clip(self, limit: float) -> float:
+        """Shorten the gradient to `limit`, as long as it is longer, and say how long it was  [Pascanu 2013]."""
+        return nn.utils.clip_grad_norm_(self.weights.values(), limit).item()
+
+    def forget_gradients(self) -> None:
+        """Make room, and begin anew."""
+        self.model.zero_grad(set_to_none=True)
+
+    @property
+    def matrices(self) -> Matrices:
+        """Where Muon finds its matrices whole."""
+        return Matrices()
+
+    @torch.no_grad()
+    def fill(self, whole: Mapping[str, Tensor]) -> None:
+        """Take weights from elsewhere."""
+        for name, weight in self.weights.items():
+            weight.copy_(whole[name][slice(*self.rows(name))])
+
+    def gathered(self) -> GPT | None:
+        """The whole model in the first process, to be saved or to write a sample; all are to ask for it."""
+        return self.model if self.processes.first else None
+
+
+class Replicated(Spread):
+    """A copy in each process, which learn from different rows and exchange their gradients  [Li 2020]."""
+
+    way: Way = "ddp"
+
+    def __init__(self, model: GPT, dtype: torch.dtype, processes: Processes) -> None:
+        super().__init__(model, dtype, processes)
+        device = model.embed.weight.device
+        self.wrapped = nn.parallel.DistributedDataParallel(
+            self.objective,
+            device_ids=None if device.type == "cpu" else [device.index],
+            forward_sync_buffers=False,
+            gradient_as_bucket_view=True,
+        )
+
+    def surprise(self, tokens: Tensor, targets: Tensor, *, last: bool) -> Tensor:
+        with nullcontext() if last else self.wrapped.no_sync():
+            found: Tensor = self.wrapped(tokens, targets)
+            return found
+
+
+class Sharded(Spread):
+    """A part of every weight, its gradient and its optimizer's state in each process  [Rajbhandari 2020, section 5].
+
+    Each block is put together when it is needed, and taken apart again. The optimizers see plain tensors, the rows that
+    this process keeps, over the memory of PyTorch's own: what they do row by row they do as ever.
+    """
+
+    way: Way = "fsdp"
+
+    def __init__(self, model: GPT, dtype: torch.dtype, processes: Processes, device: torch.device) -> None:
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+        super().__init__(model, dtype, processes)
+        half = dtype == torch.bfloat16
+        policy = MixedPrecisionPolicy(dtype, torch.float32) if half else MixedPrecisionPolicy()
+        mesh = init_device_mesh(device.type, (processes.size,))
+        for block in model.blocks:
+            fully_shard(block, mesh=mesh, mp_policy=policy)
+        self.objective.dtype = torch.float32  # the policy casts what it puts together
+        fully_shard(self.objective, mesh=mesh, mp_policy=policy)
+        for module in model.modules():
+            for name, buffer in module.named_buffers(recurse=False):
+                setattr(module, name, buffer.to(device, dtype if half else buffer.dtype))
+        self.parts: dict[str, Any] = dict(model.named_parameters())
+        self.weights = {name: nn.Parameter(part.detach().to_local()) for name, part in self.parts.items()}
+
+    def rows(self, name: str) -> Rows:
+        return rows_of(self.shapes[name][0], self.processes.rank, self.processes.size)
+
+    def clip(self, limit: float) -> float:
+        for name, weight in self.weights.items():
+            gradient = self.parts[name].grad
+            weight.grad = None if gradient is None else gradient.to_local()
+        gradients = [weight.grad for weight in self.weights.values() if weight.grad is not None]
+        own = nn.utils.get_total_norm(gradients).item()
+        norm = self.processes.summed(own**2) ** 0.5
+        nn.utils.clip_grads_with_norm_(self.weights.values(), limit, torch.tensor(norm, device=gradients[0].device))
+        return norm
+
+    def forget_gradients(self) -> None:
+        super().forget_gradients()
+        for weight in self.weights.values():
+            weight.grad = None
+
+    @property
+    def matrices(self) -> Matrices:
+        shapes = {id(weight): self.shapes[name] for name, weight in self.weights.items()}
+        return Scattered(shapes, self.processes)
+
+    def gathered(self) -> GPT | None:
+        state = {}
+        for name, whole in self.whole_weights():
+            if self.processes.first:
+                state[name] = whole.to("cpu", copy=True)
+        if not self.processes.first:
+            return None
+        model = imagine(self.model.config)
+        model.load_state_dict(state, strict=False, assign=True)
+        if model.config.tied:
+            model.unembed.weight = model.embed.weight
+        return model
+
+    @torch.no_grad()
+    def whole_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Each weight put together, one after the other."""
+        for name, part in self.parts.items():
+            yield name, part.detach().full_tensor()
+
+
+class Scattered(Matrices):
+    """Matrices of which every process has some rows.
+
+    Each is put together in one process, made orthogonal there, and its rows go back to where they belong: what came of
+    each process's rows alone would be another update, that of several smaller matrices.
+    """
+
+    def __init__(self, shapes: Mapping[int, torch.Size], processes: Processes) -> None:
+        self.shapes, self.processes = shapes, processes
+
+    def shape(self, weight: Tensor) -> torch.Size:
+        return self.shapes[id(weight)]
+
+    def orthogonalise(self, parts: list[Tensor], shape: torch.Size, dtype: torch.dtype) -> list[Tensor]:
+        size, columns = self.processes.size, shape[1]
+        owned = [len(range(rank, len(parts), size)) for rank in range(size)]  # matrices, by who puts them together
+        rows = [stop - start for start, stop in (rows_of(shape[0], rank, size) for rank in range(size))]
+        kept, mine = rows[self.processes.rank], owned[self.processes.rank]
+        sent, received = [count * kept * columns for count in owned], [mine * count * columns for count in rows]
+        found = exchanged(torch.cat([torch.stack(parts)[rank::size].flatten() for rank in range(size)]), sent, received)
+        pieces = [piece.view(mine, count, columns) for piece, count in zip(found.split(received), rows, strict=True)]
+        made = orthogonalise(torch.cat(pieces, 1), dtype)
+        back = exchanged(torch.cat([piece.flatten() for piece in made.split(rows, 1)]), received, sent)
+        updates = torch.empty(len(parts), kept, columns, dtype=back.dtype, device=back.device)
+        for rank, piece in enumerate(back.split(sent)):
+            updates[rank::size] = piece.view(-1, kept, columns) if kept else updates[rank::size]
+        return list(updates.unbind())
+
+
+def exchanged(values: Tensor, sent: list[int], received: list[int]) -> Tensor:
+    """Numbers for each process, so many each, for numbers from each."""
+    found = values.new_empty(sum(received))
+    torch.distributed.all_to_all_single(found, values, received, sent)
+    return found
+
+
+def rows_of(rows: int, rank: int, size: int) -> Rows:
+    """Which rows of so many a process has: as PyTorch cuts them, the last ones may have fewer, or none.
+
+    >>> [rows_of(10, rank, 4) for rank in range(4)]
+    [(0, 3), (3, 6), (6, 9), (9, 10)]
+    """
+    most = -(-rows // size)
+    return min(rank * most, rows), min((rank + 1) * most, rows)

@@ -1,0 +1,127 @@
+"""The processes of one training: alone, or as many as torchrun started, which do the same on parts of their own."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+
+from octavo.errors import OctavoError, PeerError, RunError
+
+PATIENCE = timedelta(days=2)  # the others wait while the first reads a long text; torchrun ends those of a lost one
+LOST = ("gloo", "NCCL", "Connection", "TCPStore", "ProcessGroup", "Socket")  # words of PyTorch's errors about others
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that train one model together; every method is to be called by all of them."""
+
+    rank: int = 0
+    size: int = 1
+    local: int = 0  # its number on its machine, and that of its GPU
+
+    @property
+    def first(self) -> bool:
+        """Whether it is this one that writes and shows."""
+        return self.rank == 0
+
+    def summed(self, value: float) -> float:
+        """The sum of what each of them has, in float64."""
+        return float(value) if self.size == 1 else self._reduced([float(value)], "SUM")[0]
+
+    def any(self, wish: bool) -> bool:
+        """Whether at least one of them wishes so."""
+        return wish if self.size == 1 else self._reduced([float(wish)], "MAX")[0] > 0
+
+    def told(self, text: str = "") -> str:
+        """What the first one says."""
+        if self.size == 1:
+            return text
+        content = torch.frombuffer(bytearray(text.encode() or b"\0"), dtype=torch.uint8)
+        length = torch.tensor([len(text.encode())])
+        torch.distributed.broadcast(length, 0)
+        heard = content if self.first else torch.empty(max(1, int(length)), dtype=torch.uint8)
+        torch.distributed.broadcast(heard, 0)
+        return bytes(heard.tolist())[: int(length)].decode()
+
+    def agree(self) -> None:
+        """Go on when all are here; raises `PeerError` where one has failed."""
+        if self.any(False):
+            raise PeerError("another process of this training failed; what was saved before is untouched")
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Something that all of them do, or none: where one fails, the others learn of it when next they `agree`.
+
+        The last time is at its end. Nothing else may be exchanged within.
+        """
+        try:
+            yield
+        except PeerError:
+            raise
+        except Exception:
+            self.any(True)
+            raise
+        self.agree()
+
+    def share(self, values: Sequence[T]) -> list[T]:
+        """Every so manieth value, beginning with one's own: all of them together have each value once."""
+        return list(values[self.rank :: self.size])
+
+    def _reduced(self, values: list[float], how: str) -> list[float]:
+        found = torch.tensor(values, dtype=torch.float64)
+        torch.distributed.all_reduce(found, getattr(torch.distributed.ReduceOp, how))
+        return [float(value) for value in found.tolist()]
+
+
+ALONE = Processes()
+
+
+def started_by_torchrun() -> bool:
+    """Whether this process is one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def first_here() -> bool:
+    """Whether this process is alone, or the first of several: the one that speaks."""
+    return int(os.environ.get("RANK", "0")) == 0 or not started_by_torchrun()
+
+
+@contextmanager
+def joined() -> Iterator[Processes]:
+    """The processes that torchrun started, connected; `ALONE` where it did not.
+
+    Raises `OctavoError` where another one is lost, and `RunError` where this PyTorch cannot connect processes.
+    """
+    if not started_by_torchrun():
+        yield ALONE
+        return
+    if not torch.distributed.is_available():
+        raise RunError("this PyTorch cannot connect processes; train with one, without torchrun")
+    processes = Processes(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
+    with naming_the_lost(processes):
+        if torch.cuda.is_available():
+            torch.cuda.set_device(processes.local)
+        kinds = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        torch.distributed.init_process_group(kinds, timeout=PATIENCE)
+        yield processes
+        torch.distributed.destroy_process_group()
+
+
+@contextmanager
+def naming_the_lost(processes: Processes) -> Iterator[None]:
+    """What PyTorch says when another process is gone becomes one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(word in str(error) for word in LOST):
+            raise
+        raise OctavoError(
+            f"process {processes.rank} of {processes.size}: another process of this training is gone; "
+            "the last checkpoint is intact, go on with --resume"
+        ) from error

@@ -1,0 +1,44 @@
+"""Which way a model goes into several processes: as a copy in each where that fits, else in parts."""
+
+import os
+from typing import Literal
+
+import torch
+
+from octavo.config import RunConfig
+from octavo.errors import ConfigError
+from octavo.memory import free_memory
+from octavo.model import GPT
+from octavo.parallel import Replicated, Sharded, Spread, Way
+from octavo.probing import SHARE, step_memory
+from octavo.processes import Processes
+
+Parallel = Literal["auto", "ddp", "fsdp"]
+
+
+def spread_over(processes: Processes, model: GPT, config: RunConfig, parallel: Parallel) -> Spread:
+    """Put a new model where it learns. Raises `ConfigError` where a global batch does not go round."""
+    train = config.train
+    dtype, device = getattr(torch, train.dtype), torch.device(train.device)
+    if processes.size == 1:
+        return Spread(model.to(device), dtype)
+    if train.batch < processes.size:
+        raise ConfigError(
+            f"a batch of {train.batch} rows does not go round {processes.size} processes; "
+            f"start fewer, or give --batch {processes.size}"
+        )
+    if device.type == "cuda":
+        device = torch.device("cuda", processes.local)
+    if way_for(parallel, config, device, processes) == "ddp":
+        return Replicated(model.to(device), dtype, processes)
+    return Sharded(model, dtype, processes, device)
+
+
+def way_for(parallel: Parallel, config: RunConfig, device: torch.device, processes: Processes) -> Way:
+    """The way asked for, else copies where the memory of the first process is enough for one."""
+    if parallel != "auto":
+        return parallel
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if device.type == "cpu" else 1
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
+    enough = free is None or step_memory(config) < SHARE * free / beside
+    return "ddp" if processes.told("ddp" if enough else "fsdp") == "ddp" else "fsdp"
