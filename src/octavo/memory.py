@@ -1,11 +1,14 @@
 """How much memory there is to be had: what the system counts as free, and no more than a container allows."""
 
+import ctypes
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 FREE = Path("/proc/meminfo")
 GROUPS = Path("/proc/self/cgroup")
 CGROUP = Path("/sys/fs/cgroup")
+MMAP_THRESHOLD, PIECE = -3, 1 << 20  # mallopt's number for it, and bytes
 
 
 def free_memory() -> int | None:
@@ -21,6 +24,17 @@ def peak_memory() -> int:
     except ImportError:  # not there on Windows
         return 0
     return getrusage(RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def give_back() -> None:
+    """Have the C library return what is freed to the system, where it would keep it for what comes next.
+
+    glibc keeps pieces of up to 32 MiB. Where large pieces come and go, and others stay between them, what it keeps
+    grows to several times of what is held.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, PIECE)
 
 
 def _system() -> list[int]:

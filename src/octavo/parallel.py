@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from octavo.imagined import imagine
+from octavo.memory import give_back
 from octavo.model import GPT
 from octavo.objective import Objective
 from octavo.optim import Matrices, orthogonalise
@@ -109,6 +110,8 @@ class Sharded(Spread):
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
         super().__init__(model, dtype, processes)
+        if device.type == "cpu":
+            give_back()  # blocks are put together and taken apart all the time
         half = dtype == torch.bfloat16
         policy = MixedPrecisionPolicy(dtype, torch.float32) if half else MixedPrecisionPolicy()
         mesh = init_device_mesh(device.type, (processes.size,))

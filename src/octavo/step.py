@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from octavo.loss import IGNORED

@@ -2,9 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,30 +17,30 @@ from octavo.checkpoint import (
 )
 from octavo.claim import Claim
 from octavo.config import RunConfig
-from octavo.data import Batches, Prepared
-from octavo.data.batches import cuts, more_pieces
+from octavo.data import Prepared
+from octavo.data.batches import more_pieces
 from octavo.errors import OctavoError
 from octavo.evaluation import GLANCE, VALIDATION, examine, held_out, sample
 from octavo.events import Evaluated, Event, Finished, Note, Sampled, Saved, Stepped
 from octavo.journal import Journal, Unwritten
+from octavo.learner import Learner
 from octavo.model import GPT
 from octavo.numerics import numerics
-from octavo.optim import make_optimizers
-from octavo.processes import ALONE, Processes
 from octavo.plain import as_dict
+from octavo.processes import ALONE, Processes
 from octavo.randomness import seed_for
 from octavo.run import save
 from octavo.saved import steps_saved
 from octavo.schedule import Schedule
+from octavo.spreading import Parallel
 from octavo.standing import Standing
-from octavo.spreading import Parallel, spread_over
-from octavo.step import Batch, StepResult, training_step
+from octavo.step import StepResult
 
 MOVED, TOLD = 0.02, 0.1  # shares of the steps by which the end is moved, and by which that is worth a line
 FAILURES = 3  # steps in a row that came to no finite number, until the training gives up
 
 
-class Trainer:
+class Trainer(Learner):
     """One training of one model in one folder. Iterate over `events()`; `stop()` ends it after the step it is in."""
 
     def __init__(
@@ -52,13 +51,8 @@ class Trainer:
         processes: Processes = ALONE,
         parallel: Parallel = "auto",
     ) -> None:
-        self.config, self.prepared, self.run, self.processes = config, prepared, run, processes
-        train = config.train
-        self.dtype = getattr(torch, train.dtype)
-        self.spread = spread_over(processes, make_model(config), config, parallel)
-        self.model, self.device = self.spread.model, self.spread.device
-        self.optimizers = make_optimizers(self.model, train, self.spread.weights, self.spread.matrices)
-        self.batches = Batches(prepared.train.tokens, config.window, train.batch, train.seed)
+        super().__init__(config, prepared, processes, parallel)
+        self.run, train = run, config.train
         self.held_out = held_out(prepared)
         self.journal = Journal(run) if processes.first else Unwritten(run)
         self.at = Standing(
@@ -98,14 +92,17 @@ class Trainer:
         return self._ended
 
     def _advance(self) -> Iterator[Event]:
-        result = self._learn()
+        result = self.learn(self.at.step, self.at.micro_batches, self.at.schedule.rate(self.at.step))
         if result is None:
             yield from self._halve()
             return
+        self.at.step += 1
+        self.at.seconds = time.monotonic() - self._clock
+        self._count_failures(result)
         stepped = self._stepped(result)
         yield stepped
         if self.at.step in snapshot_steps(self.at.schedule.steps):
-            self._write(lambda model: save_snapshot(self.run, self.at.step, model))
+            self.write(lambda model: save_snapshot(self.run, self.at.step, model))
         if self._comes(self.config.train.eval_every):
             yield from self._examine(stepped)
             return
@@ -131,18 +128,11 @@ class Trainer:
     def _save_unmeasured(self) -> Iterator[Event]:
         """Save where a stop was asked for. What was learned before the first evaluation is better than nothing."""
         if not self._known():
-            self._write(self._save)
+            self.write(self._save)
         yield from self.save_state()
 
     def _save(self, model: GPT) -> None:
         save(model, self.prepared.tokenizer, self.run)
-
-    def _write(self, work: Callable[[GPT], None]) -> None:
-        """Have the first process do something with the whole model."""
-        model = self.spread.gathered()
-        with self.processes.together():
-            if model is not None:
-                work(model)
 
     def _known(self) -> bool:
         """Whether the best loss is of weights that know something: an untrained beginning does not."""
@@ -152,36 +142,6 @@ class Trainer:
     def _comes(self, every: int) -> bool:
         """Whether what is done every so many steps, and after the last one, is to be done now."""
         return self.at.step % every == 0 or self.at.step == self.at.schedule.steps
-
-    def _learn(self) -> StepResult | None:
-        """One step; nothing, and the weights as they were, where the memory of a GPU is too small for it."""
-        train, rank, size = self.config.train, self.processes.rank, self.processes.size
-        count = min(self.at.micro_batches, train.batch // size)  # of every process
-        pieces = [self._rows(*cut) for cut in list(pairwise(cuts(train.batch, count * size)))[rank::size]]
-        seeds = [seed_for("dropout", train.seed, self.at.step, piece, rank) for piece in range(len(pieces))]
-        rate = self.at.schedule.rate(self.at.step)
-        try:
-            result = training_step(
-                self.model,
-                self.optimizers,
-                pieces,
-                rate=rate,
-                clip=train.clip,
-                dtype=self.dtype,
-                seeds=seeds,
-                spread=self.spread,
-            )
-        except torch.OutOfMemoryError:
-            if size > 1:
-                raise OctavoError(
-                    f"process {rank} has not enough memory for {len(pieces[0][0])} rows of {self.config.window} "
-                    "tokens; the last checkpoint is intact, train with --parallel fsdp or a smaller --batch"
-                ) from None
-            return None
-        self.at.step += 1
-        self.at.seconds = time.monotonic() - self._clock
-        self._count_failures(result)
-        return result
 
     def _halve(self) -> Iterator[Event]:
         """Read each batch in pieces half as large from now on: on the disk before it takes effect."""
@@ -207,10 +167,6 @@ class Trainer:
                 f"{FAILURES} steps in a row came to no finite loss (step {self.at.step}); the last checkpoint is "
                 f"intact, train again with a smaller --lr than {self.config.train.lr:g}"
             )
-
-    def _rows(self, start: int, stop: int) -> Batch:
-        tokens, targets = self.batches.rows(self.at.step, start, stop)
-        return torch.from_numpy(tokens).to(self.device), torch.from_numpy(targets).to(self.device)
 
     def _stepped(self, result: StepResult) -> Stepped:
         train, steps = self.config.train, self.at.schedule.steps
@@ -247,7 +203,7 @@ class Trainer:
         improved = self.at.best is None or evaluated.val_loss < self.at.best.val_loss
         if improved:
             self.at.best = evaluated
-            self._write(self._save)
+            self.write(self._save)
         self.at.seconds = time.monotonic() - self._clock
         yield Evaluated(
             **asdict(evaluated),
@@ -335,10 +291,3 @@ class Trainer:
 def logged(stepped: Stepped) -> dict[str, Any]:
     """The line of `metrics.jsonl` that a step is worth."""
     return {name: value for name, value in asdict(stepped).items() if name not in ("steps", "remaining")}
-
-
-def make_model(config: RunConfig) -> GPT:
-    """The model of a run before its first step: random numbers from the seed, and from nothing else."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_for("weights", config.train.seed))
-        return GPT(config.model, dropout=config.train.dropout)

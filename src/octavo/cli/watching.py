@@ -11,6 +11,7 @@ from types import FrameType
 from octavo.cli.page import Page
 from octavo.cli.stopping import Stopped, asked, heed
 from octavo.events import Finished
+from octavo.processes import first_here
 from octavo.progress import Display, say
 from octavo.trainer import Trainer
 
@@ -79,7 +80,8 @@ def _signals(watched: Watched) -> Iterator[list[int]]:
             raise Stopped(number)
         caught.append(number)
         watched.trainer.stop()
-        say("\nstopping after this step; once more to stop at once")
+        if first_here():
+            say("\nstopping after this step; once more to stop at once")
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

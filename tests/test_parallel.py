@@ -1,0 +1,252 @@
+"""Several processes learn what one learns: started by torchrun, connected by gloo, on this machine."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from octavo import training
+from octavo.checkpoint import newest_valid
+from octavo.config import Asked
+from octavo.errors import ConfigError, DamagedError, OctavoError, PeerError, RunError
+from octavo.parallel import Spread
+from octavo.processes import ALONE, Processes, joined, naming_the_lost
+from octavo.saved import checkpoint_folder, steps_saved
+from octavo.shards import Shards, shard_name, state_files
+from several import BATCH, learned, start
+from texts import sentences
+
+TINY = {"layers": 2, "heads": 2, "width": 32, "context": 16, "batch": 7, "eval_every": 4, "device": "cpu"}
+SETTINGS = list(product(("gpt2", "modern"), ("adamw", "muon"), (1, 4)))  # dialect, optimizer, pieces of a batch
+QUICK = [SETTINGS[0], SETTINGS[3], SETTINGS[5], SETTINGS[6]]  # every pair of them
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OCTAVO_HOME", str(tmp_path / "home"))
+    (tmp_path / "text.txt").write_text(sentences(200))
+
+
+@pytest.mark.parametrize("settings", [QUICK, pytest.param(SETTINGS, marks=pytest.mark.slow)])
+def test_two_processes_learn_what_one_learns(settings: list[Any], tmp_path: Path) -> None:
+    ways = ("ddp", "fsdp")
+    cases = [[dialect, optimizer, pieces if pieces * 2 <= BATCH else 4, 50] for dialect, optimizer, pieces in settings]
+    found = start(2, "learn", tmp_path, cases=[[*case, way] for case in cases for way in ways])
+    alone = [learned(*case) for case in cases for _ in ways]
+    for one, several in zip(alone, found, strict=True):
+        for name in ("losses", "norms"):
+            assert np.allclose(one[name], several[name], rtol=1e-12, atol=0), name
+        for name, weight in one["weights"].items():
+            # a key's bias changes no attention: its gradient is rounding alone, and AdamW makes that as long as any
+            near = 1e-8 if name.endswith("key.bias") else 1e-11
+            assert torch.allclose(torch.tensor(weight), torch.tensor(several["weights"][name]), rtol=0, atol=near), name
+        assert several["losses"][-1] < several["losses"][0]
+
+
+def heard(name: str) -> dict[int, dict[int, list[Any]]]:
+    """The rows that were learned from, by step and by row, from what each process wrote down."""
+    rows: dict[int, dict[int, list[Any]]] = {}
+    for path in Path().glob(f"{name}-*"):
+        for line in path.read_text().splitlines():
+            step, begin, end, (tokens, targets) = json.loads(line)
+            for row in range(begin, end):
+                assert row not in rows.setdefault(step, {}), "a row was learned from twice"
+                rows[step][row] = [tokens[row - begin], targets[row - begin]]
+    return rows
+
+
+def last_loss(run: str) -> float:
+    return float(json.loads(Path(run, "metrics.jsonl").read_text().splitlines()[-1])["val_loss"])
+
+
+def test_saved_by_two_in_parts_and_gone_on_with_by_one_and_by_three(tmp_path: Path) -> None:
+    asked = {**TINY, "steps": 12}
+    whole = training.begin(["text.txt"], Asked(**asked), out="whole")
+    for _ in whole.events():
+        pass
+    start(2, "go_on", tmp_path, run="two", asked=asked, parallel="fsdp", stop=6, heard="two")
+    assert steps_saved(Path("two")) == [6, 4]  # both stopped after the step in which the second one was asked to
+    assert len(state_files(checkpoint_folder(Path("two"), 6))) == 2
+    for count in (1, 3):
+        run = f"again-{count}"
+        subprocess.run(["cp", "-r", "two", run], check=True)
+        start(count, "go_on", tmp_path, run=run, asked={}, parallel="fsdp", stop=None, heard=run)
+        rows = heard("two") | heard(run)
+        assert sorted(rows) == list(range(12))
+        for step, found in rows.items():
+            tokens, targets = whole.batches.rows(step, 0, TINY["batch"])
+            assert [found[row] for row in range(TINY["batch"])] == [
+                [tokens[row].tolist(), targets[row].tolist()] for row in range(TINY["batch"])
+            ]
+        assert last_loss(run) == pytest.approx(last_loss("whole"), rel=1e-3)
+        lines = [json.loads(line)["step"] for line in Path(run, "metrics.jsonl").read_text().splitlines()]
+        assert lines == list(range(1, 13))  # one process writes
+
+
+def torchrun(*words: str, count: int = 2) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+    return subprocess.Popen(
+        [*command, "-m", "octavo", "train", *words],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+FLAGS = [word for name, value in TINY.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+
+
+def ranks(run: str) -> list[int]:
+    """The processes that train `run`, the first one first."""
+    found = {}
+    for place in Path("/proc").iterdir():
+        if place.name.isdigit() and run.encode() in _read(place / "cmdline"):
+            words = dict(word.split(b"=", 1) for word in _read(place / "environ").split(b"\0") if b"=" in word)
+            if b"RANK" in words:
+                found[int(words[b"RANK"])] = int(place.name)
+    return [found[rank] for rank in sorted(found)]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def when_under_way(run: str, step: int = 4) -> list[int]:
+    """The processes of a training, once it has saved a step."""
+    for _ in range(1200):
+        if step in steps_saved(Path(run)):
+            return ranks(run)
+        time.sleep(0.05)
+    raise AssertionError("the training did not begin")
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are found in /proc")
+def test_a_killed_process_ends_the_other_with_one_line() -> None:
+    job = torchrun("text.txt", *FLAGS, "--steps", "100000", "--out", "run-killed")
+    _, second = when_under_way("run-killed")
+    os.kill(second, signal.SIGKILL)
+    said = job.communicate(timeout=60)[1]
+    lines = [line for line in said.splitlines() if line.startswith("octavo: ")]
+    assert len(lines) == 1 and "another process of this training is gone" in lines[0]
+    assert job.returncode == 1
+    newest_valid(Path("run-killed"), on_damage=pytest.fail)
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are found in /proc")
+def test_a_stop_in_one_process_stops_both_after_the_same_step() -> None:
+    job = torchrun("text.txt", *FLAGS, "--steps", "100000", "--out", "run-stopped", "--parallel", "fsdp")
+    _, second = when_under_way("run-stopped")
+    os.kill(second, signal.SIGTERM)
+    said = job.communicate(timeout=60)[1]
+    step, _ = newest_valid(Path("run-stopped"), on_damage=pytest.fail)
+    assert f"stopped and saved after {step} steps" in said
+    lines = [json.loads(line)["step"] for line in Path("run-stopped", "metrics.jsonl").read_text().splitlines()]
+    assert lines == list(range(1, step + 1))
+
+
+def test_a_mistake_is_told_once() -> None:
+    said = torchrun("nowhere.txt", *FLAGS, "--steps", "5").communicate(timeout=60)[1]
+    assert sum("nowhere.txt" in line for line in said.splitlines() if line.startswith("octavo: ")) == 1
+
+
+def test_parts_take_less_memory_than_the_whole(tmp_path: Path) -> None:
+    alone = start(1, "memory", tmp_path, way=None)
+    assert start(2, "memory", tmp_path, way="fsdp") < 0.65 * alone
+
+
+def shards(*parts: dict[str, Any]) -> Path:
+    for rank, part in enumerate(parts):
+        save_file({name: torch.tensor(value) for name, value in part.items()}, shard_name(rank, len(parts)))
+    return Path()
+
+
+def test_rows_are_put_together_from_the_files_that_have_them() -> None:
+    with Shards(
+        shards({"a": [[1.0], [2.0]], "n": 5.0}, {"a": [[3.0], [4.0]], "n": 5.0}, {"a": [[6.0]], "n": 5.0})
+    ) as found:
+        assert found.shapes == {"a": (5, 1), "n": ()}
+        for start in range(6):
+            for stop in range(start, 6):
+                assert found.rows("a", start, stop).flatten().tolist() == [1.0, 2.0, 3.0, 4.0, 6.0][start:stop]
+        assert found.rows("n", 0, 1) == 5.0
+
+
+def test_files_that_do_not_belong_together_are_refused() -> None:
+    with pytest.raises(DamagedError, match="holds b in some of its files alone; they do not belong together"):
+        Shards(shards({"a": [1.0]}, {"a": [1.0], "b": [1.0]}))
+    with pytest.raises(DamagedError, match="holds a in rows of different lengths"):
+        Shards(shards({"a": [[1.0]]}, {"a": [[1.0, 2.0]]}))
+    Path(shard_name(0, 2)).unlink()
+    with pytest.raises(DamagedError, match="does not hold one state alone and whole; copy the whole folder again"):
+        Shards(Path())
+    Path(shard_name(1, 2)).write_bytes(b"nothing")
+    Path(shard_name(0, 2)).write_bytes(b"nothing")
+    with pytest.raises(DamagedError, match="cannot be read"):
+        Shards(Path())
+
+
+def test_a_batch_must_go_round() -> None:
+    with pytest.raises(ConfigError, match="a batch of 7 rows does not go round 8 processes; start fewer"):
+        training.begin(["text.txt"], Asked(**TINY, steps=5), out="run", processes=Silent(0, 8))
+
+
+class Silent(Processes):
+    """One of several that nobody is connected with."""
+
+    def any(self, wish: bool) -> bool:
+        return wish
+
+    def told(self, text: str = "") -> str:
+        return text
+
+
+def test_running_out_of_memory_ends_a_training_of_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr("octavo.learner.spread_over", lambda _, model, *__: Spread(model))
+    monkeypatch.setattr("octavo.learner.training_step", no_room)
+    trainer = training.begin(["text.txt"], Asked(**TINY, steps=5), out="run", processes=Silent(0, 2))
+    with pytest.raises(OctavoError, match="process 0 has not enough memory for 3 rows of 16 tokens"):
+        list(trainer.events())
+
+
+def test_what_is_not_there_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with joined() as alone:
+        assert alone == ALONE
+    with pytest.raises(
+        OctavoError, match="process 1 of 2: another process of this training is gone; the last checkpoint"
+    ):
+        with naming_the_lost(Processes(1, 2)):
+            raise RuntimeError("Connection closed by peer")
+    with pytest.raises(RuntimeError, match="something else"), naming_the_lost(Processes(1, 2)):
+        raise RuntimeError("something else")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr("torch.distributed.is_available", lambda: False)
+    with pytest.raises(RunError, match="this PyTorch cannot connect processes; train with one"), joined():
+        pass
+
+
+def test_a_failure_is_everybodys(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing(Silent):
+        def any(self, wish: bool) -> bool:
+            return True
+
+    with pytest.raises(PeerError, match="another process of this training failed"), Failing(0, 2).together():
+        pass
+    with pytest.raises(ConfigError, match="mine"), Failing(0, 2).together():
+        raise ConfigError("mine")
