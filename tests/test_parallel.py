@@ -228,11 +228,13 @@ def test_running_out_of_memory_ends_a_training_of_several(monkeypatch: pytest.Mo
 def test_what_is_not_there_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with joined() as alone:
         assert alone == ALONE
-    with pytest.raises(
-        OctavoError, match="process 1 of 2: another process of this training is gone; the last checkpoint"
+    with (
+        pytest.raises(
+            OctavoError, match="process 1 of 2: another process of this training is gone; the last checkpoint"
+        ),
+        naming_the_lost(Processes(1, 2)),
     ):
-        with naming_the_lost(Processes(1, 2)):
-            raise RuntimeError("Connection closed by peer")
+        raise RuntimeError("Connection closed by peer")
     with pytest.raises(RuntimeError, match="something else"), naming_the_lost(Processes(1, 2)):
         raise RuntimeError("something else")
     monkeypatch.setenv("WORLD_SIZE", "2")

@@ -1,6 +1,7 @@
 """Models without numbers: to be counted, or to be filled with weights that are on the disk already."""
 
 from collections.abc import Callable, Mapping
+from math import prod
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from octavo.layouts.names import Names, split_name
 from octavo.model import GPT
 
 State = Mapping[str, Tensor]
+TABLES = 8_000_000  # numbers that the rotary tables of the smallest model may have: 32 MB
 
 
 def imagine(config: ModelConfig) -> GPT:
@@ -40,6 +42,12 @@ def fitting(
     for name in ("vocab_size", "width", "heads", "head_width", "feed_forward"):
         if getattr(config, name) > largest:
             raise ConfigError(f"no weight is as large as the {name} of {getattr(config, name)} in the config")
+    numbers, tables = sum(map(prod, shapes.values())), 2 * config.context * config.head_width
+    if config.rotary and tables > max(TABLES, numbers):
+        raise ConfigError(
+            f"a context of {config.context} takes {tables} numbers of rotary tables, for a model of {numbers} weights; "
+            "no model so small sees so far"
+        )
     model = imagine(config)
     layout.check(shapes, {name: tuple(weight.shape) for name, weight in written(model.state_dict()).items()})
     return model
