@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from math import isfinite
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
-from torch.func import functional_call
 
-from octavo.loss import IGNORED, cross_entropy
+from octavo.loss import IGNORED
 from octavo.model import GPT
+from octavo.objective import Objective
 
 Batch = tuple[Int[Tensor, "_ _"], Int[Tensor, "_ _"]]  # tokens and targets, each B T; pieces may differ in both
 
@@ -22,18 +22,6 @@ class StepResult:
     loss: float
     grad_norm: float
     used: bool
-
-
-def logits_in(model: GPT, tokens: Int[Tensor, "B T"], dtype: torch.dtype) -> Float[Tensor, "B T V"]:
-    """What the model says, computed in bfloat16 around its float32 weights where that was asked for.
-
-    Each weight is cast once, and its gradient comes back through the cast: autocast would cast at every use, and
-    leave the norms and all that stands between the matrix products in float32  [Micikevicius 2018, section 3.1].
-    """
-    if dtype != torch.bfloat16:
-        return model(tokens)
-    cast = {name: value.to(dtype) for name, value in (*model.named_parameters(), *model.named_buffers())}
-    return functional_call(model, cast, (tokens,))
 
 
 def training_step(
@@ -72,7 +60,7 @@ def _accumulate(model: GPT, piece: Batch, targets: int, dtype: torch.dtype, seed
     tokens, wanted = piece
     if seed is not None and model.dropout.p > 0:
         torch.manual_seed(seed)
-    loss = cross_entropy(logits_in(model, tokens, dtype), wanted) / targets
+    loss = Objective(model, dtype)(tokens, wanted) / targets
     loss.backward()
     return loss.item()
 
@@ -80,12 +68,12 @@ def _accumulate(model: GPT, piece: Batch, targets: int, dtype: torch.dtype, seed
 @torch.inference_mode()
 def evaluate(model: GPT, batches: Iterable[Batch], dtype: torch.dtype = torch.float32) -> tuple[float, int]:
     """Read held-out text without learning: the summed surprise in nats, and how many tokens were predicted."""
-    training = model.training
+    training, objective = model.training, Objective(model, dtype)
     model.eval()
     nats, count = 0.0, 0
     try:
         for tokens, targets in batches:
-            nats += cross_entropy(logits_in(model, tokens, dtype), targets).item()
+            nats += objective(tokens, targets).item()
             count += int((targets != IGNORED).sum())
     finally:
         model.train(training)
