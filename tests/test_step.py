@@ -13,12 +13,12 @@ from octavo.cache import GrowingCache
 from octavo.config import ModelConfig, RunConfig, TrainConfig
 from octavo.data import Batches
 from octavo.loss import IGNORED, cross_entropy
+from octavo.making import make_model
 from octavo.model import GPT
 from octavo.optim import make_optimizers
 from octavo.schedule import Schedule
 from octavo.step import Batch, evaluate, training_step
 from octavo.tokenizers import SimpleTokenizer
-from octavo.trainer import make_model
 from texts import sentences
 
 Models = Callable[..., GPT]

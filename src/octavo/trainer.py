@@ -24,7 +24,7 @@ from octavo.errors import OctavoError
 from octavo.evaluation import GLANCE, VALIDATION, examine, held_out, sample
 from octavo.events import Evaluated, Event, Finished, Note, Sampled, Saved, Stepped
 from octavo.journal import Journal
-from octavo.model import GPT
+from octavo.making import make_model, prepare_to_learn
 from octavo.numerics import numerics
 from octavo.optim import make_optimizers
 from octavo.plain import as_dict
@@ -46,7 +46,7 @@ class Trainer:
         self.config, self.prepared, self.run = config, prepared, run
         train = config.train
         self.device, self.dtype = torch.device(train.device), getattr(torch, train.dtype)
-        self.model = make_model(config).to(self.device)
+        self.model = prepare_to_learn(make_model(config), config)
         self.optimizers = make_optimizers(self.model, train)
         self.batches = Batches(prepared.train.tokens, config.window, train.batch, train.seed)
         self.held_out = held_out(prepared)
@@ -288,10 +288,3 @@ class Trainer:
 def logged(stepped: Stepped) -> dict[str, Any]:
     """The line of `metrics.jsonl` that a step is worth."""
     return {name: value for name, value in asdict(stepped).items() if name not in ("steps", "remaining")}
-
-
-def make_model(config: RunConfig) -> GPT:
-    """The model of a run before its first step: random numbers from the seed, and from nothing else."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_for("weights", config.train.seed))
-        return GPT(config.model, dropout=config.train.dropout)
