@@ -161,7 +161,7 @@ for recompute in (False, True):
             compile_blocks(model)
         loss = Objective(model, torch.float64)(text[:, :-1], text[:, 1:])
         loss.backward()
-        found.append([loss.detach(), *(weight.grad for weight in model.parameters())])
+        found.append([loss.detach(), *(weight.grad.clone() for weight in model.parameters())])
         assert list(model.state_dict()) == list(GPT(config).state_dict())
         Objective(model.float(), torch.bfloat16)(text[:, :-1], text[:, 1:]).backward()
     for one, two in zip(*found, strict=True):

@@ -63,7 +63,7 @@ def of_rung(asked: Asked, data: DataConfig, prepared: Prepared, shape: Shape, de
         seed=asked.seed or 0,
         optimizer="muon" if muon else "adamw",
         device=device,
-        dtype=_dtype(asked.dtype, device),
+        dtype=choose_dtype(asked.dtype, device),
         compile=compiles(device),
         **{name: value for name, value in given.items() if value is not None},
     )
@@ -90,7 +90,8 @@ def _model(asked: Asked, prepared: Prepared, shape: Shape) -> ModelConfig:
     )
 
 
-def _dtype(asked: str, device: str) -> Any:
+def choose_dtype(asked: str, device: str) -> Any:
+    """The precision asked for, or bfloat16 where the device is quick at it."""
     if asked != "auto":
         return asked
     fast = {"cpu": has_bfloat16_units, "cuda": torch.cuda.is_bf16_supported}.get(device, bool)
@@ -116,7 +117,7 @@ def continued(asked: Asked, data: DataConfig, prepared: Prepared, start: ModelCo
 
 
 def of_preset(asked: Asked, data: DataConfig, prepared: Prepared, name: str) -> RunConfig:
-    """A new model of a known shape, for the words of this text. A wide one learns slower by AdamW [Brown 2020]."""
+    """A new model of a known shape for this text; a wide one learns slower by AdamW  [Brown 2020, table 2.1]."""
     model = preset_model(asked, prepared.tokenizer.vocab_size)
     tokens = len(prepared.train.tokens) - 1
     window = min(FAR, model.context, tokens)
@@ -147,7 +148,7 @@ def _known(asked: Asked, data: DataConfig, model: ModelConfig, window: int, rows
         lr=asked.lr or rate,
         optimizer="muon" if model.dialect == "modern" else "adamw",
         device=device,
-        dtype=_dtype(asked.dtype, device),
+        dtype=choose_dtype(asked.dtype, device),
         dropout=asked.dropout or 0.0,
         start=asked.start,
         window=None if window == model.context else window,

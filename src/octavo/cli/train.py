@@ -32,6 +32,7 @@ def train(
     page: Annotated[
         bool, Parameter(help="Watch it, stop it and go on with it in a browser, on this machine.", negative=())
     ] = False,
+    track: Annotated[bool, Parameter(help="Write its figures for tensorboard, too.", negative=())] = False,
 ) -> None:
     """Train a GPT on files, folders, - (standard input) or a corpus by name (shakespeare)."""
     asked = gather(time, text, shape)
@@ -44,6 +45,10 @@ def train(
     with Display(quiet=quiet) as display, page_of(display, wanted=page) as shown:
         from octavo import training  # after the page has begun to start, which takes as long as this
         from octavo.cli.watching import watch
+        from octavo.tracking import check_tracking
+
+        if track:
+            check_tracking()
 
         def goes_on(run: Path, asked: Asked) -> "Trainer":
             return training.resume(run, asked, allow_mismatch=allow_mismatch, on_event=display.show)
@@ -54,7 +59,7 @@ def train(
             base = read_base(config)
             return training.begin(named(texts), asked, out=out, force=force, base=base, on_event=display.show)
 
-        watch(begins, display, shown, partial(goes_on, asked=Asked()))
+        watch(begins, display, shown, partial(goes_on, asked=Asked()), track=track)
 
 
 def check(*, new: bool, again: bool, for_new: bool, for_again: bool) -> None:
