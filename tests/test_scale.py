@@ -1,5 +1,11 @@
 """The arithmetic of sizes is that of the model: parameters, operations and bytes, counted where they happen."""
 
+import sys
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -8,6 +14,7 @@ from octavo.config import GPT2, GPT2_XL, ModelConfig
 from octavo.imagined import imagine
 from octavo.loss import cross_entropy
 from octavo.model import GPT, GPTBlock
+from octavo.optim import orthogonalise
 from octavo.presets import LLAMA_8B, PRESETS, QWEN3_06B, QWEN3_8B
 from octavo.scale import (
     LEFT_FREE,
@@ -24,6 +31,7 @@ from octavo.scale import (
     work_per_token,
 )
 
+ROOT = Path(__file__).resolve().parent.parent
 GB = 10**9
 MIDDLE = {
     "gpt2": ModelConfig(vocab_size=96, context=64, layers=2, heads=4, width=64),
@@ -114,3 +122,45 @@ def test_what_is_sent_grows_to_twice_the_weights_whatever_the_number_of_gpus() -
     assert sent(QWEN3_06B, Way(1)) == 0
     assert sent(QWEN3_06B, Way(2)) == 4 * parameters(QWEN3_06B)
     assert sent(QWEN3_06B, Way(512)) < 8 * parameters(QWEN3_06B)
+
+
+@pytest.fixture
+def reckoned(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """What makes the tables of the page on scaling."""
+    monkeypatch.setattr(sys, "path", [str(ROOT / "docs"), *sys.path])
+    return import_module("reckon")
+
+
+def test_the_page_on_scaling_shows_what_the_arithmetic_gives(reckoned: ModuleType) -> None:
+    page = reckoned.PAGE.read_text("utf-8")
+    assert reckoned.remade(page) == page
+    assert all(f"made by docs/reckon.py: {name} -->\n| " in page for name in reckoned.TABLES)
+
+
+def test_what_the_page_on_scaling_says_follows_from_its_tables(reckoned: ModuleType) -> None:
+    ways = {(size, gpus): reckoned.best(size, gpus) for size in reckoned.MODELS for gpus in reckoned.GPUS}
+    assert ways["8B", 1] is None and all(ways["8B", gpus].way.sharded for gpus in (8, 64, 512))
+    assert not any(ways["1.5B", gpus].way.sharded for gpus in reckoned.GPUS) and ways["1.5B", 1].rows == 16
+    assert ways["124M", 512].taken == pytest.approx(ways["124M", 64].taken, rel=0.02)  # nothing is gained
+    assert all(ways[size, 8].sending < ways[size, 8].computing / 4 for size in reckoned.MODELS)  # NVLink hides it
+    largest = max(
+        parameters(shape) for shape in PRESETS.values() if most_rows(shape, Way(1), "adamw", 1024, 80e9, True)
+    )
+    assert largest == parameters(PRESETS["qwen3-1.7b"])
+    assert most_rows(PRESETS["qwen3-4b"], Way(1), "muon", 1024, 80e9, True)
+    assert not most_rows(PRESETS["qwen3-8b"], Way(1), "muon", 1024, 80e9, True)
+    model, *_ = reckoned.shape("8B")
+    assert reckoned.muon_work(model) > reckoned.BATCHES["8B"] / 512 * work_per_token(model, 4096).total
+    assert not most_rows(model, Way(8, sharded=True), "muon", 131072, 80e9, True)
+    assert 0.8 < work_per_token(model).looking / work_per_token(model).total < 0.85
+    large = replace(model, layers=80, heads=64, width=8192, feed_forward=28672)
+    assert 69e9 < parameters(large) < 71e9 and activations(large, 4096, recompute=False) > 80e9
+
+
+def test_muons_work_is_what_pytorch_counts(reckoned: ModuleType) -> None:
+    config = MIDDLE["qwen3"]
+    with FlopCounterMode(display=False) as counted:
+        for weight in imagine(config).blocks.parameters():
+            if weight.dim() == 2:
+                orthogonalise(weight[None].detach(), torch.float32)
+    assert counted.get_total_flops() == reckoned.muon_work(config)
