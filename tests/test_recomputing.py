@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from octavo import making
+from octavo.accelerated import compiles, quick_products
 from octavo.cache import GrowingCache
 from octavo.config import ModelConfig, RunConfig, TrainConfig
 from octavo.imagined import Undrawn
@@ -21,7 +22,7 @@ from octavo.model import GPT
 from octavo.objective import Objective
 from octavo.optim import make_optimizers
 from octavo.recomputing import recompute_blocks
-from octavo.step import training_step
+from octavo.step import evaluate, training_step
 
 Models = Callable[..., GPT]
 TRAIN = TrainConfig(steps=3, batch=4, optimizer="adamw", lr=0.01)
@@ -168,6 +169,41 @@ for recompute in (False, True):
         torch.testing.assert_close(one, two, rtol=0, atol=1e-10)
 print("same")
 """
+
+
+def test_blocks_are_compiled_for_learning_alone(
+    config: ModelConfig, random_model: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def pretend(function: Callable[..., Tensor], **how: Any) -> Callable[..., Tensor]:
+        def call(*given: Any) -> Tensor:
+            calls.append("compiled")
+            return function(*given)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", pretend)
+    run = RunConfig(model=config, train=replace(TRAIN, compile=True))
+    model = prepare_to_learn(make_model(run), run)
+    training_step(model, [], [batch_of(config)], rate=1.0, clip=1.0)
+    assert len(calls) == config.layers
+    evaluate(model, [batch_of(config)])
+    assert len(calls) == config.layers
+    assert all(name.startswith(("embed", "positions", "blocks.", "norm", "unembed")) for name in model.state_dict())
+
+
+def test_a_gpu_is_used_as_it_is_made_for_and_a_cpu_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("octavo.accelerated.importlib.util.find_spec", lambda name: name == "triton")
+    assert compiles("cuda") and not compiles("cpu") and not compiles("mps")
+    before = torch.get_float32_matmul_precision()
+    try:
+        quick_products(torch.device("cpu"))
+        assert torch.get_float32_matmul_precision() == before
+        quick_products(torch.device("cuda"))
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 @pytest.mark.slow

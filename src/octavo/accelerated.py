@@ -6,8 +6,11 @@ wherever numbers are of half precision, and a memory-efficient one elsewhere.
 """
 
 import importlib.util
+from functools import partial
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from octavo.model import GPT
 
@@ -22,9 +25,17 @@ def compiles(device: str) -> bool:
 
 
 def compile_blocks(model: GPT) -> None:
-    """Compile each block by itself: all are one program, whatever the number of layers, and compiled once."""
+    """Compile each block by itself: all are one program, whatever the number of layers, and compiled once.
+
+    Only for learning. What is read or written besides comes in other shapes, each of which would be compiled anew.
+    """
     for block in model.blocks:
         block.compile()
+        block._compiled_call_impl = partial(_learning, block, block._compiled_call_impl)
+
+
+def _learning(block: nn.Module, compiled: Any, *given: Any) -> Tensor:
+    return compiled(*given) if torch.is_grad_enabled() else block._call_impl(*given)
 
 
 def quick_products(device: torch.device) -> None:

@@ -45,10 +45,6 @@ def train(
     with Display(quiet=quiet) as display, page_of(display, wanted=page) as shown:
         from octavo import training  # after the page has begun to start, which takes as long as this
         from octavo.cli.watching import watch
-        from octavo.tracking import check_tracking
-
-        if track:
-            check_tracking()
 
         def goes_on(run: Path, asked: Asked) -> "Trainer":
             return training.resume(run, asked, allow_mismatch=allow_mismatch, on_event=display.show)

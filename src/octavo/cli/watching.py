@@ -13,7 +13,7 @@ from octavo.cli.stopping import Stopped, asked, heed
 from octavo.events import Finished, Note
 from octavo.progress import Display, say
 from octavo.speed import Speed
-from octavo.tracking import Tracker
+from octavo.tracking import Tracker, check_tracking
 from octavo.trainer import Trainer
 
 
@@ -30,6 +30,8 @@ def watch(
     Before the first step there is nothing to save, and the first one ends it. What the page stopped waits there, and
     goes on by `again` when the page wishes so. Where it is to be tracked, tensorboard can read its figures.
     """
+    if track:
+        check_tracking()
     watched = Watched()
     with _signals(watched) as caught:
         finished = _train(start, display, watched, page, track)
