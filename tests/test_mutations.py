@@ -24,13 +24,13 @@ from octavo.disk import seal
 from octavo.errors import OctavoError
 from octavo.gguf_file import save_gguf
 from octavo.gguf_reading import load_gguf
+from octavo.making import make_model
 from octavo.model import GPT
 from octavo.optim import make_optimizers
 from octavo.run import load, load_model
 from octavo.saved import checkpoint_folder, read_facts
 from octavo.standing import Standing
 from octavo.tokenizers import BPETokenizer, load_tokenizer
-from octavo.trainer import make_model
 from sweeps import sweep
 from texts import sentences
 

@@ -70,7 +70,7 @@ def test_a_preset_is_planned_without_a_text_and_without_making_the_model(
     status, output, _ = said("plan", "--preset", "qwen3-8b", "--gpus", "8", "--tflops", "400", "--memory", "80")
     assert status == 0 and "8.19 billion parameters" in output and "8 GPUs, FSDP" in output
     status, output, _ = said("plan", "--preset", "gpt2", "--steps", "10", "--batch", "2", "--layers", "2")
-    assert status == 0 and "for 0.02 million tokens" in output and "as measured here" in output
+    assert status == 0 and "for 20,480 tokens" in output and "as measured here" in output
 
 
 def test_a_text_is_planned_with_gpus_when_they_are_asked_about(said: Said) -> None:

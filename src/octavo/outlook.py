@@ -94,6 +94,8 @@ def _gb(size: float) -> str:
 
 
 def _large(count: float) -> str:
+    if count < 1e6:
+        return f"{count:,.0f}"
     return f"{count / 1e9:,.2f} billion" if count >= 1e9 else f"{count / 1e6:,.2f} million"
 
 
