@@ -21,7 +21,9 @@ from octavo.making import drawn_once, make_model, prepare_to_learn
 from octavo.model import GPT
 from octavo.objective import Objective
 from octavo.optim import make_optimizers
+from octavo.plain import as_dict
 from octavo.recomputing import recompute_blocks
+from octavo.standing import mismatch
 from octavo.step import evaluate, training_step
 
 Models = Callable[..., GPT]
@@ -145,7 +147,9 @@ from octavo.accelerated import compile_blocks
 from octavo.config import ModelConfig
 from octavo.model import GPT
 from octavo.objective import Objective
+from octavo.plain import as_dict
 from octavo.recomputing import recompute_blocks
+from octavo.standing import mismatch
 
 for recompute in (False, True):
     config = ModelConfig(dialect="modern", vocab_size=23, context=16, layers=2, heads=2, width=16)
@@ -215,3 +219,12 @@ def test_compiled_blocks_come_to_the_same_in_float64() -> None:
         [sys.executable, "-c", COMPILED], capture_output=True, text=True, check=False, env=environment
     )
     assert done.returncode == 0 and done.stdout.strip() == "same", done.stderr
+
+
+def test_a_checkpoint_from_before_a_setting_was_there_goes_on_where_that_is_off() -> None:
+    run = RunConfig(model=ModelConfig(), train=TRAIN)
+    facts = {"text_sha256": "x", "config": as_dict(run)}
+    del facts["config"]["train"]["recompute"]
+    assert mismatch(facts, run, "x") is None
+    again = replace(run, train=replace(TRAIN, recompute=True))
+    assert mismatch(facts, again, "x") == "train.recompute is True and was None"
