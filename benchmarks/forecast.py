@@ -25,8 +25,8 @@ from octavo.data import fetch
 from octavo.events import Finished
 from octavo.forecast import OFF, Counted, doubt, features
 from octavo.ngrams import spread, surprise
-from octavo.planner import LADDER
-from octavo.probing import count_parameters
+from octavo.scale import parameters
+from octavo.shapes import LADDER
 
 HERE = Path(__file__).resolve().parent
 ORDER = 6
@@ -94,7 +94,7 @@ def learn(cell: Cell, folder: Path) -> dict[str, Any]:
         "val_loss": loss,
         "best_step": best,
         "steps": steps,
-        "parameters": count_parameters(trainer.config.model),
+        "parameters": parameters(trainer.config.model),
         "vocabulary": trainer.config.model.vocab_size,
         "dropout": trainer.config.train.dropout,
         "different": len(trainer.prepared.train.tokens) - 1,

@@ -26,12 +26,12 @@ from octavo import optim
 from octavo.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from octavo.data import Batches, Prepared, fetch, prepare
 from octavo.evaluation import examine
+from octavo.making import make_model
 from octavo.model import GPT
 from octavo.optim import make_optimizers
 from octavo.places import cache
 from octavo.schedule import Schedule
 from octavo.step import training_step
-from octavo.trainer import make_model
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "recipe.md"

@@ -19,6 +19,7 @@ CHECKED = [
         "model",
         "cache",
         "loss",
+        "objective",
         "optim",
         "step",
         "sampling",

@@ -49,12 +49,12 @@ def test_the_flags_are_these_and_no_others() -> None:
         }
         for word in WORDS
     }
-    shape = "dialect layers heads kv-heads width context batch lr dropout eval-every seed device dtype from"
+    shape = "preset dialect layers heads kv-heads width context batch lr dropout eval-every seed device dtype from"
     text = "split val field errors tokenizer vocab-size"
     knobs = "max-new-tokens temperature top-k top-p min-p repetition-penalty seed"
     expected = {
         "demo": "minutes dialect seed",
-        "train": f"minutes steps {text} {shape} out resume force allow-mismatch config quiet page",
+        "train": f"minutes steps {text} {shape} out resume force allow-mismatch config quiet page track",
         "generate": f"{knobs} stop n slide no-slide json quantize",
         "talk": f"{knobs} quantize server",
         "serve": "host port api-key-file bitwise",
@@ -63,7 +63,7 @@ def test_the_flags_are_these_and_no_others() -> None:
         "import": "to dtype force",
         "export": "as dtype to force push",
         "report": "markdown json samples seed device",
-        "plan": f"minutes steps {text} {shape} config",
+        "plan": f"minutes steps {text} {shape} config gpus tflops memory",
     }
     assert flags == {word: {f"--{name}" for name in names.split()} for word, names in expected.items()}
 
@@ -176,6 +176,14 @@ MISTAKES = {
     "other dtype": ("train text.txt --dtype float8", "--dtype"),
     "one field": ("train lines.jsonl --field body", "lines.jsonl"),
     "seed": ("train text.txt --seed=-1", "seed is -1; give zero or a positive number"),
+    "no such preset": ("train text.txt --preset gpt5", "preset is 'gpt5'; give one of gpt2, gpt2-medium"),
+    "a preset of the other dialect": (
+        "plan text.txt --preset gpt2 --dialect modern",
+        "--preset gpt2 is a gpt2 model; leave --dialect out, or --preset",
+    ),
+    "nothing to plan": ("plan", "say what to plan: octavo plan TEXT, or without one octavo plan --preset gpt2-xl"),
+    "no GPU": ("plan --preset gpt2 --gpus 0", "gpus is 0; give a number above zero"),
+    "no speed": ("plan --preset gpt2 --tflops nan", "tflops is nan; give a number above zero"),
 }
 
 

@@ -82,7 +82,7 @@ def test_a_kill_before_the_first_save_of_its_own_goes_back_to_the_model(first: P
 
 
 def test_rows_are_shorter_than_a_context_that_sees_far(monkeypatch: pytest.MonkeyPatch, first: Path) -> None:
-    monkeypatch.setattr("octavo.planner.WINDOW", 8)
+    monkeypatch.setattr("octavo.shapes.WINDOW", 8)
     trainer = on(steps=4)
     assert (trainer.config.window, trainer.config.model.context) == (8, 32)
     list(trainer.events())

@@ -24,7 +24,7 @@ from octavo.disk import seal
 from octavo.errors import OctavoError
 from octavo.gguf_file import save_gguf
 from octavo.gguf_reading import load_gguf
-from octavo.learner import make_model
+from octavo.making import make_model
 from octavo.model import GPT
 from octavo.optim import make_optimizers
 from octavo.run import load, load_model

@@ -16,8 +16,10 @@ from octavo.data import Prepared
 from octavo.errors import ConfigError
 from octavo.evaluation import held_out
 from octavo.forecast import FEWEST, count, expect
-from octavo.planner import LADDER, Plan
-from octavo.probing import SHARE, count_parameters, step_memory, work
+from octavo.planner import Plan
+from octavo.probing import SHARE, step_memory, work
+from octavo.scale import parameters
+from octavo.shapes import LADDER
 from texts import sentences
 
 GB = 10**9
@@ -61,7 +63,7 @@ def test_more_time_never_gives_a_smaller_model_and_always_more_tokens(machine: C
     sizes, tokens = [], []
     for minutes in (0.1, 0.5, 1, 2, 5, 15, 60):
         config = chosen(minutes=minutes)
-        sizes.append(count_parameters(config.model))
+        sizes.append(parameters(config.model))
         tokens.append(config.train.steps * config.train.batch * config.model.context)
     assert sizes == sorted(sizes) and sizes[0] < sizes[-1]
     assert tokens == sorted(tokens)
@@ -71,7 +73,7 @@ def test_a_faster_machine_gets_a_larger_model(machine: Callable[..., None]) -> N
     machine(speed=1e10)
     slow = chosen(minutes=2)
     machine(speed=1e13)
-    assert count_parameters(chosen(minutes=2).model) > count_parameters(slow.model)
+    assert parameters(chosen(minutes=2).model) > parameters(slow.model)
 
 
 def test_a_short_text_gets_a_small_model_however_much_time_there_is(machine: Callable[..., None]) -> None:
@@ -107,7 +109,7 @@ def test_little_memory_cuts_the_batch_and_less_the_model(machine: Callable[..., 
     assert pieces.train.micro_batches == 2 and pieces.model == plenty.model
     machine(speed=1e13, free=GB // 20)
     small = chosen(minutes=60)
-    assert count_parameters(small.model) < count_parameters(plenty.model)
+    assert parameters(small.model) < parameters(plenty.model)
     for config, free in ((pieces, need / SHARE * 0.9), (small, GB // 20)):
         assert step_memory(config) <= SHARE * free
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from octavo.cache import GrowingCache
 from octavo.config import ModelConfig, RunConfig, TrainConfig
 from octavo.data import Batches
-from octavo.learner import make_model
 from octavo.loss import IGNORED, cross_entropy
+from octavo.making import make_model
 from octavo.model import GPT
 from octavo.optim import make_optimizers
 from octavo.schedule import Schedule

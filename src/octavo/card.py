@@ -9,8 +9,8 @@ from octavo.data.weights import WEIGHTS
 from octavo.disk import read_json
 from octavo.errors import OctavoError
 from octavo.layouts import layout_for
-from octavo.probing import count_parameters
 from octavo.run import ORIGIN
+from octavo.scale import parameters
 
 CARD = """\
 ---
@@ -56,7 +56,7 @@ def model_card(config: ModelConfig, run: Path, name: str, rounding: str) -> str:
         origin=_origin(trained, origin),
         licence=_licence(origin),
         architecture=layout_for(config).architecture,
-        parameters=f"{count_parameters(config):,}",
+        parameters=f"{parameters(config):,}",
         layers=config.layers,
         width=config.width,
         heads=config.heads,

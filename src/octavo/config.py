@@ -8,6 +8,7 @@ from octavo.errors import ConfigError
 
 Dialect = Literal["gpt2", "modern"]
 LONGEST = 2**22  # tokens; the rotary tables of a whole context stand in memory
+LOGITS = 2**26  # at once: of more, the surprise is summed up piece by piece
 USUAL, ANSWERING = 0.8, 0.3  # temperatures: of a text that goes on, and of an answer, where small models soon wander
 BASE_STOP = "\n\n"  # where a model ends in a talk that was never taught to hold one
 DERIVED: Any = None  # stands for a value that __post_init__ works out from the others, so that its type stays plain
@@ -183,6 +184,8 @@ class TrainConfig:
     window: int | None = None  # tokens that a row has, where that is less than the model's context
     forecast: float | None = None  # the loss on held-out text that is expected, in nats per token
     forecast_within: float | None = None  # two of three trainings come so near to it
+    recompute: bool = False  # compute each block again on the way back, for memory's sake
+    compile: bool = False  # each block, by PyTorch's compiler
 
     def __post_init__(self) -> None:
         if self.lr is None:
@@ -236,6 +239,7 @@ class Asked:
     errors: Literal["strict", "replace"] = "strict"
     tokenizer: Literal["character", "word", "bpe"] | None = None
     vocab_size: int | None = None
+    preset: str | None = None  # a published model's shape; what is asked besides comes first
     dialect: Dialect | None = None  # modern, or that of the model that is gone on from
     layers: int | None = None
     heads: int | None = None

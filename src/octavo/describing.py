@@ -6,8 +6,9 @@ from octavo.config import RunConfig, TrainConfig
 from octavo.data import Prepared
 from octavo.data.nature import script
 from octavo.ngrams import spread
-from octavo.probing import count_parameters, step_memory
+from octavo.probing import step_memory
 from octavo.progress import duration
+from octavo.scale import parameters
 
 COPIED = 0.5  # of the held-out text: what is counted then says what was copied, not what can be learned
 SAMPLED = 20_000  # tokens that tell the script
@@ -27,7 +28,7 @@ def described(config: RunConfig, prepared: Prepared, free: int | None, again: fl
         f"text      {prepared.train.characters:,} characters to train on ({_kind(prepared, again)}), "
         f"{prepared.val.characters:,} held out to validate; a vocabulary of {model.vocab_size:,} {unit}",
         f"model     {model.dialect}, {model.layers} layers of width {model.width}, {model.heads} heads, "
-        f"context {model.context}: {count_parameters(model) / 1e6:.2f} million parameters",
+        f"context {model.context}: {parameters(model) / 1e6:.2f} million parameters",
         f"training  {train.steps:,} steps of {train.batch} × {config.window} tokens, {times:.1f} times the text, "
         f"on {train.device} in {train.dtype}{_pieces(train)}",
         f"memory    about {_size(step_memory(config))}" + ("" if free is None else f" of {_size(free)} free"),

@@ -17,14 +17,14 @@ State = Mapping[str, Tensor]
 TABLES = 8_000_000  # numbers that the rotary tables of the smallest model may have: 32 MB
 
 
-def imagine(config: ModelConfig) -> GPT:
+def imagine(config: ModelConfig, *, dropout: float = 0.0) -> GPT:
     """A model of this shape whose weights take no memory.
 
     >>> imagine(ModelConfig(vocab_size=9, context=8, layers=1, heads=1, width=4)).embed.weight.device.type
     'meta'
     """
     with torch.device("meta"), Undrawn():
-        return GPT(config)
+        return GPT(config, dropout=dropout)
 
 
 def fitting(

@@ -9,6 +9,7 @@ from octavo.config import RunConfig
 from octavo.data import Batches, Prepared
 from octavo.data.batches import cuts
 from octavo.errors import OctavoError
+from octavo.making import make_model
 from octavo.model import GPT
 from octavo.optim import make_optimizers
 from octavo.processes import ALONE, Processes
@@ -69,10 +70,3 @@ class Learner:
         with self.processes.together():
             if model is not None:
                 work(model)
-
-
-def make_model(config: RunConfig) -> GPT:
-    """The model of a run before its first step: random numbers from the seed, and from nothing else."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_for("weights", config.train.seed))
-        return GPT(config.model, dropout=config.train.dropout)

@@ -2,42 +2,36 @@
 
 import time
 from dataclasses import replace
-from functools import cache
 from itertools import pairwise
 from statistics import median
 
 import torch
 
-from octavo.config import ModelConfig, RunConfig
+from octavo.config import LOGITS, RunConfig
 from octavo.data.batches import cuts, more_pieces
-from octavo.imagined import imagine
-from octavo.model import GPT
+from octavo.making import make_model, prepare_to_learn
 from octavo.optim import make_optimizers
+from octavo.scale import PER_LOGIT, parameters
 from octavo.step import training_step
 
 PER_PARAMETER = 20  # bytes: the weight, its gradient, its momentum, its change, and its cast for one step
-PER_LOGIT = 12  # bytes
 SHARE = 0.6  # of the free memory of a CPU: what takes more of it is ended by the system, without a word
-
-
-@cache
-def count_parameters(model: ModelConfig) -> int:
-    """How many numbers a model of this shape learns."""
-    return sum(weight.numel() for weight in imagine(model).parameters())
 
 
 def work(config: RunConfig) -> float:
     """The arithmetic of one step, as far as its size goes: parameters times tokens."""
-    return float(count_parameters(config.model)) * config.train.batch * config.window
+    return float(parameters(config.model)) * config.train.batch * config.window
 
 
 def step_memory(config: RunConfig) -> int:
     """About how many bytes a step takes at its height."""
     model, train = config.model, config.train
     kept = 40 + 25 * getattr(torch, train.dtype).itemsize  # for the way back, per token, layer and number of its width
-    rows = -(-train.batch // train.micro_batches)
-    per_token = kept * model.layers * model.width + PER_LOGIT * model.vocab_size
-    return PER_PARAMETER * count_parameters(model) + rows * config.window * per_token
+    blocks, streams = (1, model.layers) if train.recompute else (model.layers, 0)
+    tokens = -(-train.batch // train.micro_batches) * config.window
+    streamed = getattr(torch, train.dtype).itemsize * streams * model.width
+    per_token = kept * blocks * model.width + streamed
+    return PER_PARAMETER * parameters(model) + tokens * per_token + PER_LOGIT * min(LOGITS, tokens * model.vocab_size)
 
 
 def fit_into(config: RunConfig, free: int | None) -> RunConfig | None:
@@ -57,10 +51,10 @@ def probe(config: RunConfig, steps: int = 3) -> tuple[float, RunConfig]:
         try:
             return _measure(config, steps), config
         except torch.OutOfMemoryError:
-            smaller = halved(config)
-            if smaller is None:
+            less = halved(config) or recomputed(config)
+            if less is None:
                 raise
-            config = smaller
+            config = less
 
 
 def halved(config: RunConfig) -> RunConfig | None:
@@ -69,10 +63,15 @@ def halved(config: RunConfig) -> RunConfig | None:
     return None if pieces is None else replace(config, train=replace(config.train, micro_batches=pieces))
 
 
+def recomputed(config: RunConfig) -> RunConfig | None:
+    """The same training, each block computed again on the way back; `None` where that is done already."""
+    return None if config.train.recompute else replace(config, train=replace(config.train, recompute=True))
+
+
 def _measure(config: RunConfig, steps: int) -> float:
     train, device = config.train, torch.device(config.train.device)
+    model = prepare_to_learn(make_model(config), config)
     with torch.random.fork_rng(devices=[]):
-        model = GPT(config.model, dropout=train.dropout).to(device)
         tokens = torch.randint(config.model.vocab_size, (train.batch, config.window), device=device)
     optimizers = make_optimizers(model, train)
     pieces = [(tokens[start:stop],) * 2 for start, stop in pairwise(cuts(train.batch, train.micro_batches))]

@@ -7,6 +7,7 @@ import torch
 
 from octavo.config import RunConfig
 from octavo.errors import ConfigError
+from octavo.making import prepare_to_learn
 from octavo.memory import free_memory
 from octavo.model import GPT
 from octavo.parallel import Replicated, Sharded, Spread, Way
@@ -21,7 +22,7 @@ def spread_over(processes: Processes, model: GPT, config: RunConfig, parallel: P
     train = config.train
     dtype, device = getattr(torch, train.dtype), torch.device(train.device)
     if processes.size == 1:
-        return Spread(model.to(device), dtype)
+        return Spread(prepare_to_learn(model, config), dtype)
     if train.batch < processes.size:
         raise ConfigError(
             f"a batch of {train.batch} rows does not go round {processes.size} processes; "
@@ -30,8 +31,9 @@ def spread_over(processes: Processes, model: GPT, config: RunConfig, parallel: P
     if device.type == "cuda":
         device = torch.device("cuda", processes.local)
     if way_for(parallel, config, device, processes) == "ddp":
-        return Replicated(model.to(device), dtype, processes)
-    return Sharded(model, dtype, processes, device)
+        return Replicated(prepare_to_learn(model, config, device), dtype, processes)
+    whole = prepare_to_learn(model, config, torch.device("cpu"))  # its parts alone go to the device
+    return Sharded(whole, dtype, processes, device)
 
 
 def way_for(parallel: Parallel, config: RunConfig, device: torch.device, processes: Processes) -> Way:

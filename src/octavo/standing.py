@@ -48,7 +48,7 @@ def mismatch(facts: Mapping[str, Any], config: RunConfig, text_sha256: str) -> s
         return "the text is not the one that was learned from"
     then, now = (dict(flattened(values)) for values in (facts.get("config", {}), as_dict(config)))
     for name in sorted({*then, *now}):
-        if then.get(name) != now.get(name):
+        if (then.get(name) or None) != (now.get(name) or None):  # what is off may be newer than the checkpoint
             return f"{name} is {now.get(name)} and was {then.get(name)}"
     return None
 

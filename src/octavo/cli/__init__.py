@@ -79,7 +79,10 @@ It looks at how sure the model is and how rightly, at what is easy and hard for 
 is copied from its training text.""",
     "plan": """Say what octavo train would do with these texts and flags, and train nothing.
 
-Example: octavo plan book.txt --minutes 10""",
+Example: octavo plan book.txt --minutes 10
+
+Without a TEXT, octavo plan --preset gpt2-xl --gpus 8 --tflops 400 says what a model of that size would take: work, \
+memory on each GPU under each way to share it, time.""",
 }
 PLACES = {"import": "porting:bring", "export": "porting:export"}
 for _order, (_word, _help) in enumerate(WORDS.items()):  # each is imported when it is called

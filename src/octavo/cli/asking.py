@@ -42,6 +42,7 @@ class Text:
 class Shape:
     """The size of the model and of a step; what is left out is chosen to fit the text and the time."""
 
+    preset: Annotated[str | None, Parameter(help="A published model's shape: gpt2-xl, qwen3-0.6b, llama-8b, …")] = None
     dialect: Annotated[Dialect | None, Parameter(help="GPT-2 of 2019, or the modern form (Qwen3's).")] = None
     layers: Annotated[int | None, Parameter(help="How many blocks.")] = None
     heads: Annotated[int | None, Parameter(help="Heads of attention in a block.")] = None

@@ -1,11 +1,19 @@
 """`octavo plan`: what a training would be, before it is done."""
 
+from math import isfinite
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from octavo.cli.asking import Shape, Text, Time, gather, named, read_base
+from octavo.config import Asked
+from octavo.errors import ConfigError, UserError
+
+if TYPE_CHECKING:
+    from octavo.outlook import Hardware
+
+MEMORY = 80.0  # GB of a GPU, where there is none here to be asked
 
 
 def plan(
@@ -14,13 +22,69 @@ def plan(
     text: Text | None = None,
     shape: Shape | None = None,
     config: Annotated[Path | None, Parameter(help="Repeat the settings of an octavo.toml.")] = None,
+    gpus: Annotated[int | None, Parameter(help="Say what each of so many GPUs would hold (2, 4 and 8).")] = None,
+    tflops: Annotated[float | None, Parameter(help="The peak of one, in TFLOP a second (measured here).")] = None,
+    memory: Annotated[float | None, Parameter(help="The memory of one, in GB (80, or that of the one here).")] = None,
 ) -> None:
     """Say what octavo train would do with these texts and flags, and train nothing."""
+    asked, base = gather(time, text, shape), read_base(config)
+    check(gpus=gpus, tflops=tflops, memory=memory)
+    if not texts:
+        if asked.preset is None or base is not None or asked.minutes is not None or asked.start is not None:
+            raise UserError(
+                "say what to plan: octavo plan TEXT, or without one octavo plan --preset gpt2-xl "
+                "(no --config, --from or --minutes)"
+            )
+        print("\n".join(of_size(asked, hardware(asked, gpus, tflops, memory))))
+        return
+
     from octavo.progress import Display
     from octavo.training import opened_start, plan_training
 
-    asked, base = gather(time, text, shape), read_base(config)
     start = opened_start(asked, base)
     with Display() as display:
         chosen, _ = plan_training(named(texts), asked, base=base, start=start, on_event=display.show)
     print("\n".join(chosen.lines))
+    if any(value is not None for value in (gpus, tflops, memory)):
+        from octavo.outlook import outlook
+
+        model, train, window = chosen.config.model, chosen.config.train, chosen.config.window
+        tokens = float(train.steps * train.batch * window)
+        lines = outlook(model, train.optimizer, window, hardware(asked, gpus, tflops, memory), tokens)
+        print("\n".join(("", *lines)))
+
+
+def check(**given: float | None) -> None:
+    """Raise `ConfigError` for a flag that is no number above zero."""
+    for name, value in given.items():
+        if value is not None and not (isfinite(value) and value > 0):
+            raise ConfigError(f"{name} is {value}; give a number above zero")
+
+
+def hardware(asked: Asked, gpus: int | None, tflops: float | None, memory: float | None) -> "Hardware":
+    """What was told of the GPUs, completed by what is here."""
+    import torch
+
+    from octavo.outlook import GPUS, Hardware
+    from octavo.shapes import choose_device, choose_dtype
+    from octavo.speed import peak
+
+    device = choose_device(asked.device)
+    here = torch.cuda.get_device_properties(0).total_memory if device == "cuda" else MEMORY * 1e9
+    return Hardware(
+        memory=here if memory is None else memory * 1e9,
+        peak=peak(device, choose_dtype(asked.dtype, device)) if tflops is None else tflops * 1e12,
+        measured=tflops is None,
+        gpus=GPUS if gpus is None else (gpus,),
+    )
+
+
+def of_size(asked: Asked, hardware: "Hardware") -> tuple[str, ...]:
+    """What a model of a size would take, with no text to learn from yet; nothing of it is made."""
+    from octavo.outlook import outlook
+    from octavo.shapes import FAR, MANY, preset_model
+
+    model = preset_model(asked)
+    window = min(FAR, model.context)
+    tokens = None if asked.steps is None else float(asked.steps * (asked.batch or MANY) * window)
+    return outlook(model, "muon" if model.dialect == "modern" else "adamw", window, hardware, tokens)

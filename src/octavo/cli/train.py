@@ -35,6 +35,7 @@ def train(
     page: Annotated[
         bool, Parameter(help="Watch it, stop it and go on with it in a browser, on this machine.", negative=())
     ] = False,
+    track: Annotated[bool, Parameter(help="Write its figures for tensorboard, too.", negative=())] = False,
 ) -> None:
     """Train a GPT on files, folders, - (standard input) or a corpus by name (shakespeare)."""
     asked = gather(time, text, shape)
@@ -73,7 +74,7 @@ def train(
                 parallel=parallel,
             )
 
-        watch(begins, display, shown, partial(goes_on, asked=Asked()))
+        watch(begins, display, shown, partial(goes_on, asked=Asked()), track=track)
 
 
 def check(*, new: bool, again: bool, for_new: bool, for_again: bool) -> None:

@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,9 +10,11 @@ from types import FrameType
 
 from octavo.cli.page import Page
 from octavo.cli.stopping import Stopped, asked, heed
-from octavo.events import Finished
+from octavo.events import Finished, Note
 from octavo.processes import first_here
 from octavo.progress import Display, say
+from octavo.speed import Speed
+from octavo.tracking import Tracker, check_tracking
 from octavo.trainer import Trainer
 
 
@@ -21,32 +23,45 @@ def watch(
     display: Display,
     page: Page | None = None,
     again: Callable[[Path], Trainer] | None = None,
+    *,
+    track: bool = False,
 ) -> Finished:
     """Train to the end. The first Ctrl-C (or SIGTERM) ends it after its step, saved; a second one ends it at once.
 
     Before the first step there is nothing to save, and the first one ends it. What the page stopped waits there, and
-    goes on by `again` when the page wishes so.
+    goes on by `again` when the page wishes so. Where it is to be tracked, tensorboard can read its figures.
     """
+    if track:
+        check_tracking()
     watched = Watched()
     with _signals(watched) as caught:
-        finished = _train(start, display, watched, page)
+        finished = _train(start, display, watched, page, track)
         while page is not None and again is not None and not caught and _wished(page, finished):
-            finished = _train(partial(again, finished.run), display, watched, page)
+            finished = _train(partial(again, finished.run), display, watched, page, track)
     if caught and finished.reason == "stopped":
         raise Stopped(caught[0])
     return finished
 
 
-def _train(start: Callable[[], Trainer], display: Display, watched: "Watched", page: Page | None) -> Finished:
+def _train(
+    start: Callable[[], Trainer], display: Display, watched: "Watched", page: Page | None, track: bool
+) -> Finished:
     trainer = start()
     heed()
     watched.trainer = trainer
     if page is not None:
         page.follow(trainer)
-    finished = None
-    for event in trainer.events():
-        display.show(event)
-        finished = event if isinstance(event, Finished) else finished
+    finished, speed = None, Speed(trainer.config, trainer.processes.size)
+    tracker = Tracker(trainer.run, trainer.config, speed, trainer.at.step) if track and first_here() else None
+    with closing(tracker) if tracker else nullcontext():
+        for event in trainer.events():
+            speed.hear(event)
+            if tracker is not None:
+                tracker.hear(event)
+            finished = event if isinstance(event, Finished) else finished
+            if finished is not None and speed.paces:
+                display.show(Note(speed.line()))
+            display.show(event)
     watched.trainer = None
     assert finished is not None  # the last event of every training
     return finished

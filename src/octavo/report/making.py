@@ -14,7 +14,6 @@ from octavo.errors import ConfigError, RunError, TextError
 from octavo.events import Event, Note
 from octavo.fused import fused
 from octavo.model import GPT
-from octavo.planner import choose_device
 from octavo.porting import load
 from octavo.report import copying, rivals, suffixes
 from octavo.report.certainty import calibration, interval
@@ -27,6 +26,7 @@ from octavo.report.texts import PartName, Passage, Texts, texts_of
 from octavo.resumption import same_text
 from octavo.sampling import SEEDS
 from octavo.saved import checkpoint_folder, read_facts, steps_saved
+from octavo.shapes import choose_device
 from octavo.tokenizers import Tokenizer
 
 Listener = Callable[[Event], None]

@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 
-from octavo.probing import count_parameters
+from octavo.scale import parameters
 from octavo.server.models import Served
 from octavo.server.page.learning import training_told
 from octavo.server.page.records import about
@@ -40,7 +40,7 @@ def described(served: Served) -> dict[str, Any]:
         "layers": config.layers,
         "heads": config.heads,
         "width": config.width,
-        "parameters": count_parameters(config),
+        "parameters": parameters(config),
         "vocab_size": config.vocab_size,
         "answers": served.answers,
         "dialect": config.dialect,

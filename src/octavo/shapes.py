@@ -1,0 +1,175 @@
+"""What was asked of a training, completed: sizes from a ladder, from a model that is known, or from an earlier run."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from octavo.accelerated import compiles
+from octavo.config import Asked, DataConfig, ModelConfig, RunConfig, TrainConfig
+from octavo.data import Prepared
+from octavo.errors import ConfigError, TextError
+from octavo.optim import has_bfloat16_units
+from octavo.presets import preset
+
+WINDOW, ROWS = 256, 16  # tokens of a row and rows of a batch, where a training goes on from a model
+FAR, MANY = 4096, 32  # and at most, where a model of a known shape begins with nothing
+CONTINUED = 0.1  # of the usual rate, so that the model keeps what it has
+OWN = ("dialect", "layers", "heads", "kv_heads", "width")  # what a model keeps that is gone on from
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """One rung of the ladder of sizes: the right one from so many `tokens` on that a training has the time to read."""
+
+    layers: int
+    heads: int
+    width: int
+    context: int
+    batch: int
+    tokens: int
+    lr: float = 0.02  # Muon's
+
+
+LADDER = (
+    Shape(layers=4, heads=2, width=64, context=64, batch=16, tokens=0),
+    Shape(layers=4, heads=2, width=128, context=64, batch=8, tokens=50_000),
+    Shape(layers=6, heads=2, width=128, context=128, batch=16, tokens=600_000, lr=0.028),
+    Shape(layers=6, heads=3, width=192, context=256, batch=16, tokens=3_000_000),
+    Shape(layers=8, heads=4, width=256, context=256, batch=16, tokens=10_000_000),
+    Shape(layers=8, heads=6, width=384, context=512, batch=16, tokens=40_000_000),
+    Shape(layers=12, heads=12, width=768, context=1024, batch=32, tokens=200_000_000),
+)
+
+
+def choose_device(asked: str) -> str:
+    """The device asked for, or the fastest there is. Raises `ConfigError` where it is not there."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if asked == "auto":
+        return next(name for name, found in there.items() if found)
+    if not there[asked]:
+        raise ConfigError(f"device is {asked}, which PyTorch does not find here; give cpu, or leave it out")
+    return asked
+
+
+def of_rung(asked: Asked, data: DataConfig, prepared: Prepared, shape: Shape, device: str) -> RunConfig:
+    """The training of this rung, with what was asked."""
+    model = _model(asked, prepared, shape)
+    muon = asked.dialect != "gpt2"
+    given: dict[str, Any] = {"lr": asked.lr or (shape.lr if muon else None), "dropout": asked.dropout}
+    train = TrainConfig(
+        steps=1,
+        batch=asked.batch or min(shape.batch, max(1, (len(prepared.train.tokens) - 1) // model.context)),
+        seed=asked.seed or 0,
+        optimizer="muon" if muon else "adamw",
+        device=device,
+        dtype=choose_dtype(asked.dtype, device),
+        compile=compiles(device),
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    return RunConfig(model=model, data=data, train=train)
+
+
+def _model(asked: Asked, prepared: Prepared, shape: Shape) -> ModelConfig:
+    tokens = len(prepared.train.tokens) - 1
+    if asked.context is not None and asked.context > tokens:
+        raise TextError(
+            f"context is {asked.context}, and the text has only {tokens} tokens to learn from; ask for less"
+        )
+    width = asked.width or shape.width
+    heads = asked.heads or (shape.heads if width % shape.heads == 0 else 1)
+    return ModelConfig(
+        dialect=asked.dialect or "modern",
+        vocab_size=prepared.tokenizer.vocab_size,
+        context=asked.context or min(shape.context, tokens),
+        layers=asked.layers or shape.layers,
+        heads=heads,
+        kv_heads=asked.kv_heads or heads,
+        width=width,
+        tied=asked.dialect == "gpt2" or prepared.tokenizer.vocab_size > 1024,
+    )
+
+
+def choose_dtype(asked: str, device: str) -> Any:
+    """The precision asked for, or bfloat16 where the device is quick at it."""
+    if asked != "auto":
+        return asked
+    fast = {"cpu": has_bfloat16_units, "cuda": torch.cuda.is_bf16_supported}.get(device, bool)
+    return "bfloat16" if fast() else "float32"
+
+
+def continued(asked: Asked, data: DataConfig, prepared: Prepared, start: ModelConfig) -> RunConfig:
+    """Go on from a model: its shape, shorter rows where it sees far, and a smaller rate, for it knows much already."""
+    for name in OWN:
+        if getattr(asked, name) not in (None, getattr(start, name)):
+            flag = name.replace("_", "-")
+            raise ConfigError(f"--{flag} is the model's own with --from, {getattr(start, name)}; leave it out")
+    if asked.preset is not None:
+        raise ConfigError("--preset is the shape of a new model; leave it out with --from")
+    tokens = len(prepared.train.tokens) - 1
+    if asked.context is not None and asked.context > min(tokens, start.context):
+        raise ConfigError(
+            f"--context is {asked.context}; the model sees {start.context} tokens, the text has {tokens}; ask for less"
+        )
+    window = asked.context or min(WINDOW, start.context, tokens)
+    rate = 0.02 if start.dialect == "modern" else 1e-3
+    return _known(asked, data, start, window, min(ROWS, max(1, tokens // window)), CONTINUED * rate)
+
+
+def of_preset(asked: Asked, data: DataConfig, prepared: Prepared, name: str) -> RunConfig:
+    """A new model of a known shape for this text; a wide one learns slower by AdamW  [Brown 2020, table 2.1]."""
+    model = preset_model(asked, prepared.tokenizer.vocab_size)
+    tokens = len(prepared.train.tokens) - 1
+    window = min(FAR, model.context, tokens)
+    rate = 0.02 if model.dialect == "modern" else min(1e-3, 0.5 / model.width)
+    return _known(asked, data, model, window, min(MANY, max(1, tokens // window)), rate)
+
+
+def preset_model(asked: Asked, vocab_size: int | None = None) -> ModelConfig:
+    """The shape that `--preset` names, with what is asked besides; without it, GPT-2's of 2019 takes its place.
+
+    Raises `ConfigError` where the name is none, or the other dialect is asked for.
+    """
+    shape = ModelConfig(dialect=asked.dialect or "gpt2") if asked.preset is None else preset(asked.preset)
+    if asked.dialect not in (None, shape.dialect):
+        raise ConfigError(f"--preset {asked.preset} is a {shape.dialect} model; leave --dialect out, or --preset")
+    given = _given(asked, ("layers", "heads", "kv_heads", "width", "context"))
+    if {"heads", "width"} & given.keys():  # what followed from them follows from them anew
+        given = {"kv_heads": None, "head_width": None, "feed_forward": None, **given}
+    return replace(shape, **given, vocab_size=vocab_size or asked.vocab_size or shape.vocab_size)
+
+
+def _known(asked: Asked, data: DataConfig, model: ModelConfig, window: int, rows: int, rate: float) -> RunConfig:
+    device = choose_device(asked.device)
+    train = TrainConfig(
+        steps=1,
+        batch=asked.batch or rows,
+        seed=asked.seed or 0,
+        lr=asked.lr or rate,
+        optimizer="muon" if model.dialect == "modern" else "adamw",
+        device=device,
+        dtype=choose_dtype(asked.dtype, device),
+        dropout=asked.dropout or 0.0,
+        start=asked.start,
+        window=None if window == model.context else window,
+        compile=compiles(device),
+    )
+    return RunConfig(model=model, data=data, train=train)
+
+
+def repeated_run(asked: Asked, data: DataConfig, prepared: Prepared, base: RunConfig) -> RunConfig:
+    """An earlier run's settings, for this text, with what was asked. Raises `ConfigError` for another kind of model."""
+    if asked.preset is not None:
+        raise ConfigError("--preset is the shape of a new model; leave it out with --config")
+    if asked.dialect not in (None, base.model.dialect):
+        raise ConfigError(f"--config repeats a {base.model.dialect} model; leave --dialect out, or --config")
+    model_words = ("layers", "heads", "kv_heads", "width", "context")
+    train_words = ("minutes", "steps", "batch", "lr", "dropout", "eval_every", "seed")
+    model = replace(base.model, vocab_size=prepared.tokenizer.vocab_size, **_given(asked, model_words))
+    given = _given(asked, train_words) | ({} if asked.dtype == "auto" else {"dtype": asked.dtype})
+    train = replace(base.train, device=choose_device(asked.device), **given)
+    return RunConfig(model=model, data=data, train=train)
+
+
+def _given(asked: Asked, words: tuple[str, ...]) -> dict[str, Any]:
+    return {word: getattr(asked, word) for word in words if getattr(asked, word) is not None}

@@ -1,0 +1,102 @@
+"""A loss summed up piece by piece is the loss, and so are its gradients; more logits than a piece has never exist."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from octavo import loss as losses
+from octavo import objective
+from octavo.config import ModelConfig
+from octavo.loss import IGNORED, cross_entropy, cross_entropy_in_pieces
+from octavo.model import GPT
+from octavo.objective import Objective
+from octavo.step import evaluate, training_step
+
+Models = Callable[..., GPT]
+ROWS, LENGTH, WIDTH, VOCABULARY = 3, 7, 5, 11
+
+
+@pytest.fixture(params=[1, VOCABULARY, 50, 10**6], ids=["a row at a time", "a row", "some rows", "all at once"])
+def at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many logits may exist at once."""
+    monkeypatch.setattr(losses, "LOGITS", request.param)
+    return int(request.param)
+
+
+def drawn(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
+    draw = torch.Generator().manual_seed(0)
+    known = torch.randn(ROWS, LENGTH, WIDTH, generator=draw, dtype=torch.float64).to(dtype).requires_grad_()
+    unembed = torch.randn(VOCABULARY, WIDTH, generator=draw, dtype=torch.float64).to(dtype).requires_grad_()
+    targets = torch.randint(VOCABULARY, (ROWS, LENGTH), generator=draw)
+    targets[1, 2:] = IGNORED
+    return known, unembed, targets
+
+
+def test_the_loss_in_pieces_is_the_loss_and_so_are_its_gradients(at_once: int) -> None:
+    known, unembed, targets = drawn()
+    whole = cross_entropy(known @ unembed.mT, targets) / 7
+    pieces = cross_entropy_in_pieces(known, unembed, targets) / 7
+    assert pieces.item() == pytest.approx(whole.item(), rel=1e-12)
+    for one, other in zip(*(torch.autograd.grad(x, (known, unembed)) for x in (whole, pieces)), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+def test_a_gradient_is_taken_of_what_learns_and_of_nothing_else(at_once: int) -> None:
+    known, unembed, targets = drawn()
+    alone = cross_entropy_in_pieces(known.detach(), unembed, targets)
+    alone.backward()
+    assert unembed.grad is not None and known.grad is None
+    with torch.inference_mode():
+        assert not cross_entropy_in_pieces(known, unembed, targets).requires_grad
+
+
+def test_in_bfloat16_the_sum_is_taken_in_float32(at_once: int) -> None:
+    known, unembed, targets = drawn(torch.bfloat16)
+    whole, pieces = cross_entropy(known @ unembed.mT, targets), cross_entropy_in_pieces(known, unembed, targets)
+    assert pieces.dtype == torch.float32 and pieces.item() == pytest.approx(whole.item(), rel=1e-6)
+    for one, other in zip(*(torch.autograd.grad(x, (known, unembed)) for x in (whole, pieces)), strict=True):
+        assert other.dtype == torch.bfloat16
+        torch.testing.assert_close(one, other, rtol=0.02, atol=0.02)
+
+
+def test_no_more_logits_exist_at_once_than_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "LOGITS", 4 * VOCABULARY)
+    seen: list[int] = []
+    theirs = F.cross_entropy
+
+    def heard(scores: Tensor, *rest: Tensor, **more: object) -> Tensor:
+        seen.append(scores.numel())
+        return theirs(scores, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(losses.F, "cross_entropy", heard)
+    cross_entropy_in_pieces(*drawn())
+    assert sum(seen) == ROWS * LENGTH * VOCABULARY and max(seen) <= 4 * VOCABULARY
+
+
+def few_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (losses, objective):
+        monkeypatch.setattr(module, "LOGITS", 100)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_step_and_an_evaluation_are_the_same_in_pieces(
+    config: ModelConfig, random_model: Models, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = torch.float32 if dtype == torch.bfloat16 else dtype
+    text = torch.randint(config.vocab_size, (4, 17), generator=torch.Generator().manual_seed(0))
+    batch, found = (text[:, :-1], text[:, 1:]), []
+    for _ in range(2):
+        model = random_model(config, dtype=kind)
+        result = training_step(model, [], [batch], rate=1.0, clip=1.0, dtype=dtype)
+        found.append((result.loss, result.grad_norm, evaluate(model, [batch], dtype)[0]))
+        few_logits(monkeypatch)
+    assert found[1] == pytest.approx(found[0], rel=1e-12 if dtype == torch.float64 else 0.01)
+
+
+def test_few_logits_are_made_all_at_once_as_ever(config: ModelConfig, random_model: Models) -> None:
+    model = random_model(config)
+    tokens = torch.randint(config.vocab_size, (2, 9), generator=torch.Generator().manual_seed(0))
+    assert Objective(model)(tokens, tokens).item() == cross_entropy(model(tokens), tokens).item()
