@@ -149,6 +149,7 @@ class DataConfig:
     val: str | None = None
     tokenizer: Literal["character", "word", "bpe"] = "character"
     vocab_size: int | None = None
+    shuffle: Literal["documents"] | None = None  # draw the parts and the order from these; none: as they come
 
     def __post_init__(self) -> None:
         if self.split is not None and not 0 < self.split < 1:
@@ -236,6 +237,7 @@ class Asked:
     errors: Literal["strict", "replace"] = "strict"
     tokenizer: Literal["character", "word", "bpe"] | None = None
     vocab_size: int | None = None
+    shuffle: Literal["documents"] | None = None
     dialect: Dialect | None = None  # modern, or that of the model that is gone on from
     layers: int | None = None
     heads: int | None = None

@@ -52,6 +52,7 @@ def read_texts(
         val=asked.val,
         tokenizer=kind,
         vocab_size=asked.vocab_size or (BPE_VOCABULARY if kind == "bpe" and tokenizer is None else None),
+        shuffle=asked.shuffle,
     )
     return data, prepare(data, tokenizer, cache=places.cache(), on_event=on_event, sources=sources)
 

@@ -35,6 +35,9 @@ class Text:
     )
     tokenizer: Annotated[Literal["character", "word", "bpe"] | None, Parameter(help="Cut the text into these.")] = None
     vocab_size: Annotated[int | None, Parameter(help="How many different tokens there may be.")] = None
+    shuffle: Annotated[
+        Literal["documents"] | None, Parameter(help="Draw the parts, and the order, from whole documents by lot.")
+    ] = None
 
 
 @Parameter(name="*")

@@ -12,6 +12,7 @@ from octavo.errors import DamagedError
 
 PARTS = ("train", "val", "test")
 COUNTS = 4  # in a row: tokens, characters, bytes, bytes behind unknown tokens, all from the beginning of the part
+WITH_DOCUMENTS = 5  # and how many documents have ended, where these will be put into another order
 ROW = np.dtype("<i8")
 SPACING = 8192  # characters between two rows, at least
 SAFE = 1 << 24  # tokens between two visits to the disk
@@ -56,11 +57,12 @@ def open_part(folder: Path, name: str, dtype: np.dtype[Any]) -> Part:
 class PartWriter:
     """Writes a part so that it can be gone on with after an interruption, from the last row that reached the disk.
 
-    Tokens are synced before the rows that count them are written, so the rows never promise too much.
+    Tokens are synced before the rows that count them are written, so the rows never promise too much. With `documents`
+    there is a row wherever one ends.
     """
 
-    def __init__(self, folder: Path, name: str, dtype: np.dtype[Any]) -> None:
-        self.dtype = dtype
+    def __init__(self, folder: Path, name: str, dtype: np.dtype[Any], *, documents: bool = False) -> None:
+        self.dtype, self.width = dtype, WITH_DOCUMENTS if documents else COUNTS
         self.tokens, self.rows = (_open(folder / f"{name}.{end}") for end in ("bin", "rows"))
         self.counts = self._recover()
         self.waiting: list[np.ndarray] = []
@@ -85,11 +87,11 @@ class PartWriter:
         """How many characters of the part need not be encoded again."""
         return int(self.counts[1])
 
-    def write(self, ids: np.ndarray, characters: int, size: int, unknown: int) -> None:
-        """Add the tokens of one piece, its characters, its bytes and its bytes behind unknown tokens."""
+    def write(self, ids: np.ndarray, characters: int, size: int, unknown: int, *, ends: bool = False) -> None:
+        """Add a piece: its tokens, characters, bytes, bytes behind unknown tokens, whether a document ends with it."""
         self.tokens.write(ids.astype(self.dtype, copy=False).tobytes())
-        self.counts = self.counts + np.array([len(ids), characters, size, unknown])
-        if self.counts[1] - self.marked >= SPACING:
+        self.counts = self.counts + np.array([len(ids), characters, size, unknown, ends][: self.width])
+        if self.counts[1] - self.marked >= SPACING or (ends and self.width == WITH_DOCUMENTS):
             self._mark()
         if self.waiting and self.counts[0] - self.saved >= SAFE:
             self._save()
@@ -110,13 +112,14 @@ class PartWriter:
 
     def _recover(self) -> np.ndarray:
         rows = np.frombuffer(self.rows.read(), np.uint8)
-        whole = len(rows) // (COUNTS * ROW.itemsize)
-        table = rows[: whole * COUNTS * ROW.itemsize].view(ROW).reshape(whole, COUNTS)
-        counts = table[-1].astype(np.int64) if whole else np.zeros(COUNTS, np.int64)
+        length = self.width * ROW.itemsize
+        whole = len(rows) // length
+        table = rows[: whole * length].view(ROW).reshape(whole, self.width)
+        counts = table[-1].astype(np.int64) if whole else np.zeros(self.width, np.int64)
         size = int(counts[0]) * self.dtype.itemsize
         if self.tokens.seek(0, os.SEEK_END) < size:  # not what was promised: begin again
-            whole, size, counts = 0, 0, np.zeros(COUNTS, np.int64)
-        for file, end in ((self.rows, whole * COUNTS * ROW.itemsize), (self.tokens, size)):
+            whole, size, counts = 0, 0, np.zeros(self.width, np.int64)
+        for file, end in ((self.rows, whole * length), (self.tokens, size)):
             file.truncate(end)
             file.seek(end)
         self.saved = int(counts[0])
