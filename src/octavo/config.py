@@ -182,6 +182,7 @@ class TrainConfig:
     save_every: int = DERIVED  # steps; eval_every, where nothing else is said
     start: str | None = None  # the model whose weights it began with; none: random ones
     window: int | None = None  # tokens that a row has, where that is less than the model's context
+    pack: Literal["documents"] | None = None  # what stands side by side in a row and is not seen by its neighbours
     forecast: float | None = None  # the loss on held-out text that is expected, in nats per token
     forecast_within: float | None = None  # two of three trainings come so near to it
 
@@ -250,6 +251,7 @@ class Asked:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     eval_every: int | None = None
+    pack: Literal["documents"] | None = None
     start: str | None = None
 
     def __post_init__(self) -> None:

@@ -46,6 +46,7 @@ def examine(
     step: int,
     dtype: torch.dtype,
     window: int | None = None,
+    boundary: int | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Evaluation | None:
     """Read a part in windows of the model's own context, or shorter ones; predict every token but the first once.
@@ -56,7 +57,7 @@ def examine(
     window = window or model.config.context
     batches = windows(part.tokens, window, rows_at_once(window, model.config.vocab_size))
     moved = ((torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)) for x, y in batches)
-    nats, count = evaluate(model, takewhile(lambda _: not stopped(), moved), dtype)
+    nats, count = evaluate(model, takewhile(lambda _: not stopped(), moved), dtype, boundary)
     if stopped():
         return None
     told = nats + 8 * log(2) * part.unknown_bytes  # an unknown token costs what it hides, too

@@ -142,6 +142,7 @@ def _continued(asked: Asked, data: DataConfig, prepared: Prepared, free: int | N
         dtype=_dtype(asked.dtype, device),
         dropout=asked.dropout or 0.0,
         start=asked.start,
+        pack=asked.pack,
         window=None if window == start.context else window,
     )
     config = _affordable([RunConfig(model=start, data=data, train=train)], free)[0]
@@ -195,6 +196,7 @@ def _config(asked: Asked, data: DataConfig, prepared: Prepared, shape: Shape, de
         optimizer="muon" if muon else "adamw",
         device=device,
         dtype=_dtype(asked.dtype, device),
+        pack=asked.pack,
         **{name: value for name, value in given.items() if value is not None},
     )
     return RunConfig(model=model, data=data, train=train)
@@ -281,7 +283,7 @@ def _repeat(asked: Asked, data: DataConfig, prepared: Prepared, base: RunConfig)
     if asked.dialect not in (None, base.model.dialect):
         raise ConfigError(f"--config repeats a {base.model.dialect} model; leave --dialect out, or --config")
     model_words = ("layers", "heads", "kv_heads", "width", "context")
-    train_words = ("minutes", "steps", "batch", "lr", "dropout", "eval_every", "seed")
+    train_words = ("minutes", "steps", "batch", "lr", "dropout", "eval_every", "seed", "pack")
     model = replace(base.model, vocab_size=prepared.tokenizer.vocab_size, **_given(asked, model_words))
     given = _given(asked, train_words) | ({} if asked.dtype == "auto" else {"dtype": asked.dtype})
     train = replace(base.train, device=choose_device(asked.device), **given)

@@ -9,12 +9,7 @@ from typing import Any
 
 import torch
 
-from octavo.checkpoint import (
-    prune,
-    save_checkpoint,
-    save_snapshot,
-    snapshot_steps,
-)
+from octavo.checkpoint import prune, save_checkpoint, save_snapshot, snapshot_steps
 from octavo.claim import Claim
 from octavo.config import RunConfig
 from octavo.data import Batches, Prepared
@@ -45,7 +40,9 @@ class Trainer:
     def __init__(self, config: RunConfig, prepared: Prepared, run: Path) -> None:
         self.config, self.prepared, self.run = config, prepared, run
         train = config.train
-        self.device, self.dtype = torch.device(train.device), getattr(torch, train.dtype)
+        self.device = torch.device(train.device)
+        boundary = None if train.pack is None else prepared.tokenizer.end_of_text
+        self.reading: dict[str, Any] = {"dtype": getattr(torch, train.dtype), "boundary": boundary}
         self.model = make_model(config).to(self.device)
         self.optimizers = make_optimizers(self.model, train)
         self.batches = Batches(prepared.train.tokens, config.window, train.batch, train.seed)
@@ -136,7 +133,7 @@ class Trainer:
         rate = self.at.schedule.rate(self.at.step)
         try:
             result = training_step(
-                self.model, self.optimizers, pieces, rate=rate, clip=train.clip, dtype=self.dtype, seeds=seeds
+                self.model, self.optimizers, pieces, rate=rate, clip=train.clip, seeds=seeds, **self.reading
             )
         except torch.OutOfMemoryError:
             return None
@@ -199,9 +196,9 @@ class Trainer:
             self.model,
             part,
             step=self.at.step,
-            dtype=self.dtype,
             window=self.config.window,
             stopped=self._interrupted,
+            **self.reading,
         )
         if evaluated is None:
             return

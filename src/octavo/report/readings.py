@@ -15,6 +15,7 @@ from octavo.events import Event
 from octavo.loss import IGNORED
 from octavo.model import GPT
 from octavo.report.findings import Score
+from octavo.step import logits_in
 from octavo.tokenizers import BPETokenizer, SimpleTokenizer, Tokenizer
 
 
@@ -32,12 +33,15 @@ class Readings:
 
 
 @torch.inference_mode()
-def read(model: GPT, part: Part, window: int, on_event: Callable[[Event], None]) -> Readings:
-    """Read a part in windows side by side, as every evaluation does."""
+def read(
+    model: GPT, part: Part, window: int, on_event: Callable[[Event], None], boundary: int | None = None
+) -> Readings:
+    """Read a part in windows side by side, as every evaluation does; with the token between documents, each alone."""
     device, progress = model.embed.weight.device, Progress("reading the held-out text", part.bytes, on_event)
     found: list[tuple[Tensor, ...]] = []
     for inputs, targets in windows(part.tokens, window, rows_at_once(window, model.config.vocab_size)):
-        scores = model(torch.from_numpy(inputs).to(device)).float().log_softmax(-1)
+        logits = logits_in(model, torch.from_numpy(inputs).to(device), torch.float32, boundary)
+        scores = logits.float().log_softmax(-1)
         wanted = torch.from_numpy(targets).to(device)
         best, choice = scores.max(-1)
         told = -scores.gather(-1, wanted.clamp(min=0)[..., None])[..., 0]
