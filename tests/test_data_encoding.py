@@ -189,7 +189,9 @@ def test_too_few_documents_are_not_drawn_from(place: Path, count: int, split: fl
     write_documents(place / "few.jsonl", count)
     data = DataConfig(texts=("few.jsonl",), shuffle="documents", split=split)
     least = 3 if split is None else 2
-    with pytest.raises(TextError, match=f"{count} documents are too few to draw parts from, it takes {least}; leave"):
+    with pytest.raises(
+        TextError, match=rf"parts cannot be drawn from so few documents \({count}, it takes {least}\); leave"
+    ):
         prepare(data, None, cache=place / "cache")
 
 

@@ -42,8 +42,8 @@ class Lots:
         least = 3 if split is None else 2
         if drawn < least:
             raise TextError(
-                f"{drawn} documents are too few to draw parts from, it takes {least}; leave --shuffle out, "
-                "or give one document a file or a line of JSON"
+                f"parts cannot be drawn from so few documents ({drawn}, it takes {least}); leave --shuffle out, "
+                "or put each document in a file or a line of JSON of its own"
             )
         if split is not None:
             return cls(drawn, documents, min(max(1, int(split * drawn)), drawn - 1), drawn)

@@ -45,13 +45,16 @@ def part_of(tokens: np.ndarray, rows: np.ndarray) -> Part:
 
 def open_part(folder: Path, name: str, dtype: np.dtype[Any]) -> Part:
     """Map a part that was written before; raises `DamagedError` where its two files do not fit together."""
-    rows = np.fromfile(folder / f"{name}.rows", ROW)
+    rows = _mapped(folder / f"{name}.rows", ROW)
     size = (folder / f"{name}.bin").stat().st_size
     if len(rows) % COUNTS or size != (int(rows[-COUNTS]) if len(rows) else 0) * dtype.itemsize:
         raise DamagedError(f"{folder / name}.bin does not have as many tokens as its rows say; prepare the text again")
-    # an empty file cannot be mapped
-    tokens = np.memmap(folder / f"{name}.bin", dtype, "r") if size else np.empty(0, dtype)
-    return part_of(tokens, rows.reshape(-1, COUNTS))
+    return part_of(_mapped(folder / f"{name}.bin", dtype), rows.reshape(-1, COUNTS))
+
+
+def _mapped(path: Path, dtype: np.dtype[Any]) -> np.ndarray:
+    size = path.stat().st_size // dtype.itemsize
+    return np.memmap(path, dtype, "r", shape=(size,)) if size else np.empty(0, dtype)  # nothing cannot be mapped
 
 
 class PartWriter:
@@ -111,11 +114,11 @@ class PartWriter:
         self.waiting, self.saved = [], int(self.counts[0])
 
     def _recover(self) -> np.ndarray:
-        rows = np.frombuffer(self.rows.read(), np.uint8)
         length = self.width * ROW.itemsize
-        whole = len(rows) // length
-        table = rows[: whole * length].view(ROW).reshape(whole, self.width)
-        counts = table[-1].astype(np.int64) if whole else np.zeros(self.width, np.int64)
+        whole = self.rows.seek(0, os.SEEK_END) // length
+        self.rows.seek(max(0, whole - 1) * length)
+        last = np.frombuffer(self.rows.read(length), ROW) if whole else np.zeros(self.width, ROW)
+        counts = last.astype(np.int64)
         size = int(counts[0]) * self.dtype.itemsize
         if self.tokens.seek(0, os.SEEK_END) < size:  # not what was promised: begin again
             whole, size, counts = 0, 0, np.zeros(self.width, np.int64)
