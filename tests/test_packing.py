@@ -4,16 +4,19 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from octavo import toml, training
 from octavo.cache import Documents
 from octavo.config import Asked, ModelConfig, TrainConfig
+from octavo.data import Part, windows
 from octavo.errors import ConfigError
 from octavo.events import Stepped
 from octavo.model import GPT
 from octavo.optim import make_optimizers
+from octavo.report.readings import read
 from octavo.step import Batch, evaluate, logits_in, training_step
 from test_nothing_lost import left, same
 from texts import sentences
@@ -121,3 +124,13 @@ def test_a_tokenizer_that_does_not_end_documents_cannot_keep_them_apart(
     monkeypatch.setattr(start[1], "end_of_text", None)
     with pytest.raises(ConfigError, match="the tokenizer has no token that ends a document; leave --pack out"):
         training.plan_training(["text.txt"], Asked(pack="documents"), start=start)
+
+
+def test_the_report_reads_as_the_evaluation_does(model: GPT, config: ModelConfig) -> None:
+    tokens = torch.cat([torch.cat(documents(config, seed)) for seed in range(5)]).numpy()
+    part = Part(tokens, len(tokens), len(tokens), 0, np.empty((0, 4), np.int64))
+    batches = [(torch.from_numpy(x), torch.from_numpy(y)) for x, y in windows(tokens, 8, 4)]
+    nats, count = evaluate(model, batches, torch.float64, BOUNDARY)
+    found = read(model, part, 8, lambda event: None, BOUNDARY).nats
+    assert (found.sum(), len(found)) == (pytest.approx(nats, rel=1e-5), count)
+    assert read(model, part, 8, lambda event: None).nats.sum() != pytest.approx(nats, rel=1e-5)
