@@ -49,8 +49,8 @@ def test_the_flags_are_these_and_no_others() -> None:
         }
         for word in WORDS
     }
-    shape = "preset dialect layers heads kv-heads width context batch lr dropout eval-every seed device dtype from"
-    text = "split val field errors tokenizer vocab-size"
+    shape = "preset dialect layers heads kv-heads width context batch lr dropout eval-every pack seed device dtype from"
+    text = "split val field errors tokenizer vocab-size shuffle"
     knobs = "max-new-tokens temperature top-k top-p min-p repetition-penalty seed"
     expected = {
         "demo": "minutes dialect seed",

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from octavo.data import Sources, find_texts
-from octavo.data.decoding import CHUNK
 from octavo.data.jsonl import LONGEST
+from octavo.data.packed import CHUNK
 from octavo.errors import TextError
 from octavo.events import Event, Note
 

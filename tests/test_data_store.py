@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo.config import DataConfig
-from octavo.data import Part, Prepared, find_texts, parts, prepare, reopen, store, survey, vocabulary
+from octavo.data import Part, Prepared, encoding, find_texts, parts, prepare, reopen, store, survey, vocabulary
 from octavo.errors import DamagedError, SaveError, TextError, TokenizerError
 from octavo.events import Event, Note, Preparing
 from octavo.tokenizers import BPETokenizer, SimpleTokenizer, Tokenizer, load_tokenizer
@@ -33,7 +33,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything that is done every so often is done often."""
-    monkeypatch.setattr(store, "GROUP", 500)
+    monkeypatch.setattr(encoding, "GROUP", 500)
     monkeypatch.setattr(parts, "SAFE", 300)
     monkeypatch.setattr(parts, "SPACING", 100)
     monkeypatch.setattr(survey, "TICK", 0.0)
@@ -313,7 +313,7 @@ def test_a_text_that_changes_while_it_is_read_is_refused(cache: Path) -> None:
 
 
 def test_a_full_disk_is_one_line(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*arguments: object) -> None:
+    def full(*arguments: object, **settings: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(parts.PartWriter, "write", full)

@@ -21,7 +21,7 @@ from rich.console import Console
 from octavo import toml, training
 from octavo.cli import run as command_line
 from octavo.cli.report import show
-from octavo.config import DataConfig, ModelConfig
+from octavo.config import Asked, DataConfig, ModelConfig
 from octavo.data import Part, prepare
 from octavo.errors import ConfigError, RunError
 from octavo.evaluation import examine
@@ -489,6 +489,16 @@ def test_a_text_from_standard_input_is_had_from_its_tokens(workplace: Path, monk
     found = report(run, samples=1)
     assert found.held_out.sources == ("standard input",)
     assert any("the text came from standard input" in note for note in found.notes)
+
+
+def test_a_run_on_shuffled_documents_is_read_from_its_tokens(workplace: Path) -> None:
+    lines = [json.dumps({"text": sentences(20, seed=number)}) for number in range(30)]
+    Path("many.jsonl").write_text("\n".join(lines))
+    run = training.train("many.jsonl", out="run", shuffle="documents", **TINY)
+    found = report(run, samples=1)
+    assert found.held_out.sources == ("shuffled documents",)
+    assert any("the documents were shuffled" in note for note in found.notes)
+    assert training.resume(run, Asked(steps=6)).at.schedule.steps == 6
 
 
 # ---- what is refused

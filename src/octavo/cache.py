@@ -78,6 +78,35 @@ class NoCache:
         pass
 
 
+class Documents(NoCache):
+    """Documents side by side in each row, read in one go: a token sees its own document alone, from position 0 on.
+
+    A document begins with `boundary`, the token that ended the one before it; a row may begin within one.
+
+    >>> row = Documents(ModelConfig(), torch.tensor([[7, 8, 0, 7, 9]]), boundary=0)
+    >>> row.positions(5).tolist()
+    [[0, 1, 0, 1, 2]]
+    """
+
+    def __init__(self, config: ModelConfig, tokens: Int[Tensor, "B T"], boundary: int) -> None:
+        super().__init__(config, tokens.size(0), tokens.device)
+        places = torch.arange(tokens.size(1), device=tokens.device)
+        begins = torch.where(tokens == boundary, places, 0).cummax(1).values
+        self.places = places - begins
+        together = begins[:, :, None] == begins[:, None, :]
+        self.mask = (together & (places <= places[:, None]))[:, None]
+
+    def positions(self, new: int) -> Int[Tensor, "B T"]:
+        check_context(new, self.context)
+        return self.places
+
+    def layer(self, index: int) -> "Documents":
+        return self
+
+    def append(self, k: Float[Tensor, "B K T D"], v: Float[Tensor, "B K T D"]) -> Seen:
+        return k, v, self.mask
+
+
 class StaticCache:
     """Room for `capacity` tokens in each row, taken once. Rows may differ in length.
 

@@ -150,6 +150,7 @@ class DataConfig:
     val: str | None = None
     tokenizer: Literal["character", "word", "bpe"] = "character"
     vocab_size: int | None = None
+    shuffle: Literal["documents"] | None = None  # draw the parts and the order from these; none: as they come
 
     def __post_init__(self) -> None:
         if self.split is not None and not 0 < self.split < 1:
@@ -182,6 +183,7 @@ class TrainConfig:
     save_every: int = DERIVED  # steps; eval_every, where nothing else is said
     start: str | None = None  # the model whose weights it began with; none: random ones
     window: int | None = None  # tokens that a row has, where that is less than the model's context
+    pack: Literal["documents"] | None = None  # what stands side by side in a row and is not seen by its neighbours
     forecast: float | None = None  # the loss on held-out text that is expected, in nats per token
     forecast_within: float | None = None  # two of three trainings come so near to it
     recompute: bool = False  # compute each block again on the way back, for memory's sake
@@ -239,6 +241,7 @@ class Asked:
     errors: Literal["strict", "replace"] = "strict"
     tokenizer: Literal["character", "word", "bpe"] | None = None
     vocab_size: int | None = None
+    shuffle: Literal["documents"] | None = None
     preset: str | None = None  # a published model's shape; what is asked besides comes first
     dialect: Dialect | None = None  # modern, or that of the model that is gone on from
     layers: int | None = None
@@ -252,6 +255,7 @@ class Asked:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     eval_every: int | None = None
+    pack: Literal["documents"] | None = None
     start: str | None = None
 
     def __post_init__(self) -> None:

@@ -50,6 +50,7 @@ def examine(
     step: int,
     dtype: torch.dtype,
     window: int | None = None,
+    boundary: int | None = None,
     stopped: Callable[[], bool] = lambda: False,
     spread: Spread | None = None,
 ) -> Evaluation | None:
@@ -58,12 +59,12 @@ def examine(
     Nothing comes of it where it is `stopped` on the way. Where the model is `spread` over processes, each of them reads
     some of the windows.
     """
-    device, spread = model.embed.weight.device, spread or Spread(model, dtype)
+    device, spread = model.embed.weight.device, spread or Spread(model, dtype, boundary=boundary)
     window = window or model.config.context
     batches = windows(part.tokens, window, rows_at_once(window, model.config.vocab_size))
     own = shared(batches, spread.processes)
     moved = ((torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)) for x, y in own)
-    found = evaluate(model, takewhile(lambda _: not stopped(), moved), dtype, spread.objective)
+    found = evaluate(model, takewhile(lambda _: not stopped(), moved), objective=spread.objective)
     if stopped():
         return None
     nats, count = map(spread.processes.summed, found)

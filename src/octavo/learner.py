@@ -27,7 +27,8 @@ class Learner:
         train = config.train
         self.config, self.prepared, self.processes = config, prepared, processes
         self.dtype = getattr(torch, train.dtype)
-        self.spread = spread_over(processes, make_model(config), config, parallel)
+        boundary = None if train.pack is None else prepared.tokenizer.end_of_text
+        self.spread = spread_over(processes, make_model(config), config, parallel, boundary)
         self.model, self.device = self.spread.model, self.spread.device
         self.optimizers = make_optimizers(self.model, train, self.spread.weights, self.spread.matrices)
         self.batches = Batches(prepared.train.tokens, config.window, train.batch, train.seed)
@@ -48,7 +49,6 @@ class Learner:
                 pieces,
                 rate=rate,
                 clip=train.clip,
-                dtype=self.dtype,
                 seeds=seeds,
                 spread=self.spread,
             )

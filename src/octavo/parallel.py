@@ -27,9 +27,15 @@ class Spread:
 
     way: Way | None = None
 
-    def __init__(self, model: GPT, dtype: torch.dtype = torch.float32, processes: Processes = ALONE) -> None:
+    def __init__(
+        self,
+        model: GPT,
+        dtype: torch.dtype = torch.float32,
+        processes: Processes = ALONE,
+        boundary: int | None = None,
+    ) -> None:
         self.model, self.processes = model, processes
-        self.objective = Objective(model, dtype)
+        self.objective = Objective(model, dtype, boundary)
         self.shapes = {name: weight.shape for name, weight in model.named_parameters()}
         self.weights: dict[str, Tensor] = dict(model.named_parameters())  # what this process learns
 
@@ -80,8 +86,8 @@ class Replicated(Spread):
 
     way: Way = "ddp"
 
-    def __init__(self, model: GPT, dtype: torch.dtype, processes: Processes) -> None:
-        super().__init__(model, dtype, processes)
+    def __init__(self, model: GPT, dtype: torch.dtype, processes: Processes, boundary: int | None = None) -> None:
+        super().__init__(model, dtype, processes, boundary)
         device = model.embed.weight.device
         self.wrapped = nn.parallel.DistributedDataParallel(
             self.objective,
@@ -105,11 +111,18 @@ class Sharded(Spread):
 
     way: Way = "fsdp"
 
-    def __init__(self, model: GPT, dtype: torch.dtype, processes: Processes, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: GPT,
+        dtype: torch.dtype,
+        processes: Processes,
+        device: torch.device,
+        boundary: int | None = None,
+    ) -> None:
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-        super().__init__(model, dtype, processes)
+        super().__init__(model, dtype, processes, boundary)
         if device.type == "cpu":
             give_back()  # blocks are put together and taken apart all the time
         half = dtype == torch.bfloat16

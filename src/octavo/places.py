@@ -62,6 +62,7 @@ def newest_run() -> Path:
 
 def new_run(text: str) -> Path:
     """A folder that does not exist yet, for a training on this text: `runs/<text>-<n>`."""
-    stem = re.sub(r"[^\w-]+", "-", Path(text).stem).strip("-").lower() or "text"
+    name = re.sub(r"\.(zst|gz)$", "", Path(text).name, flags=re.IGNORECASE)
+    stem = re.sub(r"[^\w-]+", "-", Path(name).stem).strip("-").lower() or "text"
     taken = {folder.name for folder in RUNS.iterdir()} if RUNS.is_dir() else set()
     return RUNS / next(name for n in range(1, len(taken) + 2) if (name := f"{stem}-{n}") not in taken)

@@ -64,6 +64,7 @@ def of_rung(asked: Asked, data: DataConfig, prepared: Prepared, shape: Shape, de
         optimizer="muon" if muon else "adamw",
         device=device,
         dtype=choose_dtype(asked.dtype, device),
+        pack=asked.pack,
         compile=compiles(device),
         **{name: value for name, value in given.items() if value is not None},
     )
@@ -151,6 +152,7 @@ def _known(asked: Asked, data: DataConfig, model: ModelConfig, window: int, rows
         dtype=choose_dtype(asked.dtype, device),
         dropout=asked.dropout or 0.0,
         start=asked.start,
+        pack=asked.pack,
         window=None if window == model.context else window,
         compile=compiles(device),
     )
@@ -164,7 +166,7 @@ def repeated_run(asked: Asked, data: DataConfig, prepared: Prepared, base: RunCo
     if asked.dialect not in (None, base.model.dialect):
         raise ConfigError(f"--config repeats a {base.model.dialect} model; leave --dialect out, or --config")
     model_words = ("layers", "heads", "kv_heads", "width", "context")
-    train_words = ("minutes", "steps", "batch", "lr", "dropout", "eval_every", "seed")
+    train_words = ("minutes", "steps", "batch", "lr", "dropout", "eval_every", "seed", "pack")
     model = replace(base.model, vocab_size=prepared.tokenizer.vocab_size, **_given(asked, model_words))
     given = _given(asked, train_words) | ({} if asked.dtype == "auto" else {"dtype": asked.dtype})
     train = replace(base.train, device=choose_device(asked.device), **given)

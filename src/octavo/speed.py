@@ -66,8 +66,8 @@ class Speed:
             return ""
         each = f" ({self.tokens_per_second / self.processes:,.0f} in each process)" if self.processes > 1 else ""
         return (
-            f"{self.tokens_per_second:,.0f} tokens a second{each}, and with them {self.utilisation:.0%} of the arithmetic "
-            f"that {self.device} can do in {self.dtype} ({operations(self.peak)} a second, as measured)"
+            f"{self.tokens_per_second:,.0f} tokens a second{each}, and with them {self.utilisation:.0%} of the "
+            f"arithmetic that {self.device} can do in {self.dtype} ({operations(self.peak)} a second, as measured)"
         )
 
 

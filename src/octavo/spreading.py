@@ -17,12 +17,17 @@ from octavo.processes import Processes
 Parallel = Literal["auto", "ddp", "fsdp"]
 
 
-def spread_over(processes: Processes, model: GPT, config: RunConfig, parallel: Parallel) -> Spread:
-    """Put a new model where it learns. Raises `ConfigError` where a global batch does not go round."""
+def spread_over(
+    processes: Processes, model: GPT, config: RunConfig, parallel: Parallel, boundary: int | None = None
+) -> Spread:
+    """Put a new model where it learns; `boundary` is the token between documents that do not see each other.
+
+    Raises `ConfigError` where a global batch does not go round.
+    """
     train = config.train
     dtype, device = getattr(torch, train.dtype), torch.device(train.device)
     if processes.size == 1:
-        return Spread(prepare_to_learn(model, config), dtype)
+        return Spread(prepare_to_learn(model, config), dtype, boundary=boundary)
     if train.batch < processes.size:
         raise ConfigError(
             f"a batch of {train.batch} rows does not go round {processes.size} processes; "
@@ -31,9 +36,9 @@ def spread_over(processes: Processes, model: GPT, config: RunConfig, parallel: P
     if device.type == "cuda":
         device = torch.device("cuda", processes.local)
     if way_for(parallel, config, device, processes) == "ddp":
-        return Replicated(prepare_to_learn(model, config, device), dtype, processes)
+        return Replicated(prepare_to_learn(model, config, device), dtype, processes, boundary)
     whole = prepare_to_learn(model, config, torch.device("cpu"))  # its parts alone go to the device
-    return Sharded(whole, dtype, processes, device)
+    return Sharded(whole, dtype, processes, device, boundary)
 
 
 def way_for(parallel: Parallel, config: RunConfig, device: torch.device, processes: Processes) -> Way:

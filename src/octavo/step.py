@@ -72,10 +72,18 @@ def _accumulate(spread: Spread, piece: Batch, targets: float, seed: int | None, 
 
 
 def evaluate(
-    model: GPT, batches: Iterable[Batch], dtype: torch.dtype = torch.float32, objective: Objective | None = None
+    model: GPT,
+    batches: Iterable[Batch],
+    dtype: torch.dtype = torch.float32,
+    boundary: int | None = None,
+    *,
+    objective: Objective | None = None,
 ) -> tuple[float, int]:
-    """Read held-out text without learning: the summed surprise in nats, and how many tokens were predicted."""
-    training, objective = model.training, objective or Objective(model, dtype)
+    """Read held-out text without learning: the summed surprise in nats, and how many tokens were predicted.
+
+    With the token that is the `boundary` of documents none sees another; an `objective` knows the last two itself.
+    """
+    training, objective = model.training, objective or Objective(model, dtype, boundary)
     model.eval()
     nats, count = 0.0, 0
     try:

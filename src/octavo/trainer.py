@@ -9,12 +9,7 @@ from typing import Any
 
 import torch
 
-from octavo.checkpoint import (
-    prune,
-    save_checkpoint,
-    save_snapshot,
-    snapshot_steps,
-)
+from octavo.checkpoint import prune, save_checkpoint, save_snapshot, snapshot_steps
 from octavo.claim import Claim
 from octavo.config import RunConfig
 from octavo.data import Prepared

@@ -55,6 +55,7 @@ def read_texts(
         val=asked.val,
         tokenizer=kind,
         vocab_size=asked.vocab_size or (BPE_VOCABULARY if kind == "bpe" and tokenizer is None else None),
+        shuffle=asked.shuffle,
     )
     return data, prepare(data, tokenizer, cache=places.cache(), on_event=on_event, sources=sources)
 
@@ -70,6 +71,8 @@ def plan_training(
     """What a training on these texts would be; nothing is trained or written but the encoded text in the cache."""
     model, tokenizer = start or (None, None)
     data, prepared = read_texts(texts, asked, on_event, tokenizer)
+    if asked.pack is not None and prepared.tokenizer.end_of_text is None:
+        raise ConfigError("the tokenizer has no token that ends a document; leave --pack out")
     on_event(Note("measuring this machine for a moment"))
     return plan(asked, data, prepared, base, None if model is None else model.config), prepared
 

@@ -35,6 +35,9 @@ class Text:
     )
     tokenizer: Annotated[Literal["character", "word", "bpe"] | None, Parameter(help="Cut the text into these.")] = None
     vocab_size: Annotated[int | None, Parameter(help="How many different tokens there may be.")] = None
+    shuffle: Annotated[
+        Literal["documents"] | None, Parameter(help="Draw the parts, and the order, from whole documents by lot.")
+    ] = None
 
 
 @Parameter(name="*")
@@ -53,6 +56,9 @@ class Shape:
     lr: Annotated[float | None, Parameter(help="The peak learning rate.")] = None
     dropout: Annotated[float | None, Parameter(help="The share of values to drop while learning.")] = None
     eval_every: Annotated[int | None, Parameter(help="Evaluate, sample and save after so many steps.")] = None
+    pack: Annotated[
+        Literal["documents"] | None, Parameter(help="Let none of the documents in a window see another.")
+    ] = None
     seed: Annotated[int | None, Parameter(help="Same seed, same text, same machine: same model (0).")] = None
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Parameter(help="Where to compute.")] = "auto"
     start: Annotated[str | None, Parameter(name="--from", help="Go on from a run's or a .gguf file's weights.")] = None

@@ -1,6 +1,6 @@
 """Which tokens are learned from at which step: a pure function of (seed, step), and every token once per epoch."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,12 +97,35 @@ def permuted(indices: np.ndarray, size: int, key: int) -> np.ndarray:
     >>> sorted(permuted(np.arange(10), 10, key=3).tolist()) == list(range(10))
     True
     """
-    half = max(1, ((size - 1).bit_length() + 1) // 2)
-    keys = [np.uint64(seed_for("round", key, number)) for number in range(_ROUNDS)]
-    places = _feistel(indices.astype(np.uint64), np.uint64(half), keys)
+    return _walked(indices, size, _keys(key), _feistel)
+
+
+def put_back(places: np.ndarray, size: int, key: int) -> np.ndarray:
+    """Which index `permuted` has put into each place: the same walk, taken backwards.
+
+    >>> put_back(permuted(np.arange(10), 10, key=3), 10, key=3).tolist()
+    [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+    """
+    return _walked(places, size, _keys(key)[::-1], _feistel_back)
+
+
+def _keys(key: int) -> list[np.uint64]:
+    return [np.uint64(seed_for("round", key, number)) for number in range(_ROUNDS)]
+
+
+def _walked(numbers: np.ndarray, size: int, keys: list[np.uint64], step: Callable[..., np.ndarray]) -> np.ndarray:
+    half = np.uint64(max(1, ((size - 1).bit_length() + 1) // 2))
+    places = step(numbers.astype(np.uint64), half, keys)
     while (outside := places >= size).any():
-        places[outside] = _feistel(places[outside], np.uint64(half), keys)
+        places[outside] = step(places[outside], half, keys)
     return places.astype(np.int64)
+
+
+def _feistel_back(numbers: np.ndarray, half: np.uint64, keys: list[np.uint64]) -> np.ndarray:
+    """A Feistel network undoes itself where its halves are exchanged and its keys come in the other order."""
+    low = (np.uint64(1) << half) - np.uint64(1)
+    found = _feistel(((numbers & low) << half) | (numbers >> half), half, keys)
+    return ((found & low) << half) | (found >> half)
 
 
 def _feistel(numbers: np.ndarray, half: np.uint64, keys: list[np.uint64]) -> np.ndarray:

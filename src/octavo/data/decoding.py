@@ -3,13 +3,14 @@
 import codecs
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
+from octavo.data.packed import PackedError, read_bytes
 from octavo.errors import TextError
 
 Errors = Literal["strict", "replace"]
-CHUNK = 1 << 18  # bytes read at once
 
 _MARKS = (  # the longer ones first: UTF-16's mark begins UTF-32's
     (codecs.BOM_UTF32_LE, "utf-32-le", "UTF-32"),
@@ -55,23 +56,21 @@ def read_text(path: Path, name: str, errors: Errors = "strict") -> Iterator[str]
     Raises `EncodingError` with the byte offset at bytes that are no text in the file's encoding (with
     errors="replace" they become U+FFFD), `BinaryError` at a zero character, `TextError` where the file cannot be read.
     """
-    with reading(name), path.open("rb") as file:
-        yield from _decoded(file, name, errors)
+    with reading(name):
+        yield from _decoded(read_bytes(path, name), name, errors)
 
 
-def _decoded(file: BinaryIO, name: str, errors: Errors) -> Iterator[str]:
-    start = file.read(4)
+def _decoded(chunks: Iterator[bytes], name: str, errors: Errors) -> Iterator[str]:
+    start = next(chunks, b"")
     mark, codec, encoding = next((m for m in _MARKS if start.startswith(m[0])), (b"", "utf-8", "UTF-8"))
     decoder = codecs.getincrementaldecoder(codec)(errors)
-    file.seek(len(mark))
     read = len(mark)
-    while True:
-        chunk = file.read(CHUNK)
+    for chunk in chain([start[len(mark) :]], chunks, [b""]):  # the empty one says that there is no more
         read += len(chunk)
         if codec == "utf-8" and b"\0" in chunk:  # said before anything about UTF-8, which a picture is not either
             raise _binary(name)
         try:
-            text = decoder.decode(chunk, not chunk)
+            text = decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:
             offset = read - len(error.object) + error.start  # the decoder may have kept bytes of earlier chunks
             raise EncodingError(
@@ -81,8 +80,6 @@ def _decoded(file: BinaryIO, name: str, errors: Errors) -> Iterator[str]:
             raise _binary(name)
         if text:
             yield text
-        if not chunk:
-            return
 
 
 def _binary(name: str) -> BinaryError:
@@ -90,11 +87,16 @@ def _binary(name: str) -> BinaryError:
 
 
 def is_text(path: Path, errors: Errors) -> bool:
-    """Whether a file is text from its first byte to its last, and has any."""
+    """Whether a file is text from its first byte to its last, and has any.
+
+    Raises `PackedError` where that cannot be seen: what is packed was meant to be read.
+    """
     empty = True
     try:
         for _ in read_text(path, shown(path), errors):
             empty = False
+    except PackedError:
+        raise
     except TextError:
         return False
     return not empty

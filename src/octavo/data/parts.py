@@ -12,6 +12,7 @@ from octavo.errors import DamagedError
 
 PARTS = ("train", "val", "test")
 COUNTS = 4  # in a row: tokens, characters, bytes, bytes behind unknown tokens, all from the beginning of the part
+WITH_DOCUMENTS = 5  # and how many documents have ended, where these will be put into another order
 ROW = np.dtype("<i8")
 SPACING = 8192  # characters between two rows, at least
 SAFE = 1 << 24  # tokens between two visits to the disk
@@ -44,23 +45,27 @@ def part_of(tokens: np.ndarray, rows: np.ndarray) -> Part:
 
 def open_part(folder: Path, name: str, dtype: np.dtype[Any]) -> Part:
     """Map a part that was written before; raises `DamagedError` where its two files do not fit together."""
-    rows = np.fromfile(folder / f"{name}.rows", ROW)
+    rows = _mapped(folder / f"{name}.rows", ROW)
     size = (folder / f"{name}.bin").stat().st_size
     if len(rows) % COUNTS or size != (int(rows[-COUNTS]) if len(rows) else 0) * dtype.itemsize:
         raise DamagedError(f"{folder / name}.bin does not have as many tokens as its rows say; prepare the text again")
-    # an empty file cannot be mapped
-    tokens = np.memmap(folder / f"{name}.bin", dtype, "r") if size else np.empty(0, dtype)
-    return part_of(tokens, rows.reshape(-1, COUNTS))
+    return part_of(_mapped(folder / f"{name}.bin", dtype), rows.reshape(-1, COUNTS))
+
+
+def _mapped(path: Path, dtype: np.dtype[Any]) -> np.ndarray:
+    size = path.stat().st_size // dtype.itemsize
+    return np.memmap(path, dtype, "r", shape=(size,)) if size else np.empty(0, dtype)  # nothing cannot be mapped
 
 
 class PartWriter:
     """Writes a part so that it can be gone on with after an interruption, from the last row that reached the disk.
 
-    Tokens are synced before the rows that count them are written, so the rows never promise too much.
+    Tokens are synced before the rows that count them are written, so the rows never promise too much. With `documents`
+    there is a row wherever one ends.
     """
 
-    def __init__(self, folder: Path, name: str, dtype: np.dtype[Any]) -> None:
-        self.dtype = dtype
+    def __init__(self, folder: Path, name: str, dtype: np.dtype[Any], *, documents: bool = False) -> None:
+        self.dtype, self.width = dtype, WITH_DOCUMENTS if documents else COUNTS
         self.tokens, self.rows = (_open(folder / f"{name}.{end}") for end in ("bin", "rows"))
         self.counts = self._recover()
         self.waiting: list[np.ndarray] = []
@@ -85,11 +90,11 @@ class PartWriter:
         """How many characters of the part need not be encoded again."""
         return int(self.counts[1])
 
-    def write(self, ids: np.ndarray, characters: int, size: int, unknown: int) -> None:
-        """Add the tokens of one piece, its characters, its bytes and its bytes behind unknown tokens."""
+    def write(self, ids: np.ndarray, characters: int, size: int, unknown: int, *, ends: bool = False) -> None:
+        """Add a piece: its tokens, characters, bytes, bytes behind unknown tokens, whether a document ends with it."""
         self.tokens.write(ids.astype(self.dtype, copy=False).tobytes())
-        self.counts = self.counts + np.array([len(ids), characters, size, unknown])
-        if self.counts[1] - self.marked >= SPACING:
+        self.counts = self.counts + np.array([len(ids), characters, size, unknown, ends][: self.width])
+        if self.counts[1] - self.marked >= SPACING or (ends and self.width == WITH_DOCUMENTS):
             self._mark()
         if self.waiting and self.counts[0] - self.saved >= SAFE:
             self._save()
@@ -109,14 +114,15 @@ class PartWriter:
         self.waiting, self.saved = [], int(self.counts[0])
 
     def _recover(self) -> np.ndarray:
-        rows = np.frombuffer(self.rows.read(), np.uint8)
-        whole = len(rows) // (COUNTS * ROW.itemsize)
-        table = rows[: whole * COUNTS * ROW.itemsize].view(ROW).reshape(whole, COUNTS)
-        counts = table[-1].astype(np.int64) if whole else np.zeros(COUNTS, np.int64)
+        length = self.width * ROW.itemsize
+        whole = self.rows.seek(0, os.SEEK_END) // length
+        self.rows.seek(max(0, whole - 1) * length)
+        last = np.frombuffer(self.rows.read(length), ROW) if whole else np.zeros(self.width, ROW)
+        counts = last.astype(np.int64)
         size = int(counts[0]) * self.dtype.itemsize
         if self.tokens.seek(0, os.SEEK_END) < size:  # not what was promised: begin again
-            whole, size, counts = 0, 0, np.zeros(COUNTS, np.int64)
-        for file, end in ((self.rows, whole * COUNTS * ROW.itemsize), (self.tokens, size)):
+            whole, size, counts = 0, 0, np.zeros(self.width, np.int64)
+        for file, end in ((self.rows, whole * length), (self.tokens, size)):
             file.truncate(end)
             file.seek(end)
         self.saved = int(counts[0])

@@ -16,6 +16,7 @@ from octavo.data.corpora import CORPORA, fetch
 from octavo.data.decoding import Errors, read_text, reading, shown
 from octavo.data.folders import describe, text_files
 from octavo.data.jsonl import read_records
+from octavo.data.packed import USUALLY, packing, unpacked_name
 from octavo.data.pieces import cut_pieces
 from octavo.disk import saving
 from octavo.errors import TextError
@@ -34,7 +35,7 @@ class Document:
 
 @dataclass(frozen=True)
 class TextFile:
-    """A file that holds one document, or with JSON lines many. `bytes` is its size as it lies there."""
+    """A file that holds one document, or with JSON lines many. `bytes` is its size, about, where it is packed."""
 
     path: Path
     name: str
@@ -117,7 +118,8 @@ def _find(
 
 
 def _text_file(path: Path, name: str, field: str) -> TextFile:
-    return TextFile(path, name, path.stat().st_size, field if path.suffix.lower() == ".jsonl" else None)
+    size = path.stat().st_size * (1 if packing(path) is None else USUALLY)
+    return TextFile(path, name, size, field if unpacked_name(path).suffix.lower() == ".jsonl" else None)
 
 
 def _check(path: Path, text: str) -> None:
@@ -164,4 +166,4 @@ def _spool() -> TextFile:
 
 
 def _short_name(text: str) -> str:
-    return "stdin" if text == STDIN else Path(text).resolve().stem or "text"
+    return "stdin" if text == STDIN else unpacked_name(Path(text).resolve()).stem or "text"

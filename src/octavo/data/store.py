@@ -2,9 +2,9 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any
@@ -12,19 +12,21 @@ from typing import Any
 import numpy as np
 
 from octavo.config import DataConfig
+from octavo.data.encoding import encode
 from octavo.data.lock import locked
+from octavo.data.lots import Lots, gather
 from octavo.data.parts import PARTS, Part, PartWriter, open_part
-from octavo.data.sources import Sources, find_texts, ignore
+from octavo.data.sources import Document, Sources, find_texts, ignore
 from octavo.data.survey import Piece, Progress, Reader, Survey
 from octavo.data.vocabulary import fingerprint, fingerprint_of, vocabulary
 from octavo.disk import saving, seal, sync, verify, write_file
 from octavo.errors import DamagedError, TextError
 from octavo.events import Event, Note
-from octavo.tokenizers import SimpleTokenizer, Tokenizer, load_tokenizer
+from octavo.tokenizers import Tokenizer, load_tokenizer
 
 FORMAT = 1
 TOO_SHORT = 100  # characters: five percent of less are not worth holding out
-GROUP = 1 << 20  # characters encoded at once, for a token takes far more memory while it is being found than afterwards
+STAGE = ".stage"  # beside what is being made: the documents as they come, before they are put into another order
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,17 +52,44 @@ class Prepared:
 
 @dataclass(frozen=True)
 class _Text:
-    """Everything that is read, the validation file too where there is one, and the characters where its parts begin."""
+    """Everything that is read, the validation file too where there is one, and how it is divided.
+
+    Its parts begin at the characters `cuts`, or are drawn by lot.
+    """
 
     sources: tuple[Sources, ...]
     survey: Survey
-    cuts: tuple[int, int]
+    cuts: tuple[int, ...]
+    lots: Lots | None = None
+
+    def documents(self) -> Iterator[Document]:
+        return chain.from_iterable(sources.documents() for sources in self.sources)
 
     def read(self) -> Reader:
-        return Reader(chain.from_iterable(sources.documents() for sources in self.sources), self.cuts)
+        return Reader(self.documents(), self.cuts)
 
     def training(self) -> Iterator[Piece]:
+        if self.lots is not None:
+            return iter(Reader(self.lots.training(self.documents())))
         return takewhile(lambda piece: piece.part == 0, self.read())
+
+    @property
+    def division(self) -> dict[str, Any]:
+        """What tells one way of dividing a text from another."""
+        return {"cuts": self.cuts} if self.lots is None else {"lots": asdict(self.lots)}
+
+    @property
+    def learned(self) -> float:
+        """About which share of the text is for training."""
+        if self.lots is not None:
+            return self.lots.val / self.lots.documents
+        return self.cuts[0] / self.survey.characters
+
+    @property
+    def vocabulary(self) -> str:
+        """What the vocabulary of the training part is known by."""
+        first = self.cuts[0] if self.lots is None else ["lots", self.lots.drawn, self.lots.val]
+        return fingerprint(self.survey.sha256, first)
 
 
 def prepare(
@@ -80,13 +109,13 @@ def prepare(
     """
     found = sources or find_texts(data.texts, field=data.field, errors=data.errors, cache=cache, on_event=on_event)
     both = (found,) if data.val is None else (found, _own_validation(data, cache, on_event))
-    ends, survey = _survey(both, on_event)
-    for cuts in _cuts(data, ends[0], survey.characters):
-        prepared = _prepare(_Text(both, survey, cuts), data, tokenizer, cache, on_event) if cuts[0] else None
+    for text in _divided(data, both, *_survey(both, on_event)):
+        prepared = _prepare(text, data, tokenizer, cache, on_event) if text.learned else None
         if prepared and len(prepared.train.tokens) >= 2:
             _tell(prepared, on_event)
             return prepared
-    raise TextError(f"a training text of {cuts[0]:,} characters is too little to learn from; give a longer one")
+    count = round(text.learned * text.survey.characters)
+    raise TextError(f"a training text of {count:,} characters is too little to learn from; give a longer one")
 
 
 def reopen(cache: Path, fingerprint: str) -> Prepared | None:
@@ -105,17 +134,24 @@ def _own_validation(data: DataConfig, cache: Path, on_event: Callable[[Event], N
     return find_texts([data.val or ""], field=data.field, errors=data.errors, cache=cache, on_event=on_event)
 
 
-def _survey(both: Sequence[Sources], on_event: Callable[[Event], None]) -> tuple[list[int], Survey]:
-    """Read everything once; gives also the character at which each of the sources ends."""
-    reader, ends = Reader(()), []
+def _survey(both: Sequence[Sources], on_event: Callable[[Event], None]) -> tuple[Survey, Survey]:
+    """Read everything once; gives what the text itself is, and what it is together with its own validation text."""
+    reader, found = Reader(()), []
     progress = Progress("reading", sum(sources.bytes for sources in both), on_event)
     for sources in both:
         reader.source = sources.documents()
         for piece in reader:
             progress.advance(piece.bytes)
-        ends.append(reader.characters)
+        found.append(reader.survey())
     progress.finish()
-    return ends, reader.survey()
+    return found[0], found[-1]
+
+
+def _divided(data: DataConfig, both: tuple[Sources, ...], first: Survey, survey: Survey) -> list[_Text]:
+    """The text in parts; where that leaves too little to learn from, the next way is tried."""
+    if data.shuffle is not None:
+        return [_Text(both, survey, (), Lots.of(first.documents, survey.documents, data.split))]
+    return [_Text(both, survey, cuts) for cuts in _cuts(data, first.characters, survey.characters)]
 
 
 def _cuts(data: DataConfig, characters: int, all_characters: int) -> list[tuple[int, int]]:
@@ -132,14 +168,13 @@ def _prepare(
     text: _Text, data: DataConfig, tokenizer: Tokenizer | None, cache: Path, on_event: Callable[[Event], None]
 ) -> Prepared:
     if tokenizer is None:
-        size = round(text.survey.bytes * text.cuts[0] / text.survey.characters)
-        known_by = fingerprint(text.survey.sha256, text.cuts[0])
-        folder = cache / "vocabularies"
-        tokenizer = vocabulary(text.training(), size, known_by, data.tokenizer, data.vocab_size, folder, on_event)
+        size, folder = round(text.survey.bytes * text.learned), cache / "vocabularies"
+        kind, vocab_size = data.tokenizer, data.vocab_size
+        tokenizer = vocabulary(text.training(), size, text.vocabulary, kind, vocab_size, folder, on_event)
     facts = {
         "text_sha256": text.survey.sha256,
         "tokenizer_sha256": fingerprint_of(tokenizer),
-        "cuts": text.cuts,
+        **text.division,
         "dtype": np.dtype(tokenizer.dtype).newbyteorder("<").str,
         "characters": text.survey.characters,
         "bytes": text.survey.bytes,
@@ -151,6 +186,7 @@ def _prepare(
             verify(folder)
         except DamagedError:
             _write(folder, text, tokenizer, facts, on_event)
+        _remove(_temporary(folder))
         return _opened(folder, tokenizer)
 
 
@@ -158,11 +194,11 @@ def _write(
     folder: Path, text: _Text, tokenizer: Tokenizer, facts: dict[str, Any], on_event: Callable[[Event], None]
 ) -> None:
     """Encode beside the target, going on where an earlier attempt was interrupted, then put it into its place."""
-    temporary = folder.with_name(folder.name + ".tmp")
+    temporary = _temporary(folder)
     with saving(folder):
         temporary.mkdir(parents=True, exist_ok=True)
         if _encode(temporary, text, tokenizer, np.dtype(facts["dtype"]), on_event) != text.survey:
-            shutil.rmtree(temporary)
+            _remove(temporary)
             raise TextError(f"{text.sources[0].name} changed while it was read; begin again when it is at rest")
         tokenizer.save(temporary)
         write_file(temporary / "store.json", json.dumps(facts, indent=1) + "\n")
@@ -172,50 +208,53 @@ def _write(
         sync(folder.parent)
 
 
+def _temporary(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".tmp")
+
+
+def _remove(temporary: Path) -> None:
+    for path in (temporary, temporary.with_name(temporary.name + STAGE)):
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def _encode(
     folder: Path, text: _Text, tokenizer: Tokenizer, dtype: np.dtype[Any], on_event: Callable[[Event], None]
 ) -> Survey:
-    reader = text.read()
-    progress = Progress("encoding", text.survey.bytes, on_event)
+    """Write the parts of a text; where documents are drawn by lot, they are first encoded as they come."""
+    if text.lots is None:
+        return _encode_parts(folder, PARTS, text, tokenizer, dtype, on_event)
+    stage = folder.with_name(folder.name + STAGE)
+    stage.mkdir(exist_ok=True)
+    found = _encode_parts(stage, ("all",), text, tokenizer, dtype, on_event)
+    if found == text.survey:
+        progress = Progress("shuffling", text.survey.bytes, on_event)
+        with ExitStack() as stack:
+            gather(
+                stage,
+                dtype,
+                text.lots,
+                [stack.enter_context(PartWriter(folder, name, dtype)) for name in PARTS],
+                progress,
+            )
+        progress.finish()
+    return found
+
+
+def _encode_parts(
+    folder: Path,
+    names: Sequence[str],
+    text: _Text,
+    tokenizer: Tokenizer,
+    dtype: np.dtype[Any],
+    on_event: Callable[[Event], None],
+) -> Survey:
+    reader, progress = text.read(), Progress("encoding", text.survey.bytes, on_event)
+    whole = text.lots is not None
     with ExitStack() as stack:
-        writers = [stack.enter_context(PartWriter(folder, name, dtype)) for name in PARTS]
-        done = [writer.characters for writer in writers]
-        for group in _groups(reader):
-            progress.advance(sum(piece.bytes for piece in group))
-            _encode_group(_remaining(group, done), tokenizer, writers)
+        writers = [stack.enter_context(PartWriter(folder, name, dtype, documents=whole)) for name in names]
+        encode(reader, tokenizer, writers, progress)
     progress.finish()
     return reader.survey()
-
-
-def _groups(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
-    group: list[Piece] = []
-    size = 0
-    for piece in pieces:
-        group.append(piece)
-        size += len(piece.text)
-        if size >= GROUP:
-            yield group
-            group, size = [], 0
-    yield group
-
-
-def _remaining(pieces: Iterable[Piece], done: list[int]) -> list[Piece]:
-    """Leave out the pieces that an earlier attempt has encoded; `done` counts the characters of them."""
-    remaining = []
-    for piece in pieces:
-        if done[piece.part] > 0:
-            done[piece.part] -= len(piece.text)
-        else:
-            remaining.append(piece)
-    return remaining
-
-
-def _encode_group(pieces: Sequence[Piece], tokenizer: Tokenizer, writers: Sequence[PartWriter]) -> None:
-    for piece, ids in zip(pieces, tokenizer.encode_array([piece.text for piece in pieces]), strict=True):
-        hidden = piece.bytes - int(tokenizer.token_bytes[ids].sum()) if isinstance(tokenizer, SimpleTokenizer) else 0
-        if piece.ends and tokenizer.end_of_text is not None:
-            ids = np.append(ids, ids.dtype.type(tokenizer.end_of_text))
-        writers[piece.part].write(ids, len(piece.text), piece.bytes, hidden)
 
 
 def _opened(folder: Path, tokenizer: Tokenizer) -> Prepared:

@@ -120,7 +120,8 @@ class _Making:
         config, model, tokenizer, _, name, part = self.subject
         passages = list(self.texts.passages(name, part.characters))
         text = "".join(passage.text for passage in passages)
-        readings = read(model, part, config.window, self.on_event)
+        boundary = None if config.train.pack is None else tokenizer.end_of_text
+        readings = read(model, part, config.window, self.on_event, boundary)
         cost = weighed(readings, part, tokenizer)
         easiest, hardest = extremes(cost, part, tokenizer)
         copied, repeated = self._search(text, cost) if self._able() else (None, None)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from octavo.cache import Documents
 from octavo.data import Part, windows
 from octavo.data.survey import Progress
 from octavo.evaluation import rows_at_once
@@ -32,12 +33,16 @@ class Readings:
 
 
 @torch.inference_mode()
-def read(model: GPT, part: Part, window: int, on_event: Callable[[Event], None]) -> Readings:
-    """Read a part in windows side by side, as every evaluation does."""
+def read(
+    model: GPT, part: Part, window: int, on_event: Callable[[Event], None], boundary: int | None = None
+) -> Readings:
+    """Read a part in windows side by side, as every evaluation does; with the token between documents, each alone."""
     device, progress = model.embed.weight.device, Progress("reading the held-out text", part.bytes, on_event)
     found: list[tuple[Tensor, ...]] = []
     for inputs, targets in windows(part.tokens, window, rows_at_once(window, model.config.vocab_size)):
-        scores = model(torch.from_numpy(inputs).to(device)).float().log_softmax(-1)
+        tokens = torch.from_numpy(inputs).to(device)
+        cache = None if boundary is None else Documents(model.config, tokens, boundary)
+        scores = model(tokens, cache).float().log_softmax(-1)
         wanted = torch.from_numpy(targets).to(device)
         best, choice = scores.max(-1)
         told = -scores.gather(-1, wanted.clamp(min=0)[..., None])[..., 0]

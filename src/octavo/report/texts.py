@@ -30,7 +30,8 @@ class Texts:
     """All parts of a text as they were cut for a training."""
 
     prepared: Prepared
-    sources: tuple[Sources, ...]  # none: it came from standard input, and only its tokens are left
+    sources: tuple[Sources, ...]  # none: it came from standard input or in another order, and its tokens tell it
+    name: str = "standard input"  # of a text without sources
 
     @cached_property
     def kept(self) -> dict[str, str]:
@@ -42,7 +43,7 @@ class Texts:
         """A part from its beginning, or so many characters of it."""
         part: Part = getattr(self.prepared, name)
         if not self.sources:
-            yield Passage("standard input", 1, self.kept[name][:characters], True)
+            yield Passage(self.name, 1, self.kept[name][:characters], True)
             return
         before = {"train": (), "val": ("train",), "test": ("train", "val")}[name]
         start = sum(getattr(self.prepared, other).characters for other in before)
@@ -54,6 +55,9 @@ def texts_of(data: DataConfig, prepared: Prepared, on_event: Callable[[Event], N
     if "-" in data.texts:
         on_event(Note("the text came from standard input: characters that the vocabulary lacks are missing in it"))
         return Texts(prepared, ())
+    if data.shuffle is not None:
+        on_event(Note("the documents were shuffled: the text is read from its tokens, and its files are not named"))
+        return Texts(prepared, (), "shuffled documents")
     named: list[Sequence[str]] = [data.texts, *([] if data.val is None else [[data.val]])]
     found = (find_texts(texts, field=data.field, errors=data.errors, cache=places.cache()) for texts in named)
     return Texts(prepared, tuple(found))

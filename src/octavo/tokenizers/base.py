@@ -2,6 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from operator import index
@@ -119,7 +120,9 @@ class Tokenizer(ABC):
         """The ids of each piece as an array: the fast road, on all cores, for texts too big for lists."""
         encode = self.backend.encode_batch_fast
         return [
-            np.array(encoding.ids, self.dtype)
+            np.frombuffer(array("I", encoding.ids), np.uint32).astype(
+                self.dtype
+            )  # from a list it takes three times as long
             for group in groups(pieces)
             for encoding in encode(group, add_special_tokens=False)
         ]

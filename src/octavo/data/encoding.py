@@ -1,0 +1,71 @@
+"""From pieces of text to tokens in files: read ahead, encoded on all cores, written in order, gone on with anywhere."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from octavo.data.parts import PartWriter
+from octavo.data.pipeline import ahead, in_order
+from octavo.data.survey import Piece, Progress
+from octavo.tokenizers import SimpleTokenizer, Tokenizer
+
+GROUP = 1 << 20  # characters encoded at once, for a token takes far more memory while it is being found than afterwards
+AHEAD = 4  # groups that are read before they are wanted
+WORKERS = 2  # groups in work: each is on all cores while it is cut into tokens, on one while those become an array
+
+
+class Encoded(NamedTuple):
+    """The tokens of one piece, and how many of its bytes hide behind unknown ones."""
+
+    piece: Piece
+    ids: np.ndarray
+    hidden: int
+
+
+class _Group(NamedTuple):
+    """What is to be encoded of some pieces in a row, and the bytes of all of them."""
+
+    pieces: list[Piece]
+    bytes: int
+
+
+def encode(pieces: Iterable[Piece], tokenizer: Tokenizer, writers: Sequence[PartWriter], progress: Progress) -> None:
+    """Write the tokens of every piece behind those of its part, but for what the writers have from an earlier attempt.
+
+    The files do not depend on how many cores there are, nor on where that attempt was interrupted.
+    """
+
+    def work(group: _Group) -> tuple[_Group, list[Encoded]]:
+        return group, list(_encoded(group.pieces, tokenizer))
+
+    groups = _groups(pieces, [writer.characters for writer in writers])
+    for group, found in in_order(work, ahead(groups, AHEAD), WORKERS):
+        for piece, ids, hidden in found:
+            writers[piece.part].write(ids, len(piece.text), piece.bytes, hidden, ends=piece.ends)
+        progress.advance(group.bytes)
+
+
+def _groups(pieces: Iterable[Piece], done: list[int]) -> Iterator[_Group]:
+    """The pieces by and by, without those that were encoded before, whose characters `done` counts for each part."""
+    group: list[Piece] = []
+    size = length = 0
+    for piece in pieces:
+        if done[piece.part] > 0:
+            done[piece.part] -= len(piece.text)
+        else:
+            group.append(piece)
+        size += piece.bytes
+        length += len(piece.text)
+        if length >= GROUP:
+            yield _Group(group, size)
+            group, size, length = [], 0, 0
+    yield _Group(group, size)
+
+
+def _encoded(pieces: Sequence[Piece], tokenizer: Tokenizer) -> Iterator[Encoded]:
+    for piece, ids in zip(pieces, tokenizer.encode_array([piece.text for piece in pieces]), strict=True):
+        hidden = piece.bytes - int(tokenizer.token_bytes[ids].sum()) if isinstance(tokenizer, SimpleTokenizer) else 0
+        if piece.ends and tokenizer.end_of_text is not None:
+            ids = np.append(ids, ids.dtype.type(tokenizer.end_of_text))
+        yield Encoded(piece, ids, hidden)
