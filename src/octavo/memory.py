@@ -1,6 +1,8 @@
 """How much memory there is to be had: what the system counts as free, and no more than a container allows."""
 
+import ctypes
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 FREE = Path("/proc/meminfo")
@@ -21,6 +23,12 @@ def peak_memory() -> int:
     except ImportError:  # not there on Windows
         return 0
     return getrusage(RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def give_back_memory() -> None:
+    """Let the system have what was let go here: C's own library keeps it for later, which may be as much as a model."""
+    with suppress(AttributeError, OSError, TypeError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _system() -> list[int]:
