@@ -228,9 +228,35 @@ def test_a_model_of_the_hub_is_found_in_its_cache_without_a_network(
     assert model.config == RUN["qwen3"]
     assert porting.bring("some/tiny") == Path("runs/tiny")
     with pytest.raises(
-        DownloadError, match=r"some/other is no folder here and could not be had from the hub \(.+\); ch"
+        DownloadError, match=r"some/other is neither a folder or file here nor to be had from the hub \(.+\); check"
     ):
         fetch_from_hub("some/other")
+
+
+def test_a_folder_of_the_same_beginning_does_not_hide_a_name_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("Qwen").mkdir()
+    Path("runs").mkdir()
+    asked = []
+
+    def unreachable(name: str, **words: object) -> str:
+        asked.append(name)
+        raise OSError("offline")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
+    said = (
+        r"^Qwen/x is neither a folder or file here nor to be had from the hub \(offline\); check the path, or the name "
+    )
+    for call in (porting.bring, octavo.load):
+        with pytest.raises(DownloadError, match=said):
+            call("Qwen/x")
+    assert asked == ["Qwen/x"] * 2
+    for here in ("runs/x", "Qwen/x.gguf", "./Qwen/x", "Qwen/y/x"):  # a slip of the finger waits for no network
+        with pytest.raises(RunError, match=f"^{here.removeprefix('./')} does not exist; name a run, or a folder that"):
+            octavo.load(here)
+    Path("Qwen/x").mkdir()
+    with pytest.raises(RunError, match=r"^Qwen/x is not a run: it has no config\.json"):
+        octavo.load("Qwen/x")
+    assert asked == ["Qwen/x"] * 2
 
 
 def test_an_import_remembers_whose_model_it_is(random_model: Models, monkeypatch: pytest.MonkeyPatch) -> None:

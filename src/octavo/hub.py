@@ -21,10 +21,11 @@ NAME = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 def is_hub_name(name: str) -> bool:
     """Whether this is how the hub names a model, and nothing on this disk.
 
-    >>> is_hub_name("openai-community/gpt2"), is_hub_name("./gpt2"), is_hub_name("gpt2")
-    (True, False, False)
+    >>> is_hub_name("openai-community/gpt2"), is_hub_name("./gpt2"), is_hub_name("gpt2"), is_hub_name("my/model.gguf")
+    (True, False, False, False)
     """
-    return bool(NAME.fullmatch(name)) and ".." not in name and not Path(name).parent.exists()
+    is_file = name.lower().endswith(".gguf")
+    return bool(NAME.fullmatch(name)) and ".." not in name and not is_file and not Path(name).exists()
 
 
 def fetch_from_hub(name: str) -> Path:
@@ -38,8 +39,8 @@ def fetch_from_hub(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=list(FILES)))
     except Exception as error:  # the library has as many kinds as there are things that go wrong on the way
         raise DownloadError(
-            f"{name} is no folder here and could not be had from the hub ({_first_line(error)}); "
-            "check the name and the network"
+            f"{name} is neither a folder or file here nor to be had from the hub ({_first_line(error)}); "
+            "check the path, or the name and the network"
         ) from error
 
 
