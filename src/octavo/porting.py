@@ -73,7 +73,7 @@ def bring(
     if run.is_dir() and not is_run(run) and any(run.iterdir()):
         raise RunError(f"{run} holds other files; give --to a new folder")
     near = get_close_matches(where, WEIGHTS, n=1)
-    if near and where not in WEIGHTS and not Path(where).exists():
+    if near and not is_name(where) and not Path(where).exists():
         raise RunError(f"{where} is nothing here; the name nearest to it is {near[0]}")
     source = fetch_weights(where, on_event=on_event) if where in WEIGHTS and not Path(where).exists() else where
     on_event(Preparing(f"reading {source}", 0, 0))

@@ -34,7 +34,8 @@ class Waiting:
     ) -> None:
         self.timer.cancel()
         with self.lock:
-            self.bar.stop()
+            if self.bar.live.is_started:  # else it would end a line that it has not begun
+                self.bar.stop()
 
     def show(self, event: Event) -> None:
         """Show one event, if it is time."""
@@ -56,7 +57,6 @@ class Waiting:
         if self.patient or not self.latest.what:
             return
         if self.console.is_terminal:
-            self.bar.start()
             total = self.latest.total or None
             self.bar.update(
                 self.task,
@@ -65,6 +65,7 @@ class Waiting:
                 total=total,
                 figures=figures(self.latest),
             )
+            self.bar.start()
         elif self.latest.what != self.said:
             self.said = self.latest.what
             self.console.print(Text(printable(self.said)), soft_wrap=True)
