@@ -58,6 +58,9 @@ class _Reckoned(TorchFunctionMode):
     def product(self, name: str, x: Tensor, bias: Tensor | None) -> Tensor:
         """x Wᵀ + b."""
         weight = self.weights[name]
-        pieces = weight.split(max(1, PIECE // weight.size(1)))
-        y = torch.cat([F.linear(x, self.rounded(name, rows)) for rows in pieces], -1)
-        return y if bias is None else y + bias
+        step = max(1, PIECE // weight.size(1))
+        y = x.new_empty(*x.shape[:-1], weight.size(0))
+        for place, rows in zip(y.split(step, -1), weight.split(step), strict=True):
+            # each is let go before the next is made, or the heap would have a hole for every one
+            place.copy_(F.linear(x, self.rounded(name, rows)))
+        return y if bias is None else y.add_(bias)
