@@ -1,11 +1,12 @@
 """What it takes to bring a model here and to take one elsewhere: seconds and memory, beside transformers and gguf."""
 
 import json
-import resource
+import re
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,45 @@ BFLOAT16 = 2  # bytes
 SHAPES = {"SmolLM2, 135M": "smollm2", "GPT-2, 124M": "gpt2"}
 
 
-def resident() -> int:
-    """The most memory that this process has had, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def memory(name: str) -> int:
+    """What this process has in memory, in bytes: now (VmRSS), or at the most since it was told to forget (VmHWM)."""
+    found = re.search(rf"^{name}:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+class Stages:
+    """The seconds and the most memory that each stage of a task takes; what was there before does not count."""
+
+    def __init__(self) -> None:
+        self.before, self.stage, self.began = memory("VmRSS"), "", time.perf_counter()
+        self.found: dict[str, tuple[float, int]] = {}
+        self._forget()
+
+    def begin(self, stage: str) -> None:
+        """Count for another stage from now on."""
+        now = time.perf_counter()
+        self.found[self.stage] = (now - self.began, memory("VmHWM") - self.before)
+        self.stage, self.began = stage, now
+        self._forget()
+
+    def show(self, event: Any) -> None:
+        """Take the stage from what an import or an export says of itself."""
+        stage = next((stage for begins, stage in STAGES.items() if getattr(event, "what", "").startswith(begins)), "")
+        if stage not in ("", self.stage):
+            self.begin(stage)
+
+    def _forget(self) -> None:
+        with suppress(OSError):  # where that is not allowed, a later stage is told what the largest of all has taken
+            Path("/proc/self/clear_refs").write_text("5")
+
+
+STAGES = {
+    "writing": "written",
+    "asking": "checked by octavo",
+    "reading it back with octavo": "checked by octavo",
+    "reading it back with": "checked by others",
+}
 
 
 def make(kind: str, where: Path) -> None:
@@ -42,18 +79,20 @@ def do(what: str, source: Path, target: Path) -> None:
 
     from octavo import exporting, porting, readers  # noqa: F401 (for its imports)
 
-    before, begin = resident(), time.perf_counter()
+    stages = Stages()
     if what == "import":
         porting.bring(str(source), to=target)
     elif what == "import, transformers":
         AutoModelForCausalLM.from_pretrained(source, dtype=torch.bfloat16).save_pretrained(target)
         AutoTokenizer.from_pretrained(source).save_pretrained(target)
-    elif what == "write":
+    elif what == "load and write":
         model, tokenizer = porting.load(source)
         exporting.save_gguf(model, tokenizer, target, dtype="bf16")
     else:
-        exporting.export(source, "gguf", rounding="bf16", to=target)
-    print(json.dumps({"seconds": time.perf_counter() - begin, "memory": resident() - before}))
+        kind = "gguf" if target.suffix else "hf"
+        exporting.export(source, kind, rounding="bf16", to=target, on_event=stages.show)
+    stages.begin("end")
+    print(json.dumps(stages.found))
 
 
 def measured(what: str, source: Path, target: Path) -> dict[str, Any]:
@@ -74,15 +113,21 @@ def main() -> None:
             for what, source, target in (
                 ("import", folder, Path(there) / "a"),
                 ("import, transformers", folder, Path(there) / "b"),
-                ("write", folder, file),
-                ("export", folder, Path(there) / "c.gguf"),
-                ("import", file, Path(there) / "d"),
+                ("load and write", folder, file),
+                ("import", file, Path(there) / "c"),
+                ("export", folder, Path(there) / "d.gguf"),
+                ("export", folder, Path(there) / "e"),
             ):
-                found = measured(what, source, target)
-                way = (
-                    f"{what}: {'a folder' if source == folder else 'GGUF'} → {'GGUF' if target.suffix else 'a folder'}"
-                )
-                print(f"| {name} | {way} | {found['seconds']:.1f} | {found['memory'] / size:.2f} |", flush=True)
+                way = f"{what}: {form(source)} → {form(target)}"
+                for stage, (seconds, taken) in measured(what, source, target).items():
+                    if stage or what != "export":
+                        told = f"{way}, {stage}" if stage else way
+                        print(f"| {name} | {told} | {seconds:.1f} | {taken / size:.2f} |", flush=True)
+
+
+def form(path: Path) -> str:
+    """What a model is stored as."""
+    return "GGUF" if path.suffix else "a folder"
 
 
 if __name__ == "__main__":

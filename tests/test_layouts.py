@@ -28,7 +28,7 @@ def test_out_and_back_is_bitwise(random_model: Models, drawn_config: Configs, ki
     assert layout.from_hf_config(layout.to_hf_config(model.config)) == model.config
     theirs = layout.to_hf(model.state_dict(), tied=tied)
     assert all(weight.is_contiguous() for weight in theirs.values())
-    back = layout.from_hf(theirs, tied=tied)
+    back = dict(layout.from_hf(theirs, tied=tied))  # all of them at once
     assert back.keys() == model.state_dict().keys()
     assert all(torch.equal(weight, back[name]) for name, weight in model.state_dict().items())
     assert len({weight.untyped_storage().data_ptr() for weight in back.values()}) == len(back) - tied
@@ -185,7 +185,7 @@ def written(
 ) -> tuple[Layout, dict[str, Tensor]]:
     config = ModelConfig(**{**vars(drawn_config(request.param, 0)), "tied": True})
     layout = layout_for(config)
-    return layout, layout.to_hf(random_model(config).state_dict(), tied=True)
+    return layout, dict(layout.to_hf(random_model(config).state_dict(), tied=True))
 
 
 def shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from octavo import memory
-from octavo.memory import free_memory, peak_memory
+from octavo.memory import free_memory, give_back_memory, peak_memory
 
 GIB = 2**30
 
@@ -50,3 +50,9 @@ def test_where_nothing_tells_nothing_is_known(machine: Path) -> None:
 
 def test_this_process_has_held_some() -> None:
     assert peak_memory() > 10_000_000
+
+
+def test_memory_is_given_back_where_the_library_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    give_back_memory()
+    monkeypatch.setattr("ctypes.CDLL", lambda name: object())
+    give_back_memory()

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from gguf import GGMLQuantizationType, GGUFWriter
+from tokenizers import Tokenizer as Backend
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import octavo
@@ -22,12 +23,15 @@ from octavo.agreement import Reading
 from octavo.chat import read_conversation
 from octavo.config import ModelConfig, RopeScaling
 from octavo.errors import ConfigError, DamagedError, DownloadError, OctavoError, RunError
+from octavo.events import Preparing
 from octavo.exporting import export
 from octavo.gguf_file import GgufType, save_gguf
 from octavo.gguf_reading import load_gguf
 from octavo.hub import fetch_from_hub, send_to_hub
 from octavo.layouts.gguf import FREQUENCIES
 from octavo.model import GPT, rotary_frequencies
+from octavo.parts import Parts
+from octavo.readers import Reader
 from octavo.run import save
 from octavo.tokenizers import Tokenizer
 from test_gguf import CHARACTERS, RUN, TEXT, TOKENIZERS
@@ -224,9 +228,37 @@ def test_a_model_of_the_hub_is_found_in_its_cache_without_a_network(
     assert model.config == RUN["qwen3"]
     assert porting.bring("some/tiny") == Path("runs/tiny")
     with pytest.raises(
-        DownloadError, match=r"some/other is no folder here and could not be had from the hub \(.+\); ch"
+        DownloadError, match=r"some/other is neither a folder or file here nor to be had from the hub \(.+\); check"
     ):
         fetch_from_hub("some/other")
+
+
+def test_a_folder_of_the_same_beginning_does_not_hide_a_name_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("Qwen").mkdir()
+    Path("runs").mkdir()
+    asked = []
+
+    def unreachable(name: str, **words: object) -> str:
+        asked.append(name)
+        raise OSError("offline")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
+    said = (
+        r"^Qwen/x is neither a folder or file here nor to be had from the hub \(offline\); check the path, or the name "
+    )
+    for call in (porting.bring, octavo.load):
+        with pytest.raises(DownloadError, match=said):
+            call("Qwen/x")
+    with pytest.raises(DownloadError, match=r"^smollm/x is neither"):  # though smollm2 is near
+        porting.bring("smollm/x")
+    assert asked == ["Qwen/x", "Qwen/x", "smollm/x"]
+    for here in ("runs/x", "Qwen/x.gguf", "./Qwen/x", "Qwen/y/x"):  # a slip of the finger waits for no network
+        with pytest.raises(RunError, match=f"^{here.removeprefix('./')} does not exist; name a run, or a folder that"):
+            octavo.load(here)
+    Path("Qwen/x").mkdir()
+    with pytest.raises(RunError, match=r"^Qwen/x is not a run: it has no config\.json"):
+        octavo.load("Qwen/x")
+    assert len(asked) == 3
 
 
 def test_an_import_remembers_whose_model_it_is(random_model: Models, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,7 +281,36 @@ def test_nothing_is_sent_without_a_token(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "none"))
     monkeypatch.delenv("HF_TOKEN", raising=False)
     with pytest.raises(DownloadError, match="there is no token for the hub; set HF_TOKEN, or log in with: hf auth"):
-        send_to_hub(tmp_path, "me/mine")
+        send_to_hub([tmp_path], "me/mine")
+
+
+class Hub:
+    """Takes what it is given."""
+
+    def __init__(self) -> None:
+        self.taken: dict[str, Path] = {}
+
+    def create_repo(self, name: str, *, exist_ok: bool) -> str:
+        assert exist_ok and name == "me/mine"
+        return f"hub/{name}"
+
+    def upload_folder(self, *, repo_id: str, folder_path: Path) -> None:
+        self.taken["/"] = folder_path
+
+    def upload_file(self, *, repo_id: str, path_or_fileobj: Path, path_in_repo: str) -> None:
+        self.taken[path_in_repo] = path_or_fileobj
+
+
+def test_what_is_sent_is_a_folder_or_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    hub = Hub()
+    monkeypatch.setenv("HF_TOKEN", "token")
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda: hub)
+    files = [tmp_path / "a.onnx", tmp_path / "a.tokenizer.json"]
+    assert send_to_hub([tmp_path, *files], "me/mine") == "hub/me/mine"
+    assert hub.taken == {"/": tmp_path, "a.onnx": files[0], "a.tokenizer.json": files[1]}
+    monkeypatch.setattr(hub, "create_repo", None)
+    with pytest.raises(DownloadError, match=r"me/mine could not be sent \(.+\); check the name and the token"):
+        send_to_hub(files, "me/mine")
 
 
 # export
@@ -293,11 +354,11 @@ def test_a_rounded_one_is_read_back_too(form: Any, rounding: Any, run_of: Callab
 def test_what_says_something_else_is_removed(run_of: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     run, real = run_of("llama"), exporting.save_gguf
 
-    def spoiled(model: GPT, *args: Any, **words: Any) -> None:
+    def spoiled(parts: Parts, *args: Any, **words: Any) -> None:
+        model = parts.whole()
         with torch.no_grad():
             model.blocks[1].feed_forward.down.weight[3].add_(1e-2)
-            real(model, *args, **words)
-            model.blocks[1].feed_forward.down.weight[3].sub_(1e-2)
+        real(model, *args, **words)
 
     with monkeypatch.context() as patched:
         patched.setattr(exporting, "save_gguf", spoiled)
@@ -381,6 +442,60 @@ def test_an_unread_onnx_file_is_not_called_checked(
     assert export(run_of("gpt2"), "onnx").found == (
         "nobody here could read it back: install onnxruntime to have it checked",
     )
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_an_onnx_file_has_its_tokenizer_beside_it_or_neither_is_there(
+    run_of: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, beside = run_of("gpt2"), Path("run.tokenizer.json")
+    assert export(run, "onnx").tokenizer == beside
+    assert Backend.from_file(str(beside)).encode(TEXT).ids == CHARACTERS.encode(TEXT)
+    Path("run.onnx").unlink()
+    with pytest.raises(RunError, match=r"run\.tokenizer\.json is there already; overwrite it with --force"):
+        export(run, "onnx")
+    before = beside.read_bytes()
+    wrong = Reader("onnxruntime", "onnxruntime", lambda path, probe: Reading(probe.greedy[::-1], probe.logits))
+    monkeypatch.setitem(exporting.READERS, "onnx", wrong)
+    with pytest.raises(OctavoError, match="onnxruntime writes another text from this file than the model does"):
+        export(run, "onnx", force=True)
+    assert {path.name for path in Path().iterdir()} == {"run", beside.name} and beside.read_bytes() == before
+    beside.unlink()
+    with pytest.raises(OctavoError, match="onnxruntime writes another text"):
+        export(run, "onnx")
+    assert {path.name for path in Path().iterdir()} == {"run"}
+
+
+def test_an_import_and_an_export_say_what_they_are_doing(random_model: Models) -> None:
+    save_gguf(random_model(RUN["llama"], dtype=torch.float32), CHARACTERS, "my.gguf")
+    told: list[Preparing] = []
+    porting.bring("my.gguf", on_event=told.append)  # type: ignore[arg-type]
+    assert list(dict.fromkeys(event.what for event in told)) == ["reading my.gguf", "writing runs/my"]
+    size = Path("runs/my/model.safetensors").stat().st_size
+    assert told[-1].done == told[-1].total and size - 10_000 < told[-1].total < size
+    told.clear()
+    export("runs/my", "gguf", on_event=told.append)  # type: ignore[arg-type]
+    assert list(dict.fromkeys(event.what for event in told)) == [
+        "writing my-f32.gguf",
+        "asking the model",
+        "reading it back with octavo",
+        "reading it back with llama.cpp",
+    ]
+    asked = [(event.done, event.total) for event in told if event.what == "asking the model" and event.total]
+    assert asked == [(step, 32) for step in range(32)]
+
+
+def test_a_file_that_vanishes_while_it_is_read_is_not_taken_for_one_that_cannot_be_written(
+    random_model: Models,
+) -> None:
+    for source in ("a.gguf", "a"):
+        model = random_model(RUN["llama"], dtype=torch.float32)
+        save_gguf(model, CHARACTERS, source) if source == "a.gguf" else save(model, CHARACTERS, source)
+        parts, _ = porting.open_parts(source)
+        file = Path(source) if source == "a.gguf" else Path(source) / "model.safetensors"
+        file.unlink()
+        with pytest.raises(DamagedError, match=f"^{file} cannot be read: .*No such file"):
+            save(parts, CHARACTERS, "b")
 
 
 def test_the_command_line_brings_a_model_and_takes_it_elsewhere(random_model: Models) -> None:

@@ -177,7 +177,7 @@ def test_a_failed_write_leaves_what_was_there(saved: Path, monkeypatch: pytest.M
     def full(*_arguments: object, **_options: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("octavo.run.save_file", full)
+    monkeypatch.setattr("octavo.run.write_tensors", full)
     with pytest.raises(SaveError, match=r"could not be written: No space left on device; it takes [0-9,]+ bytes"):
         save_model(model, saved, end_of_text=3)
     assert {path.name: path.read_bytes() for path in saved.iterdir()} == before

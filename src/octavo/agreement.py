@@ -1,6 +1,8 @@
 """Whether a written file says what its model says: the same tokens put to the model, and to whoever reads the file."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 import torch
 from jaxtyping import Float
@@ -8,6 +10,7 @@ from torch import Tensor
 
 from octavo.completion import opened
 from octavo.model import GPT
+from octavo.tensors_file import ignore_progress
 from octavo.tokenizers import Tokenizer
 
 TOKENS = 32  # that the model itself goes on with
@@ -59,7 +62,7 @@ class Probe:
 
     def agreed(self, reading: Reading, off: float) -> int:
         """How many greedy tokens are the same, counting those beyond the first that `off` could turn."""
-        best = self._choosing().topk(2)
+        best = without(self.logits[len(self.prompt) - 1 : -1], self.never).topk(2)
         sure = (best.values[:, 0] - best.values[:, 1] > 2 * off) & (best.indices[:, 0] == torch.tensor(self.greedy))
         count = 0
         for own, other, certain in zip(self.greedy, [*reading.greedy, *self.greedy], sure.tolist(), strict=False):
@@ -70,34 +73,47 @@ class Probe:
             count += 1
         return count
 
-    def _choosing(self) -> Float[Tensor, "N V"]:
-        logits = self.logits[len(self.prompt) - 1 : -1].clone()
-        logits[:, list(self.never)] = -torch.inf
-        return logits
-
 
 @torch.inference_mode()
-def probed(model: GPT, tokenizer: Tokenizer) -> Probe:
+def probed(model: GPT, tokenizer: Tokenizer, on_progress: Callable[[int, int], None] = ignore_progress) -> Probe:
     """Ask a model, whose numbers are to be float32, to go on from the beginning of a text."""
     ends = () if tokenizer.end_of_text is None else (tokenizer.end_of_text,)  # at which some programs stop
     never = (*tokenizer.unsayable(model.config.vocab_size), *ends)
     prompt = opened(tokenizer, "") if tokenizer.opening or tokenizer.end_of_text is not None else [0]
-    greedy = greedily(model, prompt, min(TOKENS, model.config.context - len(prompt)), never)
-    return Probe(prompt, greedy, never, logits_of(model, [*prompt, *greedy]))
+    count = max(1, min(TOKENS, model.config.context - len(prompt)))
+    text = list(prompt)
+    for done in range(count):
+        on_progress(done, count)
+        last = logits_of(model, text)[-1:]
+        text += likeliest(last, never)
+    return Probe(prompt, text[len(prompt) :], never, logits_of(model, text))
 
 
 @torch.inference_mode()
 def logits_of(model: GPT, tokens: list[int]) -> Float[Tensor, "T V"]:
-    """What a model says after each token of a text."""
+    """What a model says after each token of a text; without a cache, or a quick copy of the model."""
     return model(torch.tensor([tokens]))[0].float()
 
 
 @torch.inference_mode()
-def greedily(model: GPT, prompt: list[int], count: int, never: tuple[int, ...]) -> list[int]:
-    """What a model goes on with, its likeliest token at every step; without a cache, or a quick copy of the model."""
-    text = list(prompt)
-    for _ in range(max(1, count)):
-        last = model(torch.tensor([text]))[0, -1].float()
-        last[list(never)] = -torch.inf
-        text.append(int(last.argmax()))
-    return text[len(prompt) :]
+def read_by(model: GPT, probe: Probe) -> Reading:
+    """What a model makes of a probe, all of whose text it reads at once.
+
+    It goes on as the probe does for as long as its likeliest token is the probe's at every step.
+    """
+    logits = logits_of(model, probe.tokens)
+    own = likeliest(logits[len(probe.prompt) - 1 : -1], probe.never)
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(own, probe.greedy, strict=True)))
+    return Reading(own[: same + 1], logits)
+
+
+def likeliest(logits: Float[Tensor, "N V"], never: tuple[int, ...]) -> list[int]:
+    """The likeliest token of each row that may be chosen."""
+    return without(logits, never).argmax(-1).tolist()
+
+
+def without(logits: Float[Tensor, "N V"], never: tuple[int, ...]) -> Float[Tensor, "N V"]:
+    """The same with no chance for some tokens."""
+    logits = logits.clone()
+    logits[:, list(never)] = -torch.inf
+    return logits

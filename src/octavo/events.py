@@ -16,7 +16,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Preparing:
-    """The text is being read or encoded: so many bytes of so many."""
+    """Something is being read, encoded or written: so many bytes of so many, or of 0 where nobody can know."""
 
     what: str
     done: int

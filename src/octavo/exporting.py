@@ -1,28 +1,33 @@
 """A model written for other programs, read back by octavo and by those installed, and only then called good."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from octavo.agreement import Probe, Reading, logits_of, probed
 from octavo.card import model_card
 from octavo.disk import drafted, write_file
 from octavo.errors import ConfigError, OctavoError, RunError
-from octavo.events import Note
-from octavo.gguf_file import round_in_place, save_gguf
-from octavo.model import GPT
+from octavo.events import Preparing
+from octavo.gguf_file import as_read_back, save_gguf
+from octavo.memory import give_back_memory
 from octavo.onnx_file import save_onnx
-from octavo.porting import Listener, ignore, load, stem
+from octavo.parts import Parts
+from octavo.porting import Listener, ignore, open_parts, stem, told
 from octavo.readers import READERS, read_by_octavo
+from octavo.reckoning import reckoning
 from octavo.run import save
 from octavo.tokenizers import Tokenizer
 
 Format = Literal["hf", "gguf", "onnx"]
 Rounding = Literal["f32", "f16", "bf16", "q8_0"]
+Progress = Callable[[int, int], None]
 TORCH = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 ROUNDINGS: dict[str, tuple[Rounding, ...]] = {
     "hf": ("f32", "f16", "bf16"),
@@ -41,10 +46,11 @@ LLAMA_CPP = {"f32": 1e-3, "f16": 0.02, "bf16": 0.1, "q8_0": 0.6}
 
 @dataclass(frozen=True)
 class Export:
-    """What was written, and what those who read it back found, a line each."""
+    """What was written, with the tokenizer that lies beside it where it is not inside, and what readers found of it."""
 
     path: Path
-    found: tuple[str, ...]
+    found: tuple[str, ...]  # a line each
+    tokenizer: Path | None = None
 
 
 def export(
@@ -61,26 +67,34 @@ def export(
     Raises `ConfigError` for a rounding that the form does not have, `RunError` where `to` is there already and `force`
     is not given, `SaveError` with the path and the reason, `OctavoError` where it is not good.
     """
-    model, tokenizer = load(where)
-    rounding = rounding or ("f32" if kind == "onnx" else own_rounding(model))
+    parts, tokenizer = open_parts(where, exact=True)
+    rounding = rounding or ("f32" if kind == "onnx" else own_rounding(parts.dtype))
     if rounding not in ROUNDINGS[kind]:
         raise ConfigError(f"{kind} is not written as {rounding}; give --dtype {', '.join(ROUNDINGS[kind])}")
     target = to or target_of(stem(str(where)), kind, rounding)
     check_target(target, kind, force)
-    on_event(Note(f"writing {target}"))
-    if model.embed.weight.dtype != torch.float32:
-        del model  # there is never more than one in memory
-        model, tokenizer = load(where, dtype=torch.float32)
-    probe = probed(model, tokenizer)
-    with drafted(target) as draft:
-        _write(model, tokenizer, kind, rounding, draft)
+    beside = tokenizer_of(target) if kind == "onnx" else None
+    if beside is not None:
+        check_target(beside, kind, force)
+    with drafted(target) as draft, nullcontext() if beside is None else drafted(beside) as words:
+        _write(parts, tokenizer, kind, rounding, draft, told(f"writing {target}", on_event))
         if kind == "hf":
-            write_file(draft / "README.md", model_card(model.config, Path(where), target.name, rounding))
-        on_event(Note("reading it back"))
-        _round(model, kind, rounding)
-        rounded = probe.by(logits_of(model, probe.tokens))
-        del model
-        return Export(target, tuple(_checked(draft, kind, rounding, probe, rounded)))
+            write_file(draft / "README.md", model_card(parts.config, Path(where), target.name, rounding))
+        if words is not None:
+            write_file(words, tokenizer.backend.to_str(pretty=True))
+        give_back_memory()
+        asked = _asked(parts, tokenizer, kind, rounding, on_event)
+        give_back_memory()
+        return Export(target, tuple(_checked(draft, kind, rounding, *asked, on_event)), beside)
+
+
+def tokenizer_of(target: Path) -> Path:
+    """Where the tokenizer of an ONNX file lies, which has no place for it.
+
+    >>> str(tokenizer_of(Path("book-1.onnx")))
+    'book-1.tokenizer.json'
+    """
+    return target.with_name(target.name.removesuffix(".onnx") + ".tokenizer.json")
 
 
 def check_target(target: Path, kind: Format, force: bool) -> None:
@@ -95,10 +109,10 @@ def check_target(target: Path, kind: Format, force: bool) -> None:
         raise RunError(f"{target} holds files that no export wrote; give --to a new folder")
 
 
-def own_rounding(model: GPT) -> Rounding:
+def own_rounding(dtype: torch.dtype) -> Rounding:
     """How a model's weights are stored; float32 where that has no name here."""
     names: dict[torch.dtype, Rounding] = {torch.float16: "f16", torch.bfloat16: "bf16"}
-    return names.get(model.embed.weight.dtype, "f32")
+    return names.get(dtype, "f32")
 
 
 def target_of(name: str, kind: Format, rounding: Rounding) -> Path:
@@ -110,31 +124,48 @@ def target_of(name: str, kind: Format, rounding: Rounding) -> Path:
     return Path(f"{name}-hf" if kind == "hf" else f"{name}.onnx" if kind == "onnx" else f"{name}-{rounding}.gguf")
 
 
-def _write(model: GPT, tokenizer: Tokenizer, kind: Format, rounding: Rounding, target: Path) -> None:
+def _write(
+    parts: Parts, tokenizer: Tokenizer, kind: Format, rounding: Rounding, target: Path, on_progress: Progress
+) -> None:
     if kind == "gguf":
-        save_gguf(model, tokenizer, target, dtype=rounding)
-    elif kind == "onnx":
-        save_onnx(model, target)
+        save_gguf(parts, tokenizer, target, dtype=rounding, on_progress=on_progress)
+    elif kind == "hf":
+        save(parts, tokenizer, target, dtype=TORCH[rounding], on_progress=on_progress)
     else:
-        save(model, tokenizer, target, dtype=TORCH[rounding])
+        on_progress(0, 0)
+        save_onnx(replace(parts, dtype=torch.float32).whole(), target)
 
 
-@torch.no_grad()
-def _round(model: GPT, kind: Format, rounding: Rounding) -> None:
-    """Make a float32 model what was written of it."""
+def _asked(
+    parts: Parts, tokenizer: Tokenizer, kind: Format, rounding: Rounding, on_event: Listener
+) -> tuple[Probe, Probe]:
+    """What the model says, and what it says when it is rounded as the file is: its weights are held once, as stored."""
+    on_event(Preparing("asking the model", 0, 0))
+    weights = {name: parts.weights[name] for name in parts.weights if name != "unembed.weight" or not parts.config.tied}
+    with reckoning(parts.config, weights) as model:
+        probe = probed(model, tokenizer, told("asking the model", on_event))
+    with reckoning(parts.config, weights, _rounded(kind, rounding)) as model:
+        return probe, probe.by(logits_of(model, probe.tokens))
+
+
+def _rounded(kind: Format, rounding: Rounding) -> Callable[[str, Tensor], Tensor]:
+    """What becomes of a weight that is written."""
     if kind == "gguf":
-        round_in_place(model, rounding)
-    else:
-        for weight in model.parameters():
-            weight.copy_(weight.to(TORCH[rounding]))
+        return lambda name, weight: as_read_back(name, weight, rounding)
+    return lambda name, weight: weight.to(TORCH[rounding]).float()
 
 
-def _checked(target: Path, kind: Format, rounding: Rounding, probe: Probe, rounded: Probe) -> Iterator[str]:
+def _checked(
+    target: Path, kind: Format, rounding: Rounding, probe: Probe, rounded: Probe, on_event: Listener
+) -> Iterator[str]:
     """A line for each that reads it back: held against the model as it was rounded, told beside the one it was."""
     if kind != "onnx":
+        on_event(Preparing("reading it back with octavo", 0, 0))
         yield _held("octavo", read_by_octavo(target, probe), rounded, OURS, probe)
+        give_back_memory()
     reader = READERS[kind]
     if reader.there():
+        on_event(Preparing(f"reading it back with {reader.name}", 0, 0))
         allowed = LLAMA_CPP[rounding] if kind == "gguf" else THEIRS
         yield _held(reader.name, reader.read(target, probe), rounded, allowed, probe)
     elif kind == "onnx":

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, BinaryIO, cast, get_args
 
 import numpy as np
 import torch
@@ -16,10 +16,11 @@ from torch import Tensor
 from octavo.config import ModelConfig, RopeScaling
 from octavo.errors import ConfigError, DamagedError, RunError, TokenizerError
 from octavo.gguf_header import Header, Stored, read_header
-from octavo.imagined import fitting
+from octavo.imagined import check_fit
 from octavo.layouts import GgufLayout, gguf_layout_of
 from octavo.layouts.gguf import FREQUENCIES, SCALING, TOKENS
 from octavo.model import GPT, rotary_frequencies
+from octavo.parts import Parts
 from octavo.tokenizers import Tokenizer
 from octavo.tokenizers.byte_level import ByteLevel, TokenKind, from_byte_level
 
@@ -27,7 +28,7 @@ Kind = GGMLQuantizationType
 FLOATS = {Kind.F32: torch.float32, Kind.F16: torch.float16, Kind.BF16: torch.bfloat16}
 READABLE = (*FLOATS, Kind.Q8_0, Kind.Q4_0, Kind.Q4_1)
 WHOLE = torch.bfloat16  # what rounded weights become unasked: finer than the rounding, and quick to read
-PIECE = 4 << 20  # numbers that are made whole at a time
+PIECE = 1 << 20  # numbers that are made whole at a time
 NAMED = {"bos": "bos_token", "eos": "eos_token", "unknown": "unk_token", "padding": "pad_token"}
 GGML = "tokenizer.ggml."
 LLAMA3 = tuple(
@@ -42,20 +43,23 @@ def load_gguf(path: Path | str, *, dtype: torch.dtype | None = None) -> tuple[GP
     Rounded weights (Q8_0, Q4_0, Q4_1) become bfloat16 where nothing else is asked for. Raises `DamagedError` where the
     file is not what it says, `RunError` for what octavo does not have.
     """
+    parts, tokenizer = open_gguf(path, dtype=dtype)
+    return parts.whole(), tokenizer
+
+
+def open_gguf(path: Path | str, *, dtype: torch.dtype | None = None, exact: bool = False) -> tuple[Parts, Tokenizer]:
+    """The same with all weights still in the file; `exact` has each read as what holds it without loss."""
     path = Path(path)
     header = read_header(path)
     with _naming(path):
         layout = gguf_layout_of(header.settings)
-        weights = GgufWeights(path, header, dtype)
+        weights = GgufWeights(path, header, dtype, exact)
         config = _config(layout, weights)
         shapes = {name: stored.shape for name, stored in header.tensors.items()}
-        model = fitting(shapes, config, layout, lambda state: layout.to_gguf(state, config))
+        check_fit(shapes, config, layout, lambda state: layout.to_gguf(state, config))
         tokenizer = _tokenizer(header.settings, config)
-        state = layout.from_gguf(weights, config)
-    model.load_state_dict(state, assign=True)
-    if config.tied:
-        model.unembed.weight = model.embed.weight
-    return model.to(model.embed.weight.dtype).eval(), tokenizer  # the rotary tables too
+        ours = layout.from_gguf(weights, config)
+    return Parts(config, ours, weights.type()), tokenizer
 
 
 @contextmanager
@@ -73,6 +77,7 @@ class GgufWeights(Mapping[str, Tensor]):
     path: Path
     header: Header
     dtype: torch.dtype | None
+    exact: bool = False
 
     def __post_init__(self) -> None:
         for name, stored in self.header.tensors.items():
@@ -87,7 +92,8 @@ class GgufWeights(Mapping[str, Tensor]):
         return self.dtype or (FLOATS.get(kinds.pop(), WHOLE) if len(kinds) == 1 else WHOLE)
 
     def __getitem__(self, name: str) -> Tensor:
-        return read_tensor(self.path, self.header.tensors[name], self.type())
+        stored = self.header.tensors[name]
+        return read_tensor(self.path, stored, FLOATS.get(stored.kind, torch.float32) if self.exact else self.type())
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.header.tensors)
@@ -116,7 +122,7 @@ def read_tensor(path: Path, stored: Stored, dtype: torch.dtype) -> Tensor:
     block, size = GGML_QUANT_SIZES[stored.kind]
     rows, bytes_of_row = prod(stored.shape[:-1]), stored.shape[-1] // block * size
     whole = torch.empty(rows, stored.shape[-1], dtype=dtype)
-    with path.open("rb") as file:
+    with _opened(path) as file:
         file.seek(stored.offset)
         for part in whole.split(max(1, PIECE // stored.shape[-1])):
             raw = np.fromfile(file, np.uint8, len(part) * bytes_of_row)
@@ -124,6 +130,15 @@ def read_tensor(path: Path, stored: Stored, dtype: torch.dtype) -> Tensor:
                 raise DamagedError(f"{path} became shorter while it was read; fetch it again")
             part.copy_(torch.from_numpy(dequantize(raw.reshape(len(part), bytes_of_row), stored.kind)))
     return whole.view(stored.shape)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    try:
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:  # here, for whoever writes the weights elsewhere would think that it is the other file
+        raise DamagedError(f"{path} cannot be read: {error}") from error
 
 
 def _tokenizer(settings: Mapping[str, Any], config: ModelConfig) -> Tokenizer:

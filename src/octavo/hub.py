@@ -1,6 +1,7 @@
 """Models by name on Hugging Face's hub: through its own library, with its cache, its token and its offline mode."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from octavo.errors import DownloadError
@@ -20,10 +21,11 @@ NAME = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 def is_hub_name(name: str) -> bool:
     """Whether this is how the hub names a model, and nothing on this disk.
 
-    >>> is_hub_name("openai-community/gpt2"), is_hub_name("./gpt2"), is_hub_name("gpt2")
-    (True, False, False)
+    >>> is_hub_name("openai-community/gpt2"), is_hub_name("./gpt2"), is_hub_name("gpt2"), is_hub_name("my/model.gguf")
+    (True, False, False, False)
     """
-    return bool(NAME.fullmatch(name)) and ".." not in name and not Path(name).parent.exists()
+    is_file = name.lower().endswith(".gguf")
+    return bool(NAME.fullmatch(name)) and ".." not in name and not is_file and not Path(name).exists()
 
 
 def fetch_from_hub(name: str) -> Path:
@@ -37,8 +39,8 @@ def fetch_from_hub(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=list(FILES)))
     except Exception as error:  # the library has as many kinds as there are things that go wrong on the way
         raise DownloadError(
-            f"{name} is no folder here and could not be had from the hub ({_first_line(error)}); "
-            "check the name and the network"
+            f"{name} is neither a folder or file here nor to be had from the hub ({_first_line(error)}); "
+            "check the path, or the name and the network"
         ) from error
 
 
@@ -50,8 +52,8 @@ def check_token() -> None:
         raise DownloadError("there is no token for the hub; set HF_TOKEN, or log in with: hf auth login")
 
 
-def send_to_hub(path: Path, name: str) -> str:
-    """Put a folder or a file into a repository of the hub, made where there is none; gives its address.
+def send_to_hub(paths: Sequence[Path], name: str) -> str:
+    """Put a folder or files into a repository of the hub, made where there is none; gives its address.
 
     Raises `DownloadError`, one line, where there is no token or the hub does not take it.
     """
@@ -61,10 +63,11 @@ def send_to_hub(path: Path, name: str) -> str:
     api = HfApi()
     try:
         address = api.create_repo(name, exist_ok=True)
-        if path.is_dir():
-            api.upload_folder(repo_id=name, folder_path=path)
-        else:
-            api.upload_file(repo_id=name, path_or_fileobj=path, path_in_repo=path.name)
+        for path in paths:
+            if path.is_dir():
+                api.upload_folder(repo_id=name, folder_path=path)
+            else:
+                api.upload_file(repo_id=name, path_or_fileobj=path, path_in_repo=path.name)
     except Exception as error:  # as many kinds as there are things that go wrong on the way
         raise DownloadError(f"{name} could not be sent ({_first_line(error)}); check the name and the token") from error
     return str(address)

@@ -27,13 +27,13 @@ def imagine(config: ModelConfig, *, dropout: float = 0.0) -> GPT:
         return GPT(config, dropout=dropout)
 
 
-def fitting(
+def check_fit(
     shapes: Mapping[str, tuple[int, ...]], config: ModelConfig, layout: Names, written: Callable[[State], State]
-) -> GPT:
-    """The model of this config, still without weights, if weights of these names and shapes are what it needs.
+) -> None:
+    """Raise `ConfigError` unless weights of these names and shapes are what a model of this config needs.
 
     `written` is how the layout names a model's weights. What the config asks for is held against the weights before
-    anything as large as it says is made; raises `ConfigError`.
+    anything as large as it says is made.
     """
     layers = len({split_name(name)[1] for name in shapes} - {""})
     if layers != config.layers:
@@ -48,9 +48,12 @@ def fitting(
             f"a context of {config.context} takes {tables} numbers of rotary tables, for a model of {numbers} weights; "
             "no model so small sees so far"
         )
-    model = imagine(config)
-    layout.check(shapes, {name: tuple(weight.shape) for name, weight in written(model.state_dict()).items()})
-    return model
+    layout.check(shapes, shapes_of(written(imagine(config).state_dict())))
+
+
+def shapes_of(state: State) -> dict[str, tuple[int, ...]]:
+    """The shape of each weight."""
+    return {name: tuple(weight.shape) for name, weight in state.items()}
 
 
 class Undrawn(TorchFunctionMode):

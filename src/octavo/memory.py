@@ -26,7 +26,7 @@ def peak_memory() -> int:
     return getrusage(RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def give_back() -> None:
+def give_back_soon() -> None:
     """Have the C library return what is freed to the system, where it would keep it for what comes next.
 
     glibc keeps pieces of up to 32 MiB. Where large pieces come and go, and others stay between them, what it keeps
@@ -35,6 +35,12 @@ def give_back() -> None:
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
             ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, PIECE)
+
+
+def give_back_memory() -> None:
+    """Let the system have what was let go here: C's own library keeps it for later, which may be as much as a model."""
+    with suppress(AttributeError, OSError, TypeError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _system() -> list[int]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from octavo.imagined import imagine
-from octavo.memory import give_back
+from octavo.memory import give_back_soon
 from octavo.model import GPT
 from octavo.objective import Objective
 from octavo.optim import Matrices, orthogonalise
@@ -124,7 +124,7 @@ class Sharded(Spread):
 
         super().__init__(model, dtype, processes, boundary)
         if device.type == "cpu":
-            give_back()  # blocks are put together and taken apart all the time
+            give_back_soon()  # blocks are put together and taken apart all the time
         half = dtype == torch.bfloat16
         policy = MixedPrecisionPolicy(dtype, torch.float32) if half else MixedPrecisionPolicy()
         mesh = init_device_mesh(device.type, (processes.size,))

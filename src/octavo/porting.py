@@ -11,14 +11,14 @@ from octavo import toml
 from octavo.data.weights import WEIGHTS, fetch_weights
 from octavo.disk import drafted
 from octavo.errors import RunError
-from octavo.events import Event, Note
+from octavo.events import Event, Preparing
 from octavo.hub import fetch_from_hub, is_hub_name
 from octavo.places import RUNS, is_run
-from octavo.run import load as load_folder
-from octavo.run import save
+from octavo.run import open_folder, save
 
 if TYPE_CHECKING:
     from octavo.model import GPT
+    from octavo.parts import Parts
     from octavo.tokenizers import Tokenizer
 
 Listener = Callable[[Event], None]
@@ -34,13 +34,21 @@ def load(where: Path | str, *, dtype: torch.dtype | None = None) -> "tuple[GPT, 
     The weights keep the dtype that they are stored in, unless another is given. Raises `RunError` where it is nothing
     that octavo opens, `DamagedError` where a file is not what it says, `DownloadError` where the hub does not answer.
     """
+    parts, tokenizer = open_parts(where, dtype=dtype)
+    return parts.whole(), tokenizer
+
+
+def open_parts(
+    where: Path | str, *, dtype: torch.dtype | None = None, exact: bool = False
+) -> "tuple[Parts, Tokenizer]":
+    """The same with all weights still where they are stored; `exact` has each read as what holds it without loss."""
     path = Path(where)
     if path.is_file():
-        from octavo.gguf_reading import load_gguf  # which loads gguf, for a tenth of a second
+        from octavo.gguf_reading import open_gguf  # which loads gguf, for a tenth of a second
 
-        return load_gguf(path, dtype=dtype)
-    folder = fetch_from_hub(str(where)) if is_hub_name(str(where)) else path
-    return load_folder(folder, dtype=dtype)
+        return open_gguf(path, dtype=dtype, exact=exact)
+    folder = fetch_from_hub(str(where)) if _is_of_hub(str(where)) else path
+    return open_folder(folder, dtype=dtype, exact=exact)
 
 
 def bring(
@@ -65,20 +73,30 @@ def bring(
     if run.is_dir() and not is_run(run) and any(run.iterdir()):
         raise RunError(f"{run} holds other files; give --to a new folder")
     near = get_close_matches(where, WEIGHTS, n=1)
-    if near and where not in WEIGHTS and not Path(where).exists():
+    if near and not is_name(where) and not Path(where).exists():
         raise RunError(f"{where} is nothing here; the name nearest to it is {near[0]}")
     source = fetch_weights(where, on_event=on_event) if where in WEIGHTS and not Path(where).exists() else where
-    on_event(Note(f"reading {source}"))
-    model, tokenizer = load(source, dtype=dtype)
-    on_event(Note(f"writing {run}"))
+    on_event(Preparing(f"reading {source}", 0, 0))
+    parts, tokenizer = open_parts(source, dtype=dtype)
     with drafted(run) as draft:
-        save(model, tokenizer, draft, origin=where if is_name(where) else Path(where).name)
+        origin = where if is_name(where) else Path(where).name
+        save(parts, tokenizer, draft, origin=origin, on_progress=told(f"writing {run}", on_event))
     return run
+
+
+def told(what: str, on_event: Listener) -> Callable[[int, int], None]:
+    """Have a listener know how far something is."""
+    return lambda done, total: on_event(Preparing(what, done, total))
 
 
 def is_name(where: str) -> bool:
     """Whether this is a name that others know too, and no place on this disk."""
-    return where in WEIGHTS or is_hub_name(where)
+    return where in WEIGHTS or _is_of_hub(where)
+
+
+def _is_of_hub(where: str) -> bool:
+    """A run that is not there is a slip of the finger, for which nobody waits for the hub."""
+    return is_hub_name(where) and not where.startswith(f"{RUNS.name}/")
 
 
 def stem(where: str) -> str:

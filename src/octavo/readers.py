@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from octavo.agreement import Probe, Reading, greedily, logits_of
-from octavo.porting import load
+from octavo.agreement import Probe, Reading, read_by
+from octavo.porting import open_parts
+from octavo.reckoning import reckoning
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,10 @@ class Reader:
 
 
 def read_by_octavo(path: Path, probe: Probe) -> Reading:
-    """octavo itself, in float32."""
-    model, _ = load(path, dtype=torch.float32)
-    greedy = greedily(model, probe.prompt, len(probe.greedy), probe.never)
-    return Reading(greedy, logits_of(model, probe.tokens))
+    """octavo itself, in float32, straight from the file: no more of it is in memory than what is being multiplied."""
+    parts, _ = open_parts(path, exact=True)
+    with reckoning(parts.config, parts.weights) as model:
+        return read_by(model, probe)
 
 
 def read_by_transformers(path: Path, probe: Probe) -> Reading:

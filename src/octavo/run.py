@@ -3,22 +3,24 @@ and read from whoever wrote it.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from octavo.config import ModelConfig
 from octavo.disk import make_folder, read_json, replace_file, saving, write_file
 from octavo.errors import ConfigError, DamagedError, RunError
-from octavo.imagined import fitting
+from octavo.imagined import check_fit, imagine, shapes_of
 from octavo.layouts import layout_for, layout_of
 from octavo.model import GPT
+from octavo.parts import Parts, parts_of
+from octavo.tensors_file import FLOATS, PIECE, Described, ignore_progress, write_tensors
 
 if TYPE_CHECKING:
     from octavo.tokenizers import Tokenizer
@@ -26,16 +28,17 @@ if TYPE_CHECKING:
 CONFIG, GENERATION, WEIGHTS = "config.json", "generation_config.json", "model.safetensors"
 ORIGIN = "_name_or_path"  # transformers' own key for it
 INDEX, TOKENIZER = "model.safetensors.index.json", "tokenizer.json"
-FLOATS = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+Progress = Callable[[int, int], None]
 
 
 def save(
-    model: GPT,
+    model: GPT | Parts,
     tokenizer: "Tokenizer",
     where: Path | str,
     *,
     dtype: torch.dtype | None = None,
     origin: str | None = None,
+    on_progress: Progress = ignore_progress,
 ) -> None:
     """Write a model and its tokenizer into a folder, each file whole or not at all.
 
@@ -52,12 +55,13 @@ def save(
         begin_of_text=None if named is None else tokenizer.backend.token_to_id(named),
         end_of_text=tokenizer.end_of_text,
         forbidden=tokenizer.forbidden,
+        on_progress=on_progress,
     )
     tokenizer.save(Path(where), context=model.config.context)
 
 
 def save_model(
-    model: GPT,
+    model: GPT | Parts,
     where: Path | str,
     *,
     dtype: torch.dtype | None = None,
@@ -65,23 +69,33 @@ def save_model(
     begin_of_text: int | None = None,
     end_of_text: int | None = None,
     forbidden: tuple[int, ...] = (),
+    on_progress: Progress = ignore_progress,
 ) -> None:
     """Write a model alone; `begin_of_text` (or the end of another) begins a text and `end_of_text` ends one.
 
-    The tokens of `forbidden` are never to be sampled.
+    The tokens of `forbidden` are never to be sampled. No more than one weight is made ready at a time.
     """
     begin = end_of_text if begin_of_text is None else begin_of_text
-    folder, layout = Path(where), layout_for(model.config)
-    dtype = dtype or model.embed.weight.dtype
+    folder, layout, parts = Path(where), layout_for(model.config), parts_of(model)
+    dtype = dtype or parts.dtype
     settings = layout.to_hf_config(model.config, bos=begin, eos=end_of_text, dtype=str(dtype).split(".")[1])
-    state = {name: weight.to("cpu", dtype) for name, weight in model.state_dict().items()}
-    weights = dict(layout.to_hf(state, tied=model.config.tied))
     with saving(folder):
         make_folder(folder)
-    size = sum(weight.nbytes for weight in weights.values())
-    replace_file(folder / WEIGHTS, lambda path: save_file(weights, path, metadata={"format": "pt"}), size=size)
+    _save_weights(parts, folder / WEIGHTS, dtype, on_progress)
     write_file(folder / CONFIG, _pretty(settings if origin is None else {**settings, ORIGIN: origin}))
     write_file(folder / GENERATION, _pretty(_generation(begin, end_of_text, forbidden)))
+
+
+def _save_weights(parts: Parts, path: Path, dtype: torch.dtype, on_progress: Progress) -> None:
+    layout, tied = layout_for(parts.config), parts.config.tied
+    weights = layout.to_hf(parts.weights, tied=tied)
+    shapes = shapes_of(layout.to_hf(imagine(parts.config).state_dict(), tied=tied))
+    described = {name: Described(dtype, shape) for name, shape in shapes.items()}
+
+    def write(temporary: Path) -> None:
+        write_tensors(temporary, described, weights.__getitem__, metadata={"format": "pt"}, on_progress=on_progress)
+
+    replace_file(path, write, size=sum(one.size for one in described.values()))
 
 
 def _generation(begin: int | None, end: int | None, forbidden: tuple[int, ...]) -> dict[str, Any]:
@@ -101,15 +115,23 @@ def load(where: Path | str, *, dtype: torch.dtype | None = None) -> tuple[GPT, "
     The weights are read as they are stored, or in `dtype`. Raises `RunError` where it is not that, or is incomplete,
     and `DamagedError` where a file is not what it says.
     """
+    parts, tokenizer = open_folder(where, dtype=dtype)
+    return parts.whole(), tokenizer
+
+
+def open_folder(
+    where: Path | str, *, dtype: torch.dtype | None = None, exact: bool = False
+) -> tuple[Parts, "Tokenizer"]:
+    """The same with all weights still on the disk; `exact` has each read as it is stored."""
     from octavo.tokenizers import load_tokenizer
 
     folder = Path(where)
-    model = load_model(folder, dtype=dtype)
+    parts = open_model(folder, dtype=dtype, exact=exact)
     if not (folder / TOKENIZER).is_file():
         raise RunError(f"{folder} is incomplete: it has no {TOKENIZER}; copy the whole folder again")
     tokenizer = load_tokenizer(folder)
-    _check_vocabulary(tokenizer, model.config, folder)
-    return model, tokenizer
+    _check_vocabulary(tokenizer, parts.config, folder)
+    return parts, tokenizer
 
 
 def _check_vocabulary(tokenizer: "Tokenizer", config: ModelConfig, folder: Path) -> None:
@@ -125,20 +147,22 @@ def load_model(where: Path | str, *, dtype: torch.dtype | None = None) -> GPT:
 
     Names and shapes are compared with the config before any memory is taken for weights.
     """
+    return open_model(where, dtype=dtype).whole()
+
+
+def open_model(where: Path | str, *, dtype: torch.dtype | None = None, exact: bool = False) -> Parts:
+    """The model of a folder with all weights still on the disk."""
     folder = _folder(where)
     settings = read_json(folder / CONFIG)
     with _naming(folder / CONFIG):
         layout = layout_of(settings)
         config = layout.from_hf_config(settings)
         dtype = dtype or _dtype(settings)
-    weights = Weights(folder, dtype)
+    weights = Weights(folder, None if exact else dtype)
     with _naming(folder):
-        model = fitting(weights.shapes, config, layout, lambda state: layout.to_hf(state, tied=config.tied))
-        state = layout.from_hf(weights, tied=config.tied)
-    model.load_state_dict(state, assign=True)
-    if config.tied:
-        model.unembed.weight = model.embed.weight
-    return model.to(model.embed.weight.dtype).eval()  # the rotary tables too
+        check_fit(weights.shapes, config, layout, lambda state: layout.to_hf(state, tied=config.tied))
+        ours = layout.from_hf(weights, tied=config.tied)
+    return Parts(config, ours, dtype or ours["embed.weight"].dtype)
 
 
 def _folder(where: Path | str) -> Path:
@@ -175,37 +199,50 @@ def _dtype(settings: Mapping[str, Any]) -> torch.dtype | None:
 class Weights(Mapping[str, Tensor]):
     """The tensors of a folder's safetensors files, one or several, each read when it is asked for.
 
-    A file is opened anew for each: what was mapped into memory of the one before is let go.
+    A file is opened anew for every few rows: what was mapped into memory of those before is let go.
     """
 
     def __init__(self, folder: Path, dtype: torch.dtype | None) -> None:
         self.folder, self.dtype = folder, dtype
         self.places: dict[str, Path] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
+        self.dtypes: dict[str, torch.dtype] = {}
         for path, names in _shards(folder).items():
             with _opened(path) as source:
                 if names is not None and names != set(source.keys()):
                     odd = min(names ^ set(source.keys()))
                     raise DamagedError(f"{path} and {INDEX} do not agree about {odd}; copy the whole folder again")
                 for name in source.keys():  # noqa: SIM118 (it is no mapping)
-                    self.places[name] = path
-                    self.shapes[name] = self._shape(name, source.get_slice(name))
+                    self._describe(name, path, source.get_slice(name))
 
-    def _shape(self, name: str, part: Any) -> tuple[int, ...]:
+    def _describe(self, name: str, path: Path, part: Any) -> None:
         if part.get_dtype() not in FLOATS:
             raise RunError(f"{self.folder}: {name} is stored as {part.get_dtype()}; octavo reads {', '.join(FLOATS)}")
-        return tuple(part.get_shape())
+        self.places[name], self.dtypes[name] = path, FLOATS[part.get_dtype()]
+        self.shapes[name] = tuple(part.get_shape())
 
     def __getitem__(self, name: str) -> Tensor:
-        with _opened(self.places[name]) as source:
-            weight = source.get_tensor(name)
-            return weight.to(self.dtype or weight.dtype, copy=True)  # no window on a file that others may change
+        dtype = self.dtype or self.dtypes[name]
+        weight = torch.empty(self.shapes[name], dtype=dtype)  # no window on a file that others may change
+        for rows in _row_ranges(self.shapes[name], dtype):
+            with _opened(self.places[name]) as source:
+                weight[rows] = source.get_slice(name)[rows] if weight.dim() else source.get_tensor(name)
+        return weight
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.places)
 
     def __len__(self) -> int:
         return len(self.places)
+
+
+def _row_ranges(shape: tuple[int, ...], dtype: torch.dtype) -> Iterator[Any]:
+    """The rows of a tensor, a few at a time; all there is of a single number."""
+    if not shape:
+        yield ...
+        return
+    step = max(1, PIECE // max(1, prod(shape[1:]) * dtype.itemsize))
+    yield from (slice(start, min(start + step, shape[0])) for start in range(0, shape[0], step))
 
 
 @contextmanager

@@ -20,11 +20,11 @@ def bring(
     import torch
 
     from octavo import porting
-    from octavo.progress import Display
+    from octavo.cli.waiting import Waiting
 
-    with Display() as display:
+    with Waiting() as waiting:
         kept = None if dtype is None else getattr(torch, dtype)
-        run = porting.bring(where, to=to, dtype=kept, force=force, on_event=display.show)
+        run = porting.bring(where, to=to, dtype=kept, force=force, on_event=waiting.show)
     print(f"{where} is the run {run}")
 
 
@@ -45,22 +45,21 @@ def export(
     ] = None,
 ) -> None:
     """Write a model for other programs, and read it back before calling it good."""
+    from octavo.cli.waiting import Waiting
     from octavo.exporting import export as write
     from octavo.hub import check_token, send_to_hub
     from octavo.places import find_model
-    from octavo.progress import Display
 
     folder = find_model(run)
     if push is not None:
         check_token()  # before minutes are spent on what cannot be sent
-    with Display() as display:
-        done = write(folder, kind, rounding=dtype, to=to, force=force, on_event=display.show)
+    with Waiting() as waiting:
+        done = write(folder, kind, rounding=dtype, to=to, force=force, on_event=waiting.show)
     for line in done.found:
         print(line)
     print(f"{done.path} is good")
-    if kind == "onnx":
-        print(
-            f"it takes the ids of {folder / 'tokenizer.json'}" if folder.is_dir() else f"it takes the ids of {folder}"
-        )
+    if done.tokenizer is not None:
+        print(f"it takes the ids of its tokenizer, {done.tokenizer}")
     if push is not None:
-        print(f"sent to {send_to_hub(done.path, push)}")
+        files = [done.path] if done.tokenizer is None else [done.path, done.tokenizer]
+        print(f"sent to {send_to_hub(files, push)}")

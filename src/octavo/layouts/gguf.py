@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from octavo.config import ModelConfig, RopeScaling
 from octavo.errors import ConfigError
 from octavo.layouts.layout import Settings
-from octavo.layouts.names import Names, Row, split_name
+from octavo.layouts.names import Made, Names, Row, split_name
 from octavo.plain import from_dict
 
 if TYPE_CHECKING:
@@ -100,22 +101,21 @@ class GgufLayout(Names):
                     "it cannot be another"
                 )
 
-    def to_gguf(self, state: Mapping[str, "Tensor"], config: ModelConfig) -> dict[str, "Tensor"]:
+    def to_gguf(self, state: Mapping[str, "Tensor"], config: ModelConfig) -> Mapping[str, "Tensor"]:
         """Octavo's weights under GGUF's names; a tied output is not written, for it is the embedding."""
-        theirs = self._to_theirs(state, tied=config.tied)
-        return {name: self._turned(name, weight, (2, config.head_width // 2)) for name, weight in theirs.items()}
+        return self._turned(self._to_theirs(state, tied=config.tied), (2, config.head_width // 2))
 
-    def from_gguf(self, state: Mapping[str, "Tensor"], config: ModelConfig) -> dict[str, "Tensor"]:
+    def from_gguf(self, state: Mapping[str, "Tensor"], config: ModelConfig) -> Mapping[str, "Tensor"]:
         """GGUF's weights, the outermost axis first as `gguf` reads them, under octavo's names; `check` them first."""
-        halves = (config.head_width // 2, 2)
-        return self._from_theirs(
-            {name: self._turned(name, weight, halves) for name, weight in state.items()}, tied=config.tied
-        )
+        return self._from_theirs(self._turned(state, (config.head_width // 2, 2)), tied=config.tied)
 
-    def _turned(self, name: str, weight: "Tensor", sizes: tuple[int, int]) -> "Tensor":
-        if split_name(name)[0] not in self.paired:
-            return weight
-        return weight.unflatten(0, (-1, *sizes)).transpose(1, 2).flatten(0, 2)
+    def _turned(self, state: Mapping[str, "Tensor"], sizes: tuple[int, int]) -> Made:
+        def turned(name: str) -> dict[str, "Tensor"]:
+            if split_name(name)[0] not in self.paired:
+                return {name: state[name]}
+            return {name: state[name].unflatten(0, (-1, *sizes)).transpose(1, 2).flatten(0, 2)}
+
+        return Made({name: partial(turned, name) for name in state})
 
 
 def _typed(ours: str, value: Any) -> Any:

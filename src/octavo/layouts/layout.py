@@ -66,11 +66,11 @@ class Layout(Names):
         left_out = [ours for ours in ("kv_heads", "head_width", "feed_forward") if given.get(ours) is None]
         return from_dict(ModelConfig, {ours: value for ours, value in given.items() if ours not in left_out})
 
-    def to_hf(self, state: Mapping[str, "Tensor"], *, tied: bool) -> dict[str, "Tensor"]:
+    def to_hf(self, state: Mapping[str, "Tensor"], *, tied: bool) -> Mapping[str, "Tensor"]:
         """Octavo's weights under their names; a tied output is not written, for it is the embedding."""
         return self._to_theirs(state, tied=tied)
 
-    def from_hf(self, state: Mapping[str, "Tensor"], *, tied: bool) -> dict[str, "Tensor"]:
+    def from_hf(self, state: Mapping[str, "Tensor"], *, tied: bool) -> Mapping[str, "Tensor"]:
         """Their weights under octavo's names. A tied output may be there or not."""
         return self._from_theirs(state, tied=tied)
 

@@ -1,8 +1,9 @@
 """The names of weights: one table of theirs and ours, read in both directions."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from octavo.errors import ConfigError
@@ -12,6 +13,29 @@ if TYPE_CHECKING:
 
 Shapes = Mapping[str, tuple[int, ...]]
 LAYER = re.compile(r"(?<=\.)\d+(?=\.)")
+
+
+class Made(Mapping[str, "Tensor"]):
+    """Weights that are made when they are asked for, and let go: a model of which no more than one part is in memory.
+
+    A maker makes a weight, and those that it cannot be had without, which wait for the next to be asked for.
+    """
+
+    def __init__(self, makers: Mapping[str, Callable[[], Mapping[str, "Tensor"]]]) -> None:
+        self.makers = makers
+        self.waiting: dict[str, Tensor] = {}
+
+    def __getitem__(self, name: str) -> "Tensor":
+        if name not in self.waiting:
+            self.waiting.clear()  # before others are made
+            self.waiting = dict(self.makers[name]())
+        return self.waiting.pop(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.makers)
+
+    def __len__(self) -> int:
+        return len(self.makers)
 
 
 @dataclass(frozen=True)
@@ -31,34 +55,35 @@ class Names:
     rows: tuple[Row, ...]
     buffers: frozenset[str] = frozenset()  # tables that stand among the weights and are none
 
-    def _to_theirs(self, state: Mapping[str, "Tensor"], *, tied: bool) -> dict[str, "Tensor"]:
+    def _to_theirs(self, state: Mapping[str, "Tensor"], *, tied: bool) -> Made:
         """Octavo's weights under their names; a tied output is not written, for it is the embedding."""
         rows = {name: row for row in self.rows for name in row.ours}
-        theirs: dict[str, Tensor] = {}
+        makers = {}
         for name in state:
             module, layer, parameter = split_name(name)
             if module not in rows:
                 raise ConfigError(f"{name} has no place in {self.architecture}")
             row = rows[module]
             if module == row.ours[0] and not (tied and module == "unembed"):
-                parts = [state[join_name(ours, layer, parameter)] for ours in row.ours]
-                theirs[join_name(row.theirs, layer, parameter)] = _joined(parts, row.transposed)
-        return theirs
+                theirs = join_name(row.theirs, layer, parameter)
+                names = [join_name(ours, layer, parameter) for ours in row.ours]
+                makers[theirs] = partial(_joined, state, names, theirs, row.transposed)
+        return Made(makers)
 
-    def _from_theirs(self, state: Mapping[str, "Tensor"], *, tied: bool) -> dict[str, "Tensor"]:
+    def _from_theirs(self, state: Mapping[str, "Tensor"], *, tied: bool) -> Made:
         """Their weights under octavo's names. A tied output may be there or not.
 
         Raises `ConfigError` for a name that is not in the table, and for a tied output that is not the embedding.
         """
         rows = {row.theirs: row for row in self.rows}
-        ours: dict[str, Tensor] = {}
+        makers: dict[str, Callable[[], Mapping[str, Tensor]]] = {}
         for name, given in self._full_names(state).items():
             module, layer, parameter = split_name(name)
             if module not in rows:
                 raise ConfigError(f"{given} is no weight of {self.architecture}")
             names = [join_name(part, layer, parameter) for part in rows[module].ours]
-            ours |= dict(zip(names, _parted(state[given], len(names), rows[module].transposed), strict=True))
-        return _tie(ours) if tied else ours
+            makers |= dict.fromkeys(names, partial(_parted, state, given, names, rows[module].transposed))
+        return _tie(makers) if tied else Made(makers)
 
     def check(self, found: Shapes, expected: Shapes) -> None:
         """Raise `ConfigError` if weights are missing, unexpected or of another shape than ours would have there."""
@@ -100,28 +125,35 @@ def join_name(module: str, layer: str, parameter: str) -> str:
     return f"{module.format(layer)}.{parameter}"
 
 
-def _joined(parts: list["Tensor"], transposed: bool) -> "Tensor":
-    whole = parts[0]
-    if len(parts) > 1:
-        rows = [part.size(0) for part in parts]
-        whole = whole.new_empty((sum(rows), *whole.shape[1:]))
-        for place, part in zip(whole.split(rows), parts, strict=True):
-            place.copy_(part)
-    return whole.t().contiguous() if transposed else whole.contiguous()
+def _joined(state: Mapping[str, "Tensor"], names: list[str], theirs: str, transposed: bool) -> dict[str, "Tensor"]:
+    """One of their weights, of one or several of ours."""
+    parts = [state[name].t() if transposed else state[name] for name in names]
+    if len(parts) == 1:
+        return {theirs: parts[0].contiguous()}
+    axis = parts[0].dim() - 1 if transposed else 0
+    sizes = [part.size(axis) for part in parts]
+    shape = list(parts[0].shape)
+    shape[axis] = sum(sizes)
+    whole = parts[0].new_empty(shape)
+    for place, part in zip(whole.split(sizes, axis), parts, strict=True):
+        place.copy_(part)
+    return {theirs: whole}
 
 
-def _parted(whole: "Tensor", count: int, transposed: bool) -> list["Tensor"]:
-    whole = whole.t() if transposed else whole
-    if count == 1:
-        return [whole.contiguous()]
-    return [part.clone().contiguous() for part in whole.chunk(count)]  # no two share memory
+def _parted(state: Mapping[str, "Tensor"], given: str, names: list[str], transposed: bool) -> dict[str, "Tensor"]:
+    """One or several of our weights, of one of theirs."""
+    whole = state[given].t() if transposed else state[given]
+    if len(names) == 1:
+        return {names[0]: whole.contiguous()}
+    parts = (part.new_empty(part.shape).copy_(part) for part in whole.chunk(len(names)))  # no two share memory
+    return dict(zip(names, parts, strict=True))
 
 
-def _tie(ours: dict[str, "Tensor"]) -> dict[str, "Tensor"]:
-    embedding = ours["embed.weight"]
-    if "unembed.weight" in ours and not ours["unembed.weight"].equal(embedding):
+def _tie(makers: Mapping[str, Callable[[], Mapping[str, "Tensor"]]]) -> Made:
+    ours = Made(makers)
+    if "unembed.weight" in makers and not ours["unembed.weight"].equal(ours["embed.weight"]):
         raise ConfigError("lm_head.weight differs from the embedding, though the config says tie_word_embeddings")
-    return {**ours, "unembed.weight": embedding}
+    return Made({**makers, "unembed.weight": lambda: {"unembed.weight": ours["embed.weight"]}})
 
 
 def _by(shape: tuple[int, ...]) -> str:

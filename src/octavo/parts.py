@@ -1,0 +1,39 @@
+"""A model in parts: its shape, and its weights by name, each of which may still lie on a disk."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from octavo.config import ModelConfig
+from octavo.imagined import imagine
+from octavo.model import GPT
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a model is made of: whoever asks for a weight gets it, and what nobody holds takes no memory.
+
+    `dtype` is the one that the model is stored in, whatever single weights are.
+    """
+
+    config: ModelConfig
+    weights: Mapping[str, Tensor]
+    dtype: torch.dtype
+
+    def whole(self) -> GPT:
+        """The model, all of its weights in memory once."""
+        model, tied = imagine(self.config), self.config.tied
+        names = [name for name in self.weights if not (tied and name == "unembed.weight")]
+        model.load_state_dict({name: self.weights[name] for name in names}, strict=not tied, assign=True)
+        if tied:
+            model.unembed.weight = model.embed.weight
+        return model.to(self.dtype).eval()  # the rotary tables too
+
+
+def parts_of(model: GPT | Parts) -> Parts:
+    """A model that is in memory already, in parts."""
+    if isinstance(model, Parts):
+        return model
+    return Parts(model.config, model.state_dict(), model.embed.weight.dtype)
