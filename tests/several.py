@@ -26,6 +26,7 @@ from octavo.events import Stepped
 from octavo.model import GPT
 from octavo.optim import make_optimizers
 from octavo.parallel import Replicated, Sharded, Spread
+from octavo.parts import parts_of
 from octavo.processes import ALONE, Processes, joined
 from octavo.step import training_step
 
@@ -72,8 +73,8 @@ def learned(
         result = training_step(over.model, optimizers, rows, rate=1.0, clip=0.5, spread=over)
         losses.append(result.loss)
         norms.append(result.grad_norm)
-    whole = over.gathered()
-    weights = {} if whole is None else {name: value.tolist() for name, value in whole.named_parameters()}
+    weights: dict[str, Any] = {}
+    over.lend(lambda whole: weights.update({name: value.tolist() for name, value in parts_of(whole).weights.items()}))
     return {"losses": losses, "norms": norms, "weights": weights}
 
 

@@ -18,8 +18,10 @@ from octavo.errors import DamagedError, RunError, SaveError
 from octavo.imagined import imagine
 from octavo.model import GPT
 from octavo.parallel import Spread
+from octavo.parts import Parts, parts_of
 from octavo.saved import FACTS, checkpoint_folder, read_facts, steps_saved, target_folder
 from octavo.shards import STATE, Shards, shard_name
+from octavo.tensors_file import Described, write_tensors
 
 SNAPSHOT_BYTES = 1_000_000_000
 MUON, ADAMW = ("momentum_buffer",), ("step", "exp_avg", "exp_avg_sq")  # what an optimizer remembers of a weight
@@ -178,17 +180,22 @@ def snapshot_steps(steps: int, count: int = 16) -> list[int]:
     return sorted({round(steps ** (index / (count - 1))) for index in range(count)})
 
 
-def save_snapshot(run: Path, step: int, model: GPT) -> None:
+def save_snapshot(run: Path, step: int, model: GPT | Parts) -> None:
     """Keep the weights of this step in bfloat16, as long as all snapshots together stay under 1 GB."""
-    folder = run / "snapshots"
-    weights = {
-        name: weight.detach().to("cpu", torch.bfloat16).contiguous() for name, weight in model.named_parameters()
+    folder, weights = run / "snapshots", parts_of(model).weights
+    described = {
+        name: Described(torch.bfloat16, tuple(weight.shape))
+        for name, weight in imagine(model.config).named_parameters()
     }
-    size = sum(2 * weight.numel() for weight in weights.values())
+    size = sum(kept.size for kept in described.values())
+
+    def write(path: Path) -> None:
+        write_tensors(path, described, lambda name: weights[name].detach())
+
     with saving(folder):
         make_folder(folder)
         if size + sum(path.stat().st_size for path in folder.iterdir()) <= SNAPSHOT_BYTES:
-            replace_file(folder / f"step-{step}.safetensors", lambda path: save_file(weights, path), size=size)
+            replace_file(folder / f"step-{step}.safetensors", write, size=size)
 
 
 def load_snapshot(run: Path, step: int, config: ModelConfig) -> GPT:

@@ -1,6 +1,5 @@
 """A model, its optimizers, and the batches that it learns from, one step at a time."""
 
-from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -10,7 +9,6 @@ from octavo.data import Batches, Prepared
 from octavo.data.batches import cuts
 from octavo.errors import OctavoError
 from octavo.making import make_model
-from octavo.model import GPT
 from octavo.optim import make_optimizers
 from octavo.processes import ALONE, Processes
 from octavo.randomness import seed_for
@@ -63,10 +61,3 @@ class Learner:
     def _rows(self, step: int, start: int, stop: int) -> Batch:
         tokens, targets = self.batches.rows(step, start, stop)
         return torch.from_numpy(tokens).to(self.device), torch.from_numpy(targets).to(self.device)
-
-    def write(self, work: Callable[[GPT], None]) -> None:
-        """Have the first process do something with the whole model."""
-        model = self.spread.gathered()
-        with self.processes.together():
-            if model is not None:
-                work(model)

@@ -4,18 +4,18 @@ The model does not know. Whatever the way, a process learns from its own rows of
 it goes by is that of the whole batch.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from octavo.imagined import imagine
 from octavo.memory import give_back_soon
 from octavo.model import GPT
 from octavo.objective import Objective
 from octavo.optim import Matrices, orthogonalise
+from octavo.parts import Parts
 from octavo.processes import ALONE, Processes
 
 Way = Literal["ddp", "fsdp"]
@@ -76,9 +76,11 @@ class Spread:
         for name, weight in self.weights.items():
             weight.copy_(whole[name][slice(*self.rows(name))])
 
-    def gathered(self) -> GPT | None:
-        """The whole model in the first process, to be saved or to write a sample; all are to ask for it."""
-        return self.model if self.processes.first else None
+    def lend(self, work: Callable[[GPT | Parts], None]) -> None:
+        """Have the first process do something with the whole model; where it fails, all fail."""
+        with self.processes.together():
+            if self.processes.first:
+                work(self.model)
 
 
 class Replicated(Spread):
@@ -161,24 +163,48 @@ class Sharded(Spread):
         shapes = {id(weight): self.shapes[name] for name, weight in self.weights.items()}
         return Scattered(shapes, self.processes)
 
-    def gathered(self) -> GPT | None:
-        state = {}
-        for name, whole in self.whole_weights():
-            if self.processes.first:
-                state[name] = whole.to("cpu", copy=True)
-        if not self.processes.first:
-            return None
-        model = imagine(self.model.config)
-        model.load_state_dict(state, strict=False, assign=True)
-        if model.config.tied:
-            model.unembed.weight = model.embed.weight
-        return model
+    def lend(self, work: Callable[[GPT | Parts], None]) -> None:
+        with self.processes.together():
+            weights = Lent(self.parts, self.model, self.processes)
+            if not self.processes.first:
+                weights.help()
+                return
+            try:
+                work(Parts(self.model.config, weights, torch.float32))
+            finally:
+                weights.end()
+
+
+class Lent(Mapping[str, Tensor]):
+    """Whole weights, each put together when the first process asks for it, with the help of all others."""
+
+    def __init__(self, parts: Mapping[str, Any], model: GPT, processes: Processes) -> None:
+        self.parts, self.names, self.processes = parts, list(model.state_dict()), processes
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self.names:
+            raise KeyError(name)
+        return self._whole(self.processes.told(name if name in self.parts else "embed.weight"))  # which it is tied to
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def help(self) -> None:
+        """Take part in what the first one asks for, until it ends."""
+        while name := self.processes.told():
+            self._whole(name)
+
+    def end(self) -> None:
+        """Let the others go."""
+        self.processes.told()
 
     @torch.no_grad()
-    def whole_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Each weight put together, one after the other."""
-        for name, part in self.parts.items():
-            yield name, part.detach().full_tensor()
+    def _whole(self, name: str) -> Tensor:
+        whole: Tensor = self.parts[name].detach().full_tensor().cpu()
+        return whole
 
 
 class Scattered(Matrices):

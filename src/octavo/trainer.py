@@ -21,6 +21,7 @@ from octavo.journal import Journal, Unwritten
 from octavo.learner import Learner
 from octavo.model import GPT
 from octavo.numerics import numerics
+from octavo.parts import Parts
 from octavo.plain import as_dict
 from octavo.processes import ALONE, Processes
 from octavo.randomness import seed_for
@@ -97,7 +98,7 @@ class Trainer(Learner):
         stepped = self._stepped(result)
         yield stepped
         if self.at.step in snapshot_steps(self.at.schedule.steps):
-            self.write(lambda model: save_snapshot(self.run, self.at.step, model))
+            self.spread.lend(lambda model: save_snapshot(self.run, self.at.step, model))
         if self._comes(self.config.train.eval_every):
             yield from self._examine(stepped)
             return
@@ -123,10 +124,10 @@ class Trainer(Learner):
     def _save_unmeasured(self) -> Iterator[Event]:
         """Save where a stop was asked for. What was learned before the first evaluation is better than nothing."""
         if not self._known():
-            self.write(self._save)
+            self.spread.lend(self._save)
         yield from self.save_state()
 
-    def _save(self, model: GPT) -> None:
+    def _save(self, model: GPT | Parts) -> None:
         save(model, self.prepared.tokenizer, self.run)
 
     def _known(self) -> bool:
@@ -198,7 +199,7 @@ class Trainer(Learner):
         improved = self.at.best is None or evaluated.val_loss < self.at.best.val_loss
         if improved:
             self.at.best = evaluated
-            self.write(self._save)
+            self.spread.lend(self._save)
         self.at.seconds = time.monotonic() - self._clock
         yield Evaluated(
             **asdict(evaluated),
@@ -215,10 +216,14 @@ class Trainer(Learner):
 
     def _sample(self) -> str | None:
         """What the model writes, in the first process; nothing where a stop comes before it has."""
-        seed, model = seed_for("sample", self.config.train.seed, self.at.step), self.spread.gathered()
-        text = None if model is None else sample(model, self.prepared.tokenizer, seed, lambda: self.stopping)
-        written = self.processes.told(json.dumps(text))
-        found: str | None = json.loads(written)
+        seed, written = seed_for("sample", self.config.train.seed, self.at.step), []
+
+        def write(model: GPT | Parts) -> None:
+            whole = model.whole() if isinstance(model, Parts) else model
+            written.append(sample(whole, self.prepared.tokenizer, seed, lambda: self.stopping))
+
+        self.spread.lend(write)
+        found: str | None = json.loads(self.processes.told(json.dumps(written[0] if written else None)))
         return found
 
     def _interrupted(self) -> bool:
