@@ -20,7 +20,7 @@ from octavo.saved import snapshots
 from octavo.server.engine.engine import Engine
 from octavo.server.gate import Rules
 from octavo.server.models import Served
-from test_learning import Room, ended
+from test_learning import GENTLY, Room, ended
 from test_server import KEY, MODELS, Running
 from texts import sentences
 
@@ -419,11 +419,10 @@ def test_the_report_is_waited_for_and_says_what_was_found(visit: Visit, running:
 
 
 def test_a_training_is_watched_stopped_and_gone_on_with(browser: "Browser", run: Path, tmp_path: Path) -> None:
-    code = "import sys, octavo.evaluation as e, octavo.cli; e.SAMPLE_TOKENS = 8; sys.exit(octavo.cli.run(sys.argv[1:]))"
     asked = {"out": tmp_path / "live", "steps": 100_000, "eval_every": 100, **SHAPE, "layers": 1}
     words = [word for name, value in asked.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     process = subprocess.Popen(
-        [sys.executable, "-c", code, "train", str(run.parent / "text.txt"), "--page", *words],
+        [sys.executable, "-c", GENTLY, "train", str(run.parent / "text.txt"), "--page", *words],
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
