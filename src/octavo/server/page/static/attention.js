@@ -96,10 +96,17 @@ export class Attention {
     Object.assign(this, { cell, edge: 0 });
     context.font = FONT;
     const [, query] = this.at;
+    requestAnimationFrame(() => this.follow((query + 0.5) * cell));
     this.others(context, query, tall);
     this.bows(context, query, tall);
     this.tokens.forEach((token, index) => this.word(context, label(token.text, 12), (index + 0.5) * cell, tall, upright,
       index));
+  }
+
+  // Where the text is wider than the page, the token that is looked from is brought into sight.
+  follow(middle) {
+    const left = this.scroll.scrollLeft;
+    if (middle < left || middle + this.cell / 2 > left + this.width) this.scroll.scrollLeft = middle - this.width / 2;
   }
 
   // The arcs of all other tokens, faintly: a few strokes in all, for there may be ten thousand.
