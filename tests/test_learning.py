@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import load_file
 
 import octavo
-from octavo import toml, training
+from octavo import toml, trainer, training
 from octavo.claim import Claim
 from octavo.cli import page as cli_page
 from octavo.cli import run as command
@@ -102,6 +102,15 @@ class Asking:
                     return
             time.sleep(0.02)
         raise AssertionError("the page did not come")
+
+
+# A training that waits after each step, so that whoever looks on finds it at work, and not the processor.
+GENTLY = """
+import sys, time, octavo.cli, octavo.evaluation, octavo.trainer
+octavo.evaluation.SAMPLE_TOKENS, step = 8, octavo.trainer.training_step
+octavo.trainer.training_step = lambda *given, **words: (time.sleep(0.02), step(*given, **words))[1]
+sys.exit(octavo.cli.run(sys.argv[1:]))
+"""
 
 
 @contextmanager
@@ -436,6 +445,14 @@ def port(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     with listen("127.0.0.1", 0) as free:
         found: int = free.getsockname()[1]
     monkeypatch.setattr(cli_page, "PORT", found)
+    step = trainer.training_step
+
+    def gently(*given: Any, **words: Any) -> Any:
+        """As `GENTLY` has it."""
+        time.sleep(0.02)
+        return step(*given, **words)
+
+    monkeypatch.setattr(trainer, "training_step", gently)
     return found
 
 
@@ -469,13 +486,12 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="pr
 
 
 def test_stopped_by_the_page_and_gone_on_equals_never_stopped_bitwise(workplace: Path) -> None:
-    asked = {**TINY, "steps": 250, "eval_every": 250}
+    asked = {**TINY, "steps": 80, "eval_every": 80}
     done = training.begin(["text.txt"], Asked(**asked), out="whole")
     list(done.events())
-    words = ["train", "text.txt", "--out", "run", "--page", "--steps", "250", "--eval-every", "250", *WORDS]
-    code = "import sys, octavo.evaluation as e, octavo.cli; e.SAMPLE_TOKENS = 8; sys.exit(octavo.cli.run(sys.argv[1:]))"
+    words = ["train", "text.txt", "--out", "run", "--page", "--steps", "80", "--eval-every", "80", *WORDS]
     process = subprocess.Popen(
-        [sys.executable, "-c", code, *words],
+        [sys.executable, "-c", GENTLY, *words],
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
@@ -488,14 +504,14 @@ def test_stopped_by_the_page_and_gone_on_equals_never_stopped_bitwise(workplace:
         page.await_step()
         assert page.ask("POST", "/page/learn/stop", {}) == (200, {"running": False})
         step = page.ask("GET", "/page/learn")[1]["metrics"][-1]["step"]
-        assert 0 < step < 250 and steps_saved(Path("run"))[0] == step
+        assert 0 < step < 80 and steps_saved(Path("run"))[0] == step
         assert "the page can go on with it; Ctrl-C ends it\n" in process.stderr
         assert process.poll() is None
         assert page.ask("POST", "/page/learn/resume", {}) == (200, {"running": True})
         said = process.stderr.read()
         assert process.wait(60) == 0
-    assert f"run after step {step} of 250" in said and "finished after 250 steps" in said
-    one, other = (load_file(checkpoint_folder(Path(run), 250) / "state.safetensors") for run in ("whole", "run"))
+    assert f"run after step {step} of 80" in said and "finished after 80 steps" in said
+    one, other = (load_file(checkpoint_folder(Path(run), 80) / "state.safetensors") for run in ("whole", "run"))
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
     with pytest.raises(OSError):
         page.ask("GET", "/health")
@@ -547,12 +563,12 @@ def test_what_is_finished_stays_while_somebody_looks_on_at_a_terminal(
     def look_on(browser: Browser) -> None:
         browser.await_step()
         with closing(Stream(port)) as stream:
-            assert any(said == {"running": False, "steps": 250} for _, said in stream.events())
+            assert any(said == {"running": False, "steps": 80} for _, said in stream.events())
             assert browser.refusal("POST", "/page/learn/resume", {})[0] == 409
             os.kill(os.getpid(), signal.SIGINT)
 
     browser = Browser(port, look_on)
-    status = command(["train", "text.txt", "--out", "run", "--page", "--steps", "250", "--eval-every", "250", *WORDS])
+    status = command(["train", "text.txt", "--out", "run", "--page", "--steps", "80", "--eval-every", "80", *WORDS])
     browser.leave()
     assert status == 0 and "the page stays; Ctrl-C ends it" in capsys.readouterr().err
 

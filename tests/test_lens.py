@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from importlib import import_module
 from math import log
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,13 @@ def test_weights_are_those_that_the_model_uses(model: GPT) -> None:
     for layer, weights in enumerate(heard):
         torch.testing.assert_close(seen.weights(layer), weights, atol=1e-13, rtol=0)
         assert not seen.weights(layer).triu(1).any()
+
+
+def test_weights_are_kept_for_who_asks_again_while_there_is_room(model: GPT, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = lens.trace(model, TEXT)
+    monkeypatch.setattr(import_module("octavo.lens.trace"), "KEPT", seen.weights(0).nbytes)
+    assert seen.weights(0) is seen.weights(0) and seen.weights(1) is not seen.weights(1)
+    assert torch.equal(seen.weights(1), seen.weights(1))
 
 
 def test_transformers_sees_the_same(config: ModelConfig, model: GPT, tmp_path: Path) -> None:

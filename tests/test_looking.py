@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 from octavo import lens, training
@@ -20,7 +21,7 @@ from octavo.checkpoint import load_snapshot
 from octavo.completion import completions
 from octavo.config import Asked, ModelConfig
 from octavo.errors import ConfigError, DamagedError, RunError
-from octavo.looking import Look, look, mapped, open_model, regenerated, spelled
+from octavo.looking import Look, look, mapped, open_model, regenerated, shrunk, spelled
 from octavo.model import GPT
 from octavo.porting import load
 from octavo.saved import snapshots
@@ -94,6 +95,13 @@ def test_thumbnails_hold_the_largest_weight_of_each_square(opened: tuple[GPT, To
     for layer in range(2):
         peaks = (seen.trace.weights(layer).amax((1, 2)) * 255).round().tolist()
         assert small[layer].max((1, 2)).tolist() == peaks
+
+
+def test_small_pictures_are_those_of_a_pooling() -> None:
+    for whole in (1, 2, 31, 32, 33, 63, 64, 65, 100):
+        squares = torch.rand(3, whole, whole, generator=torch.Generator().manual_seed(whole))
+        for size in (min(whole, 32), min(whole, 7)):
+            assert torch.equal(shrunk(squares, size), F.adaptive_max_pool2d(squares, size))
 
 
 def test_parts_and_logit_agree(seen: Look) -> None:
@@ -218,6 +226,7 @@ def test_the_page_is_told_what_the_library_finds(port: int, seen: Look) -> None:
     assert status == 200
     assert told == json.loads(json.dumps({**seen.to_dict(), "thumbnails": seen.thumbnails()}))
     assert ask(port, "attention", text=TEXT, layer=1)[1] == seen.attention(1)
+    assert ask(port, "look", text=TEXT, layer=1)[1] == told | {"attention": seen.attention(1)}
     assert ask(port, "parts", text=TEXT, position=3, token=2)[1] == seen.parts(3, 2)
 
 

@@ -20,7 +20,7 @@ from octavo.saved import snapshots
 from octavo.server.engine.engine import Engine
 from octavo.server.gate import Rules
 from octavo.server.models import Served
-from test_learning import Room, ended
+from test_learning import GENTLY, Room, ended
 from test_server import KEY, MODELS, Running
 from texts import sentences
 
@@ -351,8 +351,9 @@ def test_the_slider_goes_back_to_how_it_was(visit: Visit, run: Path) -> None:
     expect(page.locator(".time output")).to_have_text("step 1")
     page.keyboard.press("ArrowRight")
     expect(page.locator(".time output")).to_have_text(f"step {steps[1]}")
-    for path in ("/page/look", "/page/attention"):
-        visit.until(lambda path=path: visit.last(path).get("step") == steps[1])  # type: ignore[misc]
+    visit.until(lambda: visit.last("/page/look").get("step") == steps[1])
+    page.locator(".head-cell").last.click()
+    visit.until(lambda: visit.last("/page/attention").get("step") == steps[1])
 
 
 def test_a_model_without_a_record_of_its_training_can_still_be_looked_into(visit: Visit) -> None:
@@ -418,11 +419,10 @@ def test_the_report_is_waited_for_and_says_what_was_found(visit: Visit, running:
 
 
 def test_a_training_is_watched_stopped_and_gone_on_with(browser: "Browser", run: Path, tmp_path: Path) -> None:
-    code = "import sys, octavo.evaluation as e, octavo.cli; e.SAMPLE_TOKENS = 8; sys.exit(octavo.cli.run(sys.argv[1:]))"
     asked = {"out": tmp_path / "live", "steps": 100_000, "eval_every": 100, **SHAPE, "layers": 1}
     words = [word for name, value in asked.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     process = subprocess.Popen(
-        [sys.executable, "-c", code, "train", str(run.parent / "text.txt"), "--page", *words],
+        [sys.executable, "-c", GENTLY, "train", str(run.parent / "text.txt"), "--page", *words],
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},

@@ -3,13 +3,13 @@
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from octavo import lens, toml
@@ -124,8 +124,7 @@ class Look:
     def thumbnails(self) -> Json:
         """Every head's weights, small: the largest of each square, from 0 to 255."""
         size = min(len(self.trace), THUMBNAIL)
-        layers = [self.trace.weights(layer) for layer in range(self.trace.model.config.layers)]
-        pooled = torch.stack([F.adaptive_max_pool2d(weights.float(), size) for weights in layers])
+        pooled = torch.stack([shrunk(self.trace.weights(n), size) for n in range(self.trace.model.config.layers)])
         return {"size": size, "data": packed((pooled * 255).round().to(torch.uint8))}
 
     def attention(self, layer: int) -> Json:
@@ -149,6 +148,17 @@ def span(text: str, bits: float | None) -> str:
     strength = min((bits or 0.0) / 8, 1.0)
     style = f"background:rgba(234,88,12,{strength:.2f})"
     return f'<span title="{escape(text)}: {plain(bits)} bits" style="{style}">{escape(text)}</span>'
+
+
+def shrunk(squares: Float[Tensor, "H T T"], size: int) -> Float[Tensor, "H N N"]:
+    """The largest of each part, as torch's adaptive_max_pool2d has it, which takes ten times as long."""
+    whole = squares.size(-1)
+    first = torch.arange(size, device=squares.device) * whole // size
+    last = (torch.arange(1, size + 1, device=squares.device) * whole - 1) // size
+    for dim in (1, 2):  # rows first, which lie together
+        parts = [squares.index_select(dim, torch.minimum(first + n, last)) for n in range(-(-whole // size) + 1)]
+        squares = reduce(torch.maximum, parts)
+    return squares
 
 
 def packed(values: Tensor) -> str:

@@ -28,18 +28,13 @@ def serve(
     rules = rules_for(host, read_key(api_key_file))
     at = listen(host, port)
 
-    from octavo.porting import load
     from octavo.progress import say
-    from octavo.server.engine.engine import Engine
-    from octavo.server.models import Models, Served
-    from octavo.toml import NAME
+    from octavo.server.models import Models, open_served
 
     served = []
     for place, name in zip(places, names, strict=True):
         say(f"opening {place}")
-        model, tokenizer = load(place)
-        run = place if (place / NAME).is_file() else None
-        served.append(Served(name, Engine(model, tokenizer, bitwise=bitwise), run=run, source=place))
+        served.append(open_served(place, name, bitwise=bitwise))
     address = f"[{host}]" if ":" in host else host
     home = f"http://{address}:{at.getsockname()[1]}"
     say(f"serving {', '.join(names)} at {home}/v1; Ctrl-C ends it")

@@ -1,10 +1,10 @@
 """What each head tends to do, on a text of yours: look at the token before, at the first one, at what came before."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from octavo.lens.shown import Rows
@@ -34,7 +34,12 @@ def head_kinds(trace: Trace) -> Rows[list[Head]]:
     before; *induction*: what followed it there, which is how a text is gone on with by example  [Olsson 2022].
     """
     places = targets(trace.tokens)
-    return Rows(_layer(trace, layer, places) for layer in range(trace.model.config.layers))
+    chances = {kind: _chance(where) for kind, where in places.items()}
+    shares = _shares(trace, torch.stack(list(places.values())))
+    return Rows(
+        [_head(layer, head, dict(zip(places, found, strict=True)), chances) for head, found in enumerate(heads)]
+        for layer, heads in enumerate(shares)
+    )
 
 
 def targets(tokens: Int[Tensor, " T"]) -> dict[str, Bool[Tensor, "T T"]]:
@@ -57,27 +62,23 @@ def targets(tokens: Int[Tensor, " T"]) -> dict[str, Bool[Tensor, "T T"]]:
     }
 
 
-def _layer(trace: Trace, layer: int, places: Mapping[str, Bool[Tensor, "T T"]]) -> list[Head]:
-    weights = trace.weights(layer)
-    shares = {kind: _shares(weights, where) for kind, where in places.items()}
-    return [
-        _head(layer, head, {kind: None if both is None else (both[0][head], both[1]) for kind, both in shares.items()})
-        for head in range(weights.size(0))
-    ]
+def _shares(trace: Trace, places: Bool[Tensor, "K T T"]) -> Iterator[list[list[float]]]:
+    """For each layer, the weight that each head gives to each kind of place, over the queries that have one."""
+    queries = places.any(-1).sum(-1).clamp_min(1)
+    for layer in range(trace.model.config.layers):
+        weights = trace.weights(layer)
+        yield (weights.flatten(1) @ places.flatten(1).to(weights.dtype).T / queries).tolist()
 
 
-def _shares(weights: Float[Tensor, "H T T"], where: Bool[Tensor, "T T"]) -> tuple[list[float], float] | None:
-    """The weight on those places of each head, over the queries that have one, and what chance would give."""
+def _chance(where: Bool[Tensor, "T T"]) -> float | None:
+    """What an even look would give to those places, over the queries that have one; `None` where none has."""
     rows = where.any(-1)
-    if not rows.any():
-        return None
     seen = torch.arange(1, len(rows) + 1, device=rows.device)
-    chance = (where.sum(-1) / seen)[rows].mean().item()
-    return (weights * where)[:, rows].sum(-1).mean(-1).tolist(), chance
+    return (where.sum(-1) / seen)[rows].mean().item() if rows.any() else None
 
 
-def _head(layer: int, head: int, found: Mapping[str, tuple[float, float] | None]) -> Head:
-    lifts = {kind: (both[0] - both[1]) / (1 - both[1]) for kind, both in found.items() if both and both[1] < 1}
+def _head(layer: int, head: int, found: Mapping[str, float], chances: Mapping[str, float | None]) -> Head:
+    shares = {name: None if chances[name] is None else share for name, share in found.items()}
+    lifts = {name: (found[name] - chance) / (1 - chance) for name, chance in chances.items() if chance and chance < 1}
     kind = max(lifts, key=lambda name: lifts[name], default=MIXED)
-    shares = {name: None if both is None else both[0] for name, both in found.items()}
     return Head(layer, head, kind if lifts.get(kind, 0.0) >= CLEAR else MIXED, shares)

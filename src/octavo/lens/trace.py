@@ -15,6 +15,8 @@ from octavo.lens.changes import Changes, switched
 from octavo.model import GPT, GPTBlock
 from octavo.tap import Tap
 
+KEPT = 32 << 20  # bytes of attention's weights that a trace keeps: all those of a small model, some of a large one's
+
 
 @dataclass(frozen=True, eq=False)
 class Trace:
@@ -34,17 +36,28 @@ class Trace:
     attention: tuple[Float[Tensor, "T C"], ...]  # what each layer's heads add to the stream, mixed
     feed_forward: tuple[Float[Tensor, "T C"], ...]
     changes: Changes = field(default_factory=dict)
+    _weights: dict[int, Float[Tensor, "H T T"]] = field(default_factory=dict)
 
     def weights(self, layer: int) -> Float[Tensor, "H T T"]:
-        """Where each head of a layer looks: softmax(Q Kᵀ / √d_k), causally  [Vaswani 2017, eq. 1]."""
-        q, k = (part.to(torch.promote_types(part.dtype, torch.float32)) for part in self._queries_and_keys(layer))
+        """Where each head of a layer looks: softmax(Q Kᵀ / √d_k), causally  [Vaswani 2017, eq. 1].
+
+        They are not to be changed: as long as there is room, they are kept for who asks next.
+        """
+        check_layer(self.model, layer)
+        if layer in self._weights:
+            return self._weights[layer]
+        found = self._attended(layer)
+        if found.nbytes + sum(one.nbytes for one in self._weights.values()) <= KEPT:
+            self._weights[layer] = found
+        return found
+
+    def _attended(self, layer: int) -> Float[Tensor, "H T T"]:
+        q, k = (
+            part[layer].to(torch.promote_types(part[layer].dtype, torch.float32)) for part in (self.queries, self.keys)
+        )
         scores = q @ k.repeat_interleave(q.size(0) // k.size(0), dim=0).mT / math.sqrt(q.size(-1))
         future = torch.ones(len(self), len(self), dtype=torch.bool, device=q.device).triu(1)
-        return scores.masked_fill(future, -math.inf).softmax(-1)
-
-    def _queries_and_keys(self, layer: int) -> tuple[Tensor, Tensor]:
-        check_layer(self.model, layer)
-        return self.queries[layer], self.keys[layer]
+        return scores.masked_fill_(future, -math.inf).softmax(-1)
 
     def __len__(self) -> int:
         return self.tokens.numel()

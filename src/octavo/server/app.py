@@ -41,6 +41,12 @@ def find(request: Request, name: str | None) -> Served:
     return models.find(name)
 
 
+async def newest(request: Request, name: str | None) -> Served:
+    """The model that a request names, with its newest weights."""
+    models: Models = request.app.state.models
+    return await models.newest(name)
+
+
 @api.get("/v1/models")
 async def list_models(request: Request) -> dict[str, Any]:
     """What is served."""
@@ -56,7 +62,7 @@ async def show_model(request: Request, name: str) -> dict[str, Any]:
 @api.post("/v1/completions", responses=STREAMED)
 async def complete(request: Request, asked: CompletionRequest) -> Any:
     """Texts that go on from prompts."""
-    served = find(request, asked.model)
+    served = await newest(request, asked.model)
     prompts = await _prompts(served, asked)
     copies, wants = asked.n or 1, asked.logprobs is not None
     about = bool(asked.echo and wants)
@@ -83,7 +89,7 @@ async def complete(request: Request, asked: CompletionRequest) -> Any:
 @api.post("/v1/chat/completions", responses=STREAMED)
 async def converse(request: Request, asked: ChatRequest) -> Any:
     """The next turn of a conversation."""
-    served = find(request, asked.model)
+    served = await newest(request, asked.model)
     ids = tuple(await served.converse([message.plain for message in asked.messages]))
     room = served.context - len(ids)
     if served.answers and room < 1:
@@ -195,13 +201,9 @@ def create_app(models: Models) -> FastAPI:
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
-        loop = asyncio.get_running_loop()
-        for served in models.named.values():
-            served.engine.deliver_in(loop)
-            served.engine.start()
+        models.start()
         yield
-        for served in models.named.values():
-            await asyncio.to_thread(served.engine.stop)
+        await models.stop()
 
     app = FastAPI(title="octavo", version=__version__, lifespan=life, docs_url=None, redoc_url=None)
     app.state.models, app.state.counts = models, metrics.Counts()

@@ -4,22 +4,26 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from octavo import toml
 from octavo.chat import read_conversation
 from octavo.completion import opened
 from octavo.config import ANSWERING, USUAL
 from octavo.errors import OctavoError
+from octavo.porting import load
 from octavo.sampling import SEEDS, Sampling
+from octavo.saved import written_at
 from octavo.server.engine.engine import BusyError, Engine
 from octavo.server.refused import RefusedError
 from octavo.server.schema import Writing
 from octavo.tokenizers import BPETokenizer, Tokenizer
 
 RETRY = "1"  # seconds
+QUIET = 60  # seconds without a text, after which old weights are forgotten
 WRITING = frozenset({"/v1/completions", "/v1/chat/completions"})
 T = TypeVar("T")
 
@@ -33,6 +37,8 @@ class Served:
     since: int = field(default_factory=lambda: int(time.time()))
     run: Path | None = None  # the folder of its training, where it came from one
     source: Path | None = None  # where it was opened, for those who want to look inside
+    written: int = 0  # when its weights were written
+    again: "Callable[[], Served] | None" = None  # opens it anew, where it may come to be better
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -108,11 +114,69 @@ class Served:
         return list(self.tokenizer.decode([token]).encode())
 
 
+def open_served(place: Path, name: str, *, bitwise: bool = False) -> Served:
+    """The model at a place under a name; that of a run is opened again when its training has written better weights."""
+    written = written_at(place)  # before they are read: what is written meanwhile is newer
+    run = place if (place / toml.NAME).is_file() else None
+    again = partial(open_served, place, name, bitwise=bitwise) if run else None
+    return Served(name, Engine(*load(place), bitwise=bitwise), run=run, source=place, written=written, again=again)
+
+
 class Models:
     """What is served. A name is looked up here and nowhere else: it never becomes a path."""
 
     def __init__(self, served: list[Served]) -> None:
-        self.named: Mapping[str, Served] = {one.name: one for one in served}
+        self.named: dict[str, Served] = {one.name: one for one in served}
+        self._renewing = asyncio.Lock()
+        self._leaving: dict[Engine, asyncio.Task[None]] = {}
+
+    def start(self) -> None:
+        """Have the engines write, and call those who listen in the running event loop."""
+        for served in self.named.values():
+            begin(served.engine)
+
+    async def stop(self) -> None:
+        """End all engines, also those that are kept only for texts on their way."""
+        for task in self._leaving.values():
+            task.cancel()
+        for engine in [*self._leaving, *(served.engine for served in self.named.values())]:
+            await asyncio.to_thread(engine.stop)
+
+    async def newest(self, name: str | None) -> Served:
+        """The model of this name with the weights that were written last. Raises `RefusedError` where there is none.
+
+        Texts on their way are written to their end with the weights that began them. Whoever comes while new ones are
+        opened is answered with those that are there.
+        """
+        served = self.find(name)
+        if not self._renewing.locked() and served.again is not None and served.source is not None:
+            written = written_at(served.source)
+            if written != served.written:
+                async with self._renewing:
+                    await self._renew(served, served.again, written)
+        return self.find(served.name)
+
+    async def _renew(self, served: Served, again: Callable[[], Served], written: int) -> None:
+        try:
+            newer = await asyncio.to_thread(again)
+        except (
+            OctavoError,
+            OSError,
+        ):  # it is being deleted, or written over: what is there stays, until it changes again
+            self.named[served.name] = replace(served, written=written)
+            return
+        begin(newer.engine)
+        self.named[served.name] = newer
+        self._leaving[served.engine] = asyncio.create_task(self._let_go(served.engine))
+
+    async def _let_go(self, engine: Engine) -> None:
+        """End an engine when nobody has had anything written for a while."""
+        quiet = 0
+        while quiet < QUIET:
+            await asyncio.sleep(1)
+            quiet = 0 if engine.load().active or engine.load().waiting else quiet + 1
+        await asyncio.to_thread(engine.stop)
+        del self._leaving[engine]
 
     def check_room(self, scope: Mapping[str, Any]) -> None:
         """Refuse a request for text while every engine has as many waiting as may: it costs least before it is read."""
@@ -132,6 +196,12 @@ class Models:
             there = ", ".join(self.named)
             raise RefusedError(404, f"no model {name!r:.80}; there is {there}", param="model", code="model_not_found")
         return found
+
+
+def begin(engine: Engine) -> None:
+    """Have an engine write, and call those who listen in the running event loop."""
+    engine.deliver_in(asyncio.get_running_loop())
+    engine.start()
 
 
 @contextmanager

@@ -97,7 +97,7 @@ class Engine:
         self.scheduler = Scheduler(Memory(self.config, blocks, dtype, device), most)
         self.steps = self.read = self.reused = self.written = 0
         self._changed = threading.Condition()
-        self._running = False
+        self._running = self._stopped = False
         self._thread = threading.Thread(target=self._run, name="octavo engine", daemon=True)
 
     def deliver_in(self, loop: AbstractEventLoop) -> None:
@@ -113,7 +113,7 @@ class Engine:
     def stop(self) -> None:
         """Stop after the step that is being taken; what is not written to its end is left where it is."""
         with self._changed:
-            self._running = False
+            self._running, self._stopped = False, True
             self._changed.notify()
         self._thread.join()
 
@@ -133,6 +133,8 @@ class Engine:
             for number, request in enumerate(requests)
         ]
         with self._changed:
+            if self._stopped:
+                raise BusyError("newer weights have come meanwhile; try again")
             self.check_room(len(sequences))
             self.scheduler.waiting.extend(sequences)
             self._changed.notify()

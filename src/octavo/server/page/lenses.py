@@ -4,8 +4,9 @@ import asyncio
 from threading import Lock
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field, StrictInt
+from pydantic_core import to_json
 
 from octavo.errors import OctavoError
 from octavo.server.refused import RefusedError
@@ -28,7 +29,7 @@ class Asked(BaseModel):
     step: Count | None = None
 
 
-class LookRequest(Asked):
+class TextRequest(Asked):
     """A text to look at, with parts of the model off."""
 
     text: Annotated[Text, Field(max_length=1 << 16)]
@@ -41,20 +42,26 @@ class LookRequest(Asked):
         return dict.fromkeys(self.off, 0.0)
 
 
-class AttentionRequest(LookRequest):
+class LookRequest(TextRequest):
+    """All lenses, and the attention of a layer where one is named."""
+
+    layer: Count | None = None
+
+
+class AttentionRequest(TextRequest):
     """A layer of it."""
 
     layer: Count
 
 
-class PartsRequest(LookRequest):
+class PartsRequest(TextRequest):
     """A logit of it."""
 
     position: Count
     token: Token
 
 
-class RegenerateRequest(LookRequest):
+class RegenerateRequest(TextRequest):
     """How it goes on."""
 
     max_new_tokens: Annotated[StrictInt, Field(ge=1, le=500)] = 60
@@ -77,45 +84,49 @@ def lenses_of(state: Any) -> "Lenses":
         return found
 
 
-async def answer(request: Request, question: str, asked: Asked) -> Json:
-    """An answer from a thread of its own; octavo's errors become the request's."""
+async def answer(request: Request, question: str, asked: Asked) -> Response:
+    """An answer from a thread of its own, where it becomes JSON too; octavo's errors become the request's."""
+
+    def work() -> bytes:
+        return to_json(getattr(lenses_of(request.app.state), question)(asked), inf_nan_mode="null")
+
     try:
-        return await asyncio.to_thread(lambda: getattr(lenses_of(request.app.state), question)(asked))
+        return Response(await asyncio.to_thread(work), media_type="application/json")
     except OctavoError as error:
         raise RefusedError(400, str(error)) from None
 
 
-@router.post("/look")
-async def look(request: Request, asked: LookRequest) -> Json:
+@router.post("/look", response_model=Json)
+async def look(request: Request, asked: LookRequest) -> Response:
     """A text with all lenses."""
     return await answer(request, "look", asked)
 
 
-@router.post("/attention")
-async def attention(request: Request, asked: AttentionRequest) -> Json:
+@router.post("/attention", response_model=Json)
+async def attention(request: Request, asked: AttentionRequest) -> Response:
     """Where a layer's heads look."""
     return await answer(request, "attention", asked)
 
 
-@router.post("/parts")
-async def parts(request: Request, asked: PartsRequest) -> Json:
+@router.post("/parts", response_model=Json)
+async def parts(request: Request, asked: PartsRequest) -> Response:
     """Who said a token."""
     return await answer(request, "parts", asked)
 
 
-@router.post("/regenerate")
-async def regenerate(request: Request, asked: RegenerateRequest) -> Json:
+@router.post("/regenerate", response_model=Json)
+async def regenerate(request: Request, asked: RegenerateRequest) -> Response:
     """How a text goes on with parts of the model off."""
     return await answer(request, "regenerate", asked)
 
 
-@router.post("/map")
-async def embedding_map(request: Request, asked: Asked) -> Json:
+@router.post("/map", response_model=Json)
+async def embedding_map(request: Request, asked: Asked) -> Response:
     """The vocabulary as a map."""
     return await answer(request, "embedding_map", asked)
 
 
-@router.post("/weights")
-async def weights(request: Request, asked: Asked) -> Json:
+@router.post("/weights", response_model=Json)
+async def weights(request: Request, asked: Asked) -> Response:
     """Figures of the weights, and how far they have come from the first that were kept."""
     return await answer(request, "weights", asked)

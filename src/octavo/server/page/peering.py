@@ -11,7 +11,14 @@ from octavo import lens, looking
 from octavo.looking import Json, Look
 from octavo.model import GPT
 from octavo.saved import snapshots, written_at
-from octavo.server.page.lenses import Asked, AttentionRequest, LookRequest, PartsRequest, RegenerateRequest
+from octavo.server.page.lenses import (
+    Asked,
+    AttentionRequest,
+    LookRequest,
+    PartsRequest,
+    RegenerateRequest,
+    TextRequest,
+)
 from octavo.server.refused import RefusedError
 from octavo.tokenizers import Tokenizer
 
@@ -53,8 +60,13 @@ class Lenses:
         return found, places[found]
 
     def look(self, asked: LookRequest) -> Json:
-        """A text with all lenses."""
-        return self._see(asked, lambda seen: {**seen.to_dict(), "thumbnails": seen.thumbnails()})
+        """A text with all lenses, and where the heads of a layer look if one is named."""
+
+        def told(seen: Look) -> Json:
+            layer = {} if asked.layer is None else {"attention": seen.attention(asked.layer)}
+            return {**seen.to_dict(), "thumbnails": seen.thumbnails(), **layer}
+
+        return self._see(asked, told)
 
     def attention(self, asked: AttentionRequest) -> Json:
         """Where a layer's heads look."""
@@ -91,7 +103,7 @@ class Lenses:
             key = (name, asked.step, written_at(place))
             return work(kept(self._opened, key, lambda: Opened(*looking.open_model(place, asked.step))))
 
-    def _see(self, asked: LookRequest, work: Callable[[Look], T]) -> T:
+    def _see(self, asked: TextRequest, work: Callable[[Look], T]) -> T:
         """Do something with a look; the next question is most often about the same one."""
 
         def with_model(opened: Opened) -> T:
@@ -101,7 +113,7 @@ class Lenses:
         return self._ask(asked, with_model)
 
 
-def looked(opened: Opened, asked: LookRequest) -> Look:
+def looked(opened: Opened, asked: TextRequest) -> Look:
     """A look at what is asked."""
     return looking.look(opened.model, opened.tokenizer, asked.text, changes=asked.changes, top=asked.top)
 

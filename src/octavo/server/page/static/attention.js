@@ -6,6 +6,7 @@ import { bytes, label, percent, spoken } from "./text.js";
 
 const FAINT = 0.04; // weights below it are not drawn as arcs
 const SHADES = 6;
+const PULL = 4 / 3; // how much farther than its top a curve's handles are; an ellipse takes longer to draw
 const LETTER = 8; // pixels across, about
 const FONT = "14px Georgia, 'Liberation Serif', serif";
 
@@ -35,7 +36,7 @@ export class Attention {
       (x, y) => (this.form === "arcs" ? this.look(null, x) : this.look(x, y)));
     this.canvas.addEventListener("pointermove", (event) => this.point(event));
     onTheme(() => this.draw());
-    new ResizeObserver(() => this.draw()).observe(this.element);
+    new ResizeObserver(([one]) => this.fit(one.contentRect.width)).observe(this.element);
   }
 
   turn(form) {
@@ -67,8 +68,15 @@ export class Attention {
     if (this.form === "arcs" && inside(x) && x !== this.at[1]) this.look(null, x, true);
   }
 
+  // The width is another one; that the drawing itself made the page longer is no reason to draw again.
+  fit(outer) {
+    if (outer === this.outer) return;
+    Object.assign(this, { outer, width: this.scroll.clientWidth });
+    this.draw();
+  }
+
   draw() {
-    const width = this.scroll.clientWidth;
+    const width = (this.width ||= this.scroll.clientWidth); // to measure it each time would lay out the page twice
     if (!this.weight || !this.tokens.length || !width) return;
     this.ink = colour("ink");
     this.accent = colour("accent");
@@ -88,10 +96,17 @@ export class Attention {
     Object.assign(this, { cell, edge: 0 });
     context.font = FONT;
     const [, query] = this.at;
+    requestAnimationFrame(() => this.follow((query + 0.5) * cell));
     this.others(context, query, tall);
     this.bows(context, query, tall);
     this.tokens.forEach((token, index) => this.word(context, label(token.text, 12), (index + 0.5) * cell, tall, upright,
       index));
+  }
+
+  // Where the text is wider than the page, the token that is looked from is brought into sight.
+  follow(middle) {
+    const left = this.scroll.scrollLeft;
+    if (middle < left || middle + this.cell / 2 > left + this.width) this.scroll.scrollLeft = middle - this.width / 2;
   }
 
   // The arcs of all other tokens, faintly: a few strokes in all, for there may be ten thousand.
@@ -128,7 +143,7 @@ export class Attention {
     const high = 8 + (tall - 18) * Math.sqrt((query - key) / this.tokens.length);
     path.moveTo(key === query ? from + 5 : to, key === query ? tall - 9 : tall - 4);
     if (key === query) path.arc(from, tall - 9, 5, 0, 2 * Math.PI);
-    else path.ellipse((from + to) / 2, tall - 4, (from - to) / 2, high, 0, Math.PI, 2 * Math.PI);
+    else path.bezierCurveTo(to, tall - 4 - high * PULL, from, tall - 4 - high * PULL, from, tall - 4);
   }
 
   word(context, text, x, y, upright, index) {

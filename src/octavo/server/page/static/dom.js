@@ -25,6 +25,11 @@ export function s(tag, properties = {}, ...children) {
   return element;
 }
 
+// Text where it is not yet so; a browser lays out anew whatever is set.
+export function put(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
 export function button(text, onclick, properties = {}) {
   return h("button", { type: "button", onclick, ...properties }, text);
 }
@@ -89,6 +94,16 @@ export function canvas2d(canvas, width, height) {
 }
 
 onTheme(() => colours.clear());
+
+// Calls when the browser has nothing better to do; the next wish takes the place of the last.
+export function idly(call) {
+  const wait = window.requestIdleCallback ?? ((later) => setTimeout(later, 50));
+  let newest = 0;
+  return () => {
+    const mine = (newest += 1);
+    wait(() => mine === newest && call(), { timeout: 500 });
+  };
+}
 
 // Calls once things have been quiet for so many milliseconds.
 export function debounced(wait, call) {

@@ -8,6 +8,12 @@ const KINDS = { previous: "previous token", first: "first token", itself: "itsel
   induction: "induction", mixed: "mixed" };
 export const kindName = (kind) => KINDS[kind] ?? kind;
 
+// A pixel for each weight from 0 to 255: the colour, the fuller the more; red comes first in memory, which is lowest.
+function shades([red, green, blue]) {
+  return Uint32Array.from({ length: 256 }, (_, value) =>
+    ((Math.sqrt(value / 255) * 255) << 24) | (blue << 16) | (green << 8) | red);
+}
+
 export class Heads {
   // `select(layer, head)` hears which head is to be looked at, `toggle(part)` what is to be silenced or heard again.
   constructor(select, toggle) {
@@ -54,16 +60,14 @@ export class Heads {
   paint() {
     const { size, data } = this.result.thumbnails;
     const values = bytes(data);
-    const accent = colour("accent");
+    const inks = shades(colour("accent"));
     let at = 0;
     for (const row of this.cells) {
       for (const { canvas } of row) {
         const context = canvas.getContext("2d");
         const image = context.createImageData(size, size);
-        for (let pixel = 0; pixel < size * size; pixel += 1) {
-          image.data.set(accent, 4 * pixel);
-          image.data[4 * pixel + 3] = Math.sqrt(values[at + pixel] / 255) * 255;
-        }
+        const pixels = new Uint32Array(image.data.buffer);
+        for (let pixel = 0; pixel < pixels.length; pixel += 1) pixels[pixel] = inks[values[at + pixel]];
         context.putImageData(image, 0, 0);
         at += size * size;
       }

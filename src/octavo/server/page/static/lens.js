@@ -1,6 +1,6 @@
 // The logit lens: what the model would say if it stopped after each layer, for every token of the text.
 
-import { h } from "./dom.js";
+import { h, idly, put } from "./dom.js";
 import { rove } from "./grid.js";
 import { label, percent, spoken } from "./text.js";
 
@@ -13,8 +13,9 @@ export class Lens {
     this.scroll = h("div", { class: "scroll unseen" }, this.table);
     this.reading = h("p", { class: "reading", "aria-live": "polite" });
     this.element = h("div", {}, this.scroll, this.reading);
-    this.cells = [];
+    Object.assign(this, { cells: [], at: 0, seen: false, drawSoon: idly(() => this.draw()) });
     this.take = rove(this.table, () => this.cells, (cell) => this.read(cell));
+    new IntersectionObserver(([one]) => (this.seen = one.isIntersecting), { rootMargin: "200px" }).observe(this.scroll);
     this.table.addEventListener("click", (event) => {
       const cell = event.target.closest("td");
       if (cell) this.select(cell.cellIndex - 1);
@@ -25,24 +26,41 @@ export class Lens {
       && this.select(event.target.cellIndex - 1));
   }
 
-  show({ tokens, lens }) {
-    this.tokens = tokens;
-    this.layers = [...lens].reverse(); // the last layer on top, for it has the last word
-    const head = h("tr", {}, h("th", { scope: "col", class: "corner", text: "after" }),
-      tokens.map((token) => h("th", { scope: "col", text: label(token.text, 10) })));
-    this.cells = this.layers.map((layer) => layer.says.map((says, index) => this.cell(says[0], tokens[index + 1])));
-    this.table.replaceChildren(h("thead", {}, head), h("tbody", {}, this.layers.map(({ layer }, row) =>
-      h("tr", {}, h("th", { scope: "row", text: layer === 0 ? "embedding" : `layer ${layer - 1}` }),
-        this.cells[row]))));
-    if (this.cells[0]?.length) this.take(this.cells[0][0]);
-    this.reading.textContent = "";
+  // What is in sight is drawn at once, else when there is time.
+  show(result) {
+    this.result = result;
+    if (this.seen) this.draw();
+    else this.drawSoon();
   }
 
-  cell(best, came) {
-    const cell = h("td", { tabindex: -1, class: came && best && came.id === best.id ? "right" : null,
-      text: best ? label(best.text, 10) : "" });
+  draw() {
+    const { tokens, lens } = this.result;
+    this.tokens = tokens;
+    this.layers = [...lens].reverse(); // the last layer on top, for it has the last word
+    if (this.cells.length !== this.layers.length) this.build();
+    fit(this.heads, this.top, tokens.length, () => h("th", { scope: "col" }));
+    this.heads.forEach((head, index) => put(head, label(tokens[index].text, 10)));
+    this.layers.forEach(({ says }, row) => {
+      fit(this.cells[row], this.rows[row], tokens.length, () => h("td", { tabindex: -1 }));
+      this.cells[row].forEach((cell, index) => this.fill(cell, says[index][0], tokens[index + 1]));
+    });
+    if (!this.table.querySelector("td[tabindex='0']")) this.take(this.cells[0][0]);
+    this.reading.textContent = "";
+    this.mark(this.at);
+  }
+
+  build() {
+    Object.assign(this, { heads: [], cells: this.layers.map(() => []) });
+    this.top = h("tr", {}, h("th", { scope: "col", class: "corner", text: "after" }));
+    this.rows = this.layers.map(({ layer }) => h("tr", {},
+      h("th", { scope: "row", text: layer === 0 ? "embedding" : `layer ${layer - 1}` })));
+    this.table.replaceChildren(h("thead", {}, this.top), h("tbody", {}, this.rows));
+  }
+
+  fill(cell, best, came) {
+    cell.className = came && best && came.id === best.id ? "right" : "";
+    put(cell, best ? label(best.text, 10) : "");
     cell.style.setProperty("--share", `${((best?.probability ?? 0) * 100).toFixed(1)}%`);
-    return cell;
   }
 
   read(cell) {
@@ -56,7 +74,15 @@ export class Lens {
   }
 
   mark(index) {
+    this.at = index;
     for (const one of this.table.querySelectorAll(".here")) one.classList.remove("here");
     for (const row of this.table.rows) row.cells[index + 1]?.classList.add("here");
   }
+}
+
+// As many cells as are wanted, with those that are there.
+function fit(cells, row, count, make) {
+  for (const cell of cells.splice(count)) cell.remove();
+  while (cells.length < count) cells.push(make());
+  row.append(...cells.slice(row.cells.length - 1));
 }

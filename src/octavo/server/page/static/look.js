@@ -12,7 +12,6 @@ import { figure, label, percent } from "./text.js";
 import { legend, TokenList } from "./tokens.js";
 import { Weights } from "./weights.js";
 
-const PAUSE = 150; // milliseconds of quiet before a text that is being written is looked at
 const FIRST = "The quick brown fox jumps over the lazy dog. The quick brown fox";
 
 class Look {
@@ -20,7 +19,7 @@ class Look {
     Object.assign(this, { model, off: new Set(), at: Infinity, layer: 0, head: 0, steps: model.steps, step: undefined,
       attended: new Map() });
     this.text = h("textarea", { rows: 3, spellcheck: "false", value: remembered(sessionStorage, "look", FIRST),
-      oninput: debounced(PAUSE, () => this.refresh()) });
+      oninput: () => this.refresh() });
     this.tokens = new TokenList({ label: "The text as tokens; the arrow keys go from token to token",
       select: (index) => this.select(index) });
     this.loss = h("p", { class: "reading", role: "status" });
@@ -123,21 +122,33 @@ class Look {
     for (const [part, element] of this.later) if (element.open) part.load();
   }
 
-  async refresh() {
-    this.running?.abort();
-    const running = (this.running = new AbortController());
+  // At once, but one at a time: what comes meanwhile waits for the answer, and of that only the newest is asked.
+  refresh() {
+    this.stale = true;
     remember(sessionStorage, "look", this.text.value);
-    if (!this.text.value) return this.loss.replaceChildren("Write a text to look at.");
-    try {
-      const result = await post("/page/look", this.asked(), running.signal);
-      this.attended.clear();
-      this.show(result);
-      await this.attend(running.signal);
-      notice("");
-    } catch (error) {
-      if (!stopped(error)) notice(error.message);
+    this.catchingUp ??= this.catchUp().finally(() => (this.catchingUp = null));
+    return this.catchingUp;
+  }
+
+  async catchUp() {
+    while (this.stale) {
+      this.stale = false;
+      if (!this.text.value) this.loss.replaceChildren("Write a text to look at.");
+      else await this.ask().then(() => notice(""), (error) => notice(error.message));
     }
-    return undefined;
+  }
+
+  async ask() {
+    const { layer } = this;
+    this.attending?.abort();
+    const result = await post("/page/look", { ...this.asked(), layer });
+    this.attended = new Map([[layer, this.unpacked(result.attention)]]);
+    this.show(result);
+    await this.attend(); // another layer may have been chosen meanwhile
+  }
+
+  unpacked({ data, tokens }) {
+    return { data: words(data), tokens };
   }
 
   show(result) {
@@ -146,8 +157,7 @@ class Look {
     this.at = Math.min(this.at >= last ? Infinity : this.at, result.tokens.length - 1); // who looks at the end stays there
     this.layer = Math.min(this.layer, result.layers - 1);
     this.head = Math.min(this.head, result.heads - 1);
-    this.tokens.clear();
-    this.tokens.add(...result.tokens);
+    this.tokens.set(result.tokens);
     this.loss.textContent = result.loss === null ? ""
       : `${result.tokens.length} tokens · ${figure(result.loss)} nats per token`;
     this.next.replaceChildren(...result.next.map((one) => {
@@ -163,14 +173,16 @@ class Look {
     this.explain();
   }
 
-  async attend(signal) {
+  async attend() {
     const { layer } = this;
+    this.attending?.abort();
     if (!this.attended.has(layer)) {
-      const { data, tokens } = await post("/page/attention", { ...this.asked(), layer }, signal);
-      this.attended.set(layer, { data: words(data), tokens });
+      this.attending = new AbortController();
+      const told = await post("/page/attention", { ...this.asked(), layer }, this.attending.signal);
+      this.attended.set(layer, this.unpacked(told));
     }
     const { data, tokens } = this.attended.get(layer);
-    if (layer === this.layer) this.attention.show(this.result.tokens.slice(0, tokens), weigher(data, tokens, this.head),
+    this.attention.show(this.result.tokens.slice(0, tokens), weigher(data, tokens, this.head),
       Math.min(this.at, tokens - 1));
   }
 
@@ -178,7 +190,7 @@ class Look {
     Object.assign(this, { layer, head });
     this.heads.show(this.result, this.off, [layer, head]);
     this.title();
-    this.attend(this.running.signal).catch((error) => !stopped(error) && notice(error.message));
+    this.attend().catch((error) => !stopped(error) && notice(error.message));
   }
 
   title() {

@@ -5,6 +5,7 @@ import { button, h } from "./dom.js";
 import { figure, label, spoken } from "./text.js";
 
 const MOST = 16; // parts that are shown at first
+const added = (value) => (Math.abs(value) < 0.005 ? "0.00" : figure(value, 2));
 
 export function partName(name) {
   const [layer, what] = name.split(".");
@@ -58,7 +59,7 @@ export class Parts {
       const bar = h("span", { class: value < 0 ? "bar less" : "bar" });
       bar.style.setProperty("--size", `${((Math.abs(value) / largest) * 50).toFixed(2)}%`);
       return h("li", {}, h("span", { class: "part-name", text: partName(name) }), h("span", { class: "lane" }, bar),
-        h("span", { class: "part-value", text: figure(value, 2) }));
+        h("span", { class: "part-value", text: added(value) }));
     }));
     this.more.replaceChildren(...(parts.length > most ? [button(`All ${parts.length} parts`,
       () => this.draw(parts, parts.length), { class: "quiet" })] : []));

@@ -1,6 +1,6 @@
 // Text as tokens, each tinted by how surprising it was, with what the model would have said instead.
 
-import { h } from "./dom.js";
+import { h, put } from "./dom.js";
 import { rove } from "./grid.js";
 import { label, percent, shown, spoken } from "./text.js";
 
@@ -78,15 +78,30 @@ export class TokenList {
     if (this.cells.length === cells.length && cells.length) this.take(cells[0]);
   }
 
+  // Other tokens in the cells that are there, which is quicker than to make them anew.
+  set(tokens) {
+    this.close();
+    for (const cell of this.cells.splice(tokens.length)) cell.remove();
+    this.cells.forEach((cell, index) => this.dress(cell, tokens[index]));
+    this.tokens = tokens.slice(0, this.cells.length);
+    if (this.cells.length && !this.text.querySelector("[tabindex='0']")) this.take(this.cells[0]);
+    this.add(...tokens.slice(this.cells.length));
+  }
+
   cell(token) {
+    return this.dress(h("span", { role: "button", tabindex: -1 }), token);
+  }
+
+  dress(cell, token) {
     const text = shown(token.text);
     const plain = token.text.trim() === "" || text !== token.text;
     const kind = ["token", token.text === "\n" && "line", token.chosen && "chosen", token.part && "part"];
-    const cell = h("span", { class: kind.filter(Boolean).join(" "), role: "button", tabindex: -1, text,
-      "aria-label": plain ? description(token) : null });
-    if (token.probability !== null && token.probability !== undefined) {
-      cell.style.setProperty("--level", `${(level(token.probability) * 100).toFixed(1)}%`);
-    }
+    cell.className = kind.filter(Boolean).join(" ");
+    put(cell, text);
+    if (plain) cell.setAttribute("aria-label", description(token));
+    else cell.removeAttribute("aria-label");
+    const known = token.probability !== null && token.probability !== undefined;
+    cell.style.setProperty("--level", known ? `${(level(token.probability) * 100).toFixed(1)}%` : null);
     return cell;
   }
 

@@ -1,0 +1,207 @@
+"""How quick the page is: its rooms and the look inside a model of six layers, in a browser, with the server's share.
+
+    python benchmarks/page.py            # about a minute
+    python benchmarks/page.py --turns 15
+
+It takes playwright and a chromium at /usr/bin/chromium. What is timed is what a person waits for: from the key or the
+press to the frame after the one in which the new picture was drawn.
+"""
+
+import argparse
+import json
+import random
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from playwright.sync_api import Browser, Page, sync_playwright
+
+import octavo
+from octavo.config import ModelConfig
+from octavo.tokenizers import SimpleTokenizer
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz .,\n"
+TOKENS = 256
+SIZE = {"width": 1280, "height": 900}
+FLAGS = ["--no-sandbox", "--disable-gpu"]
+PATIENCE = 20_000  # milliseconds
+# Begins when `act` is called; ends in the frame after the last change of what `selector` names, once `done` holds.
+TIMED = """async ([act, selector, done]) => {
+  const finished = new Function(`return ${done}`);
+  let last = 0;
+  const frame = () => new Promise((resolve) => requestAnimationFrame(resolve));
+  const seen = new MutationObserver(() => (last = performance.now()));
+  for (const one of document.querySelectorAll(selector)) {
+    seen.observe(one, { attributes: true, childList: true, subtree: true, characterData: true });
+  }
+  const begin = performance.now();
+  new Function(act)();
+  let end = 0;
+  for (let drawn = -1; performance.now() - begin < 10000;) {
+    await frame();
+    if (!last || !finished()) continue;
+    if (drawn === last) {
+      if (performance.now() - last > 300) break;
+      continue;
+    }
+    drawn = last;
+    await frame();
+    end = performance.now();
+  }
+  seen.disconnect();
+  return end - begin;
+}"""
+
+
+def six_layers(folder: Path) -> Path:
+    """A model at random of the size that a training of some minutes has, with a tokenizer of letters."""
+    torch.manual_seed(0)
+    tokenizer = SimpleTokenizer(LETTERS)
+    shape = {"context": TOKENS, "layers": 6, "heads": 4, "width": 192, "tied": False}
+    model = octavo.GPT(ModelConfig(dialect="modern", vocab_size=tokenizer.vocab_size, **shape)).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.normal_(1.0 if weight.dim() == 1 else 0.0, 0.1)
+    octavo.save(model, tokenizer, folder)
+    return folder
+
+
+def written(seed: int) -> str:
+    """A text that fills the context, of words that come again."""
+    draw = random.Random(seed)
+    words = ["".join(draw.choice(LETTERS[:26]) for _ in range(draw.randrange(2, 9))) for _ in range(20)]
+    return " ".join(draw.choice(words) for _ in range(TOKENS))[:TOKENS]
+
+
+@contextmanager
+def served(model: Path) -> Iterator[str]:
+    """The address of a page on this model."""
+    words = [sys.executable, "-m", "octavo", "serve", str(model), "--port", "0"]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            yield next(found[1] for line in process.stderr if (found := re.search(r"the page is at (\S+)", line)))
+        finally:
+            process.terminate()
+
+
+def opened(browser: Browser, home: str, room: str) -> tuple[Page, float, float]:
+    """A room in a browser that knows nothing of it, with the milliseconds to its first paint and until it is ready."""
+    page = browser.new_context(viewport=SIZE, reduced_motion="reduce").new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto(f"{home}/{room}")
+    page.locator("body[data-ready]").wait_for()
+    ready = page.evaluate("performance.now()")
+    page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length > 0")
+    paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    return page, paint, ready
+
+
+def rooms(browser: Browser, home: str, turns: int) -> Iterator[tuple[str, list[float]]]:
+    """What passes before there is something to see, and before it can be used."""
+    for room in ("play", "look"):
+        paints, readies = [], []
+        for _ in range(turns + 1):
+            page, paint, ready = opened(browser, home, room)
+            page.context.close()
+            paints.append(paint)
+            readies.append(ready)
+        yield f"{room}: first paint", paints[1:]  # the first of all reads the files from the disk
+        yield f"{room}: ready", readies[1:]
+
+
+def timed(page: Page, act: str, selector: str, done: str = "true") -> float:
+    """Milliseconds from what is done to the frame after it is drawn."""
+    found: float = page.evaluate(TIMED, [act, selector, done])
+    if not found:
+        raise RuntimeError(f"nothing came of {act}")
+    return found
+
+
+def heads(page: Page, turns: int) -> list[float]:
+    """Another head, in turn of the same layer and of another."""
+    count = page.locator(".head-cell").count()
+    places = [(5 * turn + turn % 2) % count or 1 for turn in range(1, turns + 1)]
+    press = "document.querySelectorAll('.head-cell')[{}].click()"
+    return [timed(page, press.format(place), ".attention canvas") for place in places]
+
+
+def tokens(page: Page, turns: int) -> list[float]:
+    """Another token, with what each part says of it."""
+    press = "document.querySelectorAll('.token-list .token')[{}].click()"
+    places = [(37 * turn) % TOKENS for turn in range(1, turns + 1)]
+    return [timed(page, press.format(place), ".attention canvas, .tokens") for place in places]
+
+
+def texts(page: Page, turns: int) -> list[float]:
+    """Another text: everything is drawn anew, the arcs last."""
+    found = []
+    for turn in range(turns):
+        text = written(turn + 1)
+        write = f"const one = document.querySelector('textarea'); one.value = {json.dumps(text)};"
+        write += "one.dispatchEvent(new InputEvent('input', { bubbles: true }))"
+        shown = "[...document.querySelectorAll('.token-list .token')].map((one) => one.textContent).join('')"
+        done = f"{shown} === {json.dumps(text)}"
+        found.append(timed(page, write, ".attention canvas, .token-list .tokens, .heads, .lens", done))
+    return found
+
+
+def asked(home: str, path: str, bodies: list[dict[str, object]]) -> list[float]:
+    """Milliseconds that the server takes for an answer."""
+    found = []
+    for body in bodies:
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{home}{path}", json.dumps(body).encode(), headers)
+        begin = time.perf_counter()
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            answer.read()
+        found.append(1000 * (time.perf_counter() - begin))
+    return found[1:]
+
+
+def measured(home: str, browser: Browser, turns: int) -> Iterator[tuple[str, list[float]]]:
+    """All figures, each under its name."""
+    yield from rooms(browser, home, turns)
+    page, _, _ = opened(browser, home, "look")
+    texts(page, 2)  # so that what is made once is made
+    for name, times in (("another head", heads), ("another token", tokens), ("another text", texts)):
+        yield f"look: {name}", times(page, turns)
+    bodies: list[dict[str, object]] = [{"text": written(100 + turn)} for turn in range(turns + 1)]
+    yield "look: another text, the server's share", asked(home, "/page/look", bodies)
+
+
+def row(name: str, times: list[float], aims: Callable[[str], str]) -> str:
+    """A line of the table."""
+    return f"| {name} | {statistics.median(times):,.0f} ms | {max(times):,.0f} ms | {aims(name)} |"
+
+
+def aim(name: str) -> str:
+    """What it may take."""
+    if name.endswith("first paint"):
+        return "1,000 ms"
+    return "100 ms" if name.startswith("look: another") and "share" not in name else ""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--turns", type=int, default=9, help="how often each is timed")
+    turns = parser.parse_args().turns
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
+        with served(six_layers(Path(folder) / "six")) as home:
+            print(f"| six layers, {TOKENS} tokens; {turns} times each | median | slowest | aim |\n|---|---|---|---|")
+            for name, times in measured(home, browser, turns):
+                print(row(name, times, aim), flush=True)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
