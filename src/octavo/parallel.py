@@ -150,7 +150,7 @@ class Sharded(Spread):
         gradients = [weight.grad for weight in self.weights.values() if weight.grad is not None]
         own = nn.utils.get_total_norm(gradients).item()
         norm = self.processes.summed(own**2) ** 0.5
-        nn.utils.clip_grads_with_norm_(self.weights.values(), limit, torch.tensor(norm, device=gradients[0].device))
+        nn.utils.clip_grads_with_norm_(self.weights.values(), limit, gradients[0].new_tensor(norm))
         return norm
 
     def forget_gradients(self) -> None:
