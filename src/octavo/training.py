@@ -173,7 +173,7 @@ def check_room(run: Path, config: RunConfig, parameters: int) -> None:
 
 def clear(run: Path) -> None:
     """Remove what an earlier training left in the folder of a run."""
-    for name in ("checkpoints", "snapshots"):
+    for name in ("checkpoints", "snapshots", "tensorboard"):
         shutil.rmtree(run / name, ignore_errors=True)
     for name in ("metrics.jsonl", "samples.jsonl", "loss.svg", "model.safetensors"):
         (run / name).unlink(missing_ok=True)
