@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,11 @@ from octavo.checkpoint import newest_valid
 from octavo.config import Asked
 from octavo.errors import ConfigError, DamagedError, OctavoError, PeerError, RunError
 from octavo.parallel import Spread
+from octavo.probing import SHARE, Room, step_memory
 from octavo.processes import ALONE, Processes, joined, naming_the_lost
 from octavo.saved import checkpoint_folder, steps_saved
 from octavo.shards import Shards, shard_name, state_files
+from octavo.spreading import Team, way_for
 from several import BATCH, learned, start
 from texts import sentences
 
@@ -252,3 +255,25 @@ def test_a_failure_is_everybodys(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
     with pytest.raises(ConfigError, match="mine"), Failing(0, 2).together():
         raise ConfigError("mine")
+
+
+WIDE = Asked(layers=2, heads=2, width=256, context=8, batch=8, steps=5, device="cpu")
+
+
+def test_a_model_that_fits_in_parts_alone_is_planned_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = training.plan_training(["text.txt"], WIDE)[0].config
+    whole, part = (step_memory(config, Room(None, 4, in_parts)) for in_parts in (False, True))
+    assert part < 0.5 * whole
+    monkeypatch.setattr("octavo.spreading.free_memory", lambda: int((whole + part) / 2 / SHARE))
+    monkeypatch.setattr("octavo.probing._measure", lambda *_: pytest.fail("nobody has the whole model"))
+    four = Silent(0, 4)
+    for parallel in ("auto", "fsdp"):
+        for asked in (WIDE, replace(WIDE, steps=None, minutes=1)):
+            plan, _ = training.plan_training(["text.txt"], asked, team=Team(four, parallel))  # type: ignore[arg-type]
+            assert plan.config.model.width == 256
+            assert "in each of 4 processes" in "\n".join(plan.lines)
+    assert way_for("auto", config, four) == "fsdp"
+    with pytest.raises(ConfigError, match="to learn from a row takes about"):
+        training.plan_training(["text.txt"], WIDE, team=Team(four, "ddp"))
+    monkeypatch.setattr("octavo.spreading.free_memory", lambda: None)
+    assert way_for("auto", config, four) == "ddp"

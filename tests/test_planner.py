@@ -44,7 +44,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """A machine that does so many operations a second and has so much memory, instead of this one."""
 
     def pretend(speed: float = 1e11, free: int | None = 16 * GB) -> None:
-        monkeypatch.setattr(planner, "probe", lambda config: (6 * work(config) / speed, config))
+        monkeypatch.setattr(planner, "probe", lambda config, room: (6 * work(config) / speed, config))
         monkeypatch.setattr(planner, "free_memory", lambda: free)
 
     pretend()

@@ -6,7 +6,7 @@ from octavo.config import RunConfig, TrainConfig
 from octavo.data import Prepared
 from octavo.data.nature import script
 from octavo.ngrams import spread
-from octavo.probing import step_memory
+from octavo.probing import Room, step_memory
 from octavo.progress import duration
 from octavo.scale import parameters
 
@@ -19,7 +19,7 @@ def epochs(config: RunConfig, steps: int, tokens: int) -> float:
     return steps * config.train.batch * config.window / max(1, tokens)
 
 
-def described(config: RunConfig, prepared: Prepared, free: int | None, again: float, copied: float) -> tuple[str, ...]:
+def described(config: RunConfig, prepared: Prepared, room: Room, again: float, copied: float) -> tuple[str, ...]:
     """A plan in five lines: the text, the model, the training, its memory, what it will come to and when."""
     model, train = config.model, config.train
     times = epochs(config, train.steps, len(prepared.train.tokens) - 1)
@@ -31,7 +31,9 @@ def described(config: RunConfig, prepared: Prepared, free: int | None, again: fl
         f"context {model.context}: {parameters(model) / 1e6:.2f} million parameters",
         f"training  {train.steps:,} steps of {train.batch} × {config.window} tokens, {times:.1f} times the text, "
         f"on {train.device} in {train.dtype}{_pieces(train)}",
-        f"memory    about {_size(step_memory(config))}" + ("" if free is None else f" of {_size(free)} free"),
+        f"memory    about {_size(step_memory(config, room))}"
+        + ("" if room.free is None else f" of {_size(room.free)} free")
+        + (f" in each of {room.processes} processes" if room.processes > 1 else ""),
         f"forecast  {_expected(train, copied)}; {_end(train)}",
     )
 

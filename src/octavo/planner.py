@@ -1,5 +1,6 @@
 """What a training will do and cost: the sizes that fit the text, the time and the memory, after a moment of probing."""
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,9 +13,10 @@ from octavo.errors import ConfigError
 from octavo.evaluation import held_out
 from octavo.forecast import forecast
 from octavo.memory import free_memory
-from octavo.probing import SHARE, fit_into, probe, recomputed, step_memory, work
+from octavo.probing import SHARE, Room, fit_into, probe, recomputed, step_memory, work
 from octavo.scale import parameters
 from octavo.shapes import LADDER, Shape, choose_device, continued, of_preset, of_rung, repeated_run
+from octavo.spreading import Team
 
 MINUTES = 5.0  # where neither minutes nor steps are asked for
 EVALUATIONS = 10  # in one training, or as many as fit into this share of its time
@@ -46,79 +48,98 @@ def plan(
     prepared: Prepared,
     base: RunConfig | None = None,
     start: ModelConfig | None = None,
+    team: Team | None = None,
 ) -> Plan:
     """Choose what was not asked for. `base`, an earlier run's settings, is repeated where nothing else was asked.
 
-    A training that begins with the weights of a model has the shape of that model, `start`.
+    A training that begins with the weights of a model has the shape of that model, `start`; one of several processes is
+    a `team`'s.
 
     Raises `ConfigError` where what was asked for does not fit into the memory, `TextError` where the text is too short.
     """
-    free, again = free_memory(), repeated(prepared.train.tokens)
+    rooms = [Room(free_memory())] if team is None else team.rooms(asked.device)
+    for room in rooms[:-1]:
+        with suppress(ConfigError):  # copies do not fit: parts are tried
+            return _planned(asked, data, prepared, base, start, room)
+    return _planned(asked, data, prepared, base, start, rooms[-1])
+
+
+def _planned(
+    asked: Asked,
+    data: DataConfig,
+    prepared: Prepared,
+    base: RunConfig | None,
+    start: ModelConfig | None,
+    room: Room,
+) -> Plan:
+    again = repeated(prepared.train.tokens)
     learned, looked_at = prepared.train.tokens, held_out(prepared).tokens
     copied = known(learned, looked_at) if prepared.held_out else 1.0
     if base is not None:
-        config = _affordable([repeated_run(asked, data, prepared, base)], free)[0]
+        config = _affordable([repeated_run(asked, data, prepared, base)], room)[0]
     elif start is not None:
-        config = _of_model(continued(asked, data, prepared, start), asked, prepared, free)
+        config = _of_model(continued(asked, data, prepared, start), asked, prepared, room)
     elif asked.preset is not None:
-        config = _of_model(of_preset(asked, data, prepared, asked.preset), asked, prepared, free)
+        config = _of_model(of_preset(asked, data, prepared, asked.preset), asked, prepared, room)
     else:
-        config = _chosen(asked, data, prepared, free, again)
+        config = _chosen(asked, data, prepared, room, again)
     told = forecast(config, learned, looked_at) if copied < COPIED and start is None and asked.preset is None else None
     loss, within = (None, None) if told is None else (told.loss, told.within)
     config = replace(config, train=replace(config.train, forecast=loss, forecast_within=within))
-    return Plan(config, parameters(config.model), described(config, prepared, free, again, copied))
+    return Plan(config, parameters(config.model), described(config, prepared, room, again, copied))
 
 
-def _chosen(asked: Asked, data: DataConfig, prepared: Prepared, free: int | None, again: float) -> RunConfig:
+def _chosen(asked: Asked, data: DataConfig, prepared: Prepared, room: Room, again: float) -> RunConfig:
     device = choose_device(asked.device)
     tokens = len(prepared.train.tokens) - 1
     different = (1 - again) * tokens
-    rungs = _affordable([of_rung(asked, data, prepared, shape, device) for shape in LADDER], free)
+    rungs = _affordable([of_rung(asked, data, prepared, shape, device) for shape in LADDER], room)
     ladder = list(zip(LADDER, rungs, strict=False))
     if asked.steps is not None:
         return _with_steps(_fitting(ladder, different, float(asked.steps)), asked.steps, EVALUATIONS, tokens, asked)
     seconds = 60 * (asked.minutes or MINUTES)
-    config, pace = _by_time(ladder, different, seconds)
+    config, pace = _by_time(ladder, different, seconds, room)
     looks, steps = _looks_and_steps(config, len(held_out(prepared).tokens), seconds, pace)
     config = replace(config, train=replace(config.train, minutes=seconds / 60))
     return _with_steps(config, steps, looks, tokens, asked)
 
 
-def _of_model(config: RunConfig, asked: Asked, prepared: Prepared, free: int | None) -> RunConfig:
+def _of_model(config: RunConfig, asked: Asked, prepared: Prepared, room: Room) -> RunConfig:
     """A training of a model of a given shape: as many rows and steps as there is time for."""
     tokens = len(prepared.train.tokens) - 1
-    config = _affordable([config], free)[0]
+    config = _affordable([config], room)[0]
     if asked.steps is not None:
         return _with_steps(config, asked.steps, EVALUATIONS, tokens, asked)
     seconds = 60 * (asked.minutes or MINUTES)
-    row, _ = _probed(replace(config, train=replace(config.train, batch=1, micro_batches=1)))
+    few = replace(config.train, batch=room.processes, micro_batches=1)
+    row = _probed(replace(config, train=few), room)[0] / room.processes
     if asked.batch is None:  # a model may be so large that a step of many rows takes a minute
-        batch = min(config.train.batch, max(1, int(seconds / (row * FEW_STEPS))))
+        batch = min(config.train.batch, max(room.processes, int(seconds / (row * FEW_STEPS))))
         config = replace(config, train=replace(config.train, batch=batch, micro_batches=1))
-        config = _affordable([config], free)[0]
+        config = _affordable([config], room)[0]
     pace = row * config.train.batch  # at most: rows share the optimizer's work
     looks, steps = _looks_and_steps(config, len(held_out(prepared).tokens), seconds, pace)
     config = replace(config, train=replace(config.train, minutes=seconds / 60))
     return _with_steps(config, steps, looks, tokens, asked)
 
 
-def _affordable(configs: list[RunConfig], free: int | None) -> list[RunConfig]:
+def _affordable(configs: list[RunConfig], room: Room) -> list[RunConfig]:
     """The configs up to the first that the memory is too small for, each in as many pieces as it must be read in."""
     found: list[RunConfig] = []
     for config in configs:
-        fitting = fit_into(config, free)
+        fitting = fit_into(config, room)
         if fitting is None:
             break
         found.append(fitting)
     again = None if found else recomputed(configs[0])  # slower by a third, so only where nothing fits else
-    fitting = None if again is None else fit_into(again, free)
+    fitting = None if again is None else fit_into(again, room)
     if fitting is not None:
         return [fitting]
     if not found:
         row = replace(configs[0], train=replace(configs[0].train, micro_batches=configs[0].train.batch, recompute=True))
         raise ConfigError(
-            f"to learn from a row takes about {step_memory(row) / 1e9:.1f} GB and {(free or 0) / 1e9:.1f} GB are free, "
+            f"to learn from a row takes about {step_memory(row, room) / 1e9:.1f} GB "
+            f"and {(room.free or 0) / 1e9:.1f} GB are free, "
             f"of which at most {SHARE:.0%} are taken; ask for a smaller --context, --width or --layers"
         )
     return found
@@ -132,9 +153,9 @@ def _looks_and_steps(config: RunConfig, held_out: int, seconds: float, pace: flo
     return looks, max(1, round((seconds - looks * look - between) / pace))
 
 
-def _by_time(rungs: list[Rung], different: float, seconds: float) -> tuple[RunConfig, float]:
+def _by_time(rungs: list[Rung], different: float, seconds: float, room: Room) -> tuple[RunConfig, float]:
     """The largest rung that still sees enough tokens in its time, and its pace in seconds a step, as measured."""
-    pace, chosen = _probed(rungs[0][1])
+    pace, chosen = _probed(rungs[0][1], room)
     tried = rungs[0][1]
     for shape, config in rungs[1:]:
         if config == tried:
@@ -144,7 +165,7 @@ def _by_time(rungs: list[Rung], different: float, seconds: float) -> tuple[RunCo
         if not _worth(shape, config, different, seconds / hoped):
             break
         try:
-            measured, config = probe(config)
+            measured, config = probe(config, room)
         except torch.OutOfMemoryError:
             break
         if not _worth(shape, config, different, seconds / measured):
@@ -153,9 +174,9 @@ def _by_time(rungs: list[Rung], different: float, seconds: float) -> tuple[RunCo
     return chosen, pace
 
 
-def _probed(config: RunConfig) -> tuple[float, RunConfig]:
+def _probed(config: RunConfig, room: Room) -> tuple[float, RunConfig]:
     try:
-        return probe(config)
+        return probe(config, room)
     except torch.OutOfMemoryError:
         raise ConfigError(
             f"{config.train.device} has not enough memory for a row of {config.window} tokens; "

@@ -1,7 +1,7 @@
 """What a training step of given sizes takes on this machine: measured in seconds, estimated in memory."""
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
 
@@ -11,11 +11,13 @@ from octavo.config import LOGITS, RunConfig
 from octavo.data.batches import cuts, more_pieces
 from octavo.making import make_model, prepare_to_learn
 from octavo.optim import make_optimizers
-from octavo.scale import PER_LOGIT, parameters
+from octavo.scale import PER_LOGIT, parameters, work_per_token
+from octavo.speed import peak
 from octavo.step import training_step
 
 PER_PARAMETER = 20  # bytes: the weight, its gradient, its momentum, its change, and its cast for one step
 SHARE = 0.6  # of the free memory of a CPU: what takes more of it is ended by the system, without a word
+HOPED_SHARE = 0.3  # of a device's peak, of a model that cannot be tried
 
 
 def work(config: RunConfig) -> float:
@@ -23,43 +25,72 @@ def work(config: RunConfig) -> float:
     return float(parameters(config.model)) * config.train.batch * config.window
 
 
-def step_memory(config: RunConfig) -> int:
-    """About how many bytes a step takes at its height."""
+@dataclass(frozen=True)
+class Room:
+    """The memory that each of some processes has for a training: free bytes, or `None` where nothing tells.
+
+    In parts, each keeps its share of the model's state; its share of the rows it reads either way.
+    """
+
+    free: int | None = None
+    processes: int = 1
+    in_parts: bool = False
+
+    def holds(self, config: RunConfig) -> bool:
+        """Whether a step fits; of one process on a GPU it is seen when it is tried."""
+        told = self.free is not None and (config.train.device == "cpu" or self.processes > 1)
+        return not told or step_memory(config, self) <= SHARE * (self.free or 0)
+
+
+ONE = Room()
+
+
+def step_memory(config: RunConfig, room: Room = ONE) -> int:
+    """About how many bytes a step takes at its height, in each process."""
     model, train = config.model, config.train
     kept = 40 + 25 * getattr(torch, train.dtype).itemsize  # for the way back, per token, layer and number of its width
     blocks, streams = (1, model.layers) if train.recompute else (model.layers, 0)
-    tokens = -(-train.batch // train.micro_batches) * config.window
+    tokens = -(-train.batch // (train.micro_batches * room.processes)) * config.window
     streamed = getattr(torch, train.dtype).itemsize * streams * model.width
     per_token = kept * blocks * model.width + streamed
-    return PER_PARAMETER * parameters(model) + tokens * per_token + PER_LOGIT * min(LOGITS, tokens * model.vocab_size)
+    state = PER_PARAMETER * parameters(model) // (room.processes if room.in_parts else 1)
+    return state + tokens * per_token + PER_LOGIT * min(LOGITS, tokens * model.vocab_size)
 
 
-def fit_into(config: RunConfig, free: int | None) -> RunConfig | None:
+def fit_into(config: RunConfig, room: Room) -> RunConfig | None:
     """The same training, its batch read in as many pieces as it must be; `None` where a single row is too much."""
     found: RunConfig | None = config
-    while found and free is not None and config.train.device == "cpu" and step_memory(found) > SHARE * free:
-        found = halved(found)
+    while found and not room.holds(found):
+        found = halved(found, room.processes)
     return found
 
 
-def probe(config: RunConfig, steps: int = 3) -> tuple[float, RunConfig]:
+def probe(config: RunConfig, room: Room = ONE, steps: int = 3) -> tuple[float, RunConfig]:
     """Seconds a training step takes here, the median of a few after one to warm up; and in how many pieces it fits.
 
-    Raises `torch.OutOfMemoryError` where not even a single row does.
+    Of several processes each takes its share of the rows. What no process holds whole cannot be tried in one: its time
+    is told by its arithmetic. Raises `torch.OutOfMemoryError` where not even a single row does.
     """
+    whole = Room(room.free, room.processes)
+    if room.in_parts and not whole.holds(config):
+        train = config.train
+        work = work_per_token(config.model, config.window).total * train.batch * config.window
+        return work / (peak(train.device, train.dtype) * HOPED_SHARE * room.processes), config
     while True:
+        rows = -(-config.train.batch // room.processes)
+        own = replace(config.train, batch=rows, micro_batches=min(rows, config.train.micro_batches))
         try:
-            return _measure(config, steps), config
+            return _measure(replace(config, train=own), steps), config
         except torch.OutOfMemoryError:
-            less = halved(config) or recomputed(config)
+            less = halved(config, room.processes) or recomputed(config)
             if less is None:
                 raise
             config = less
 
 
-def halved(config: RunConfig) -> RunConfig | None:
+def halved(config: RunConfig, processes: int = 1) -> RunConfig | None:
     """The same training, its batch read in pieces half as large; `None` where a piece is a single row already."""
-    pieces = more_pieces(config.train.batch, config.train.micro_batches)
+    pieces = more_pieces(max(1, config.train.batch // processes), config.train.micro_batches)
     return None if pieces is None else replace(config, train=replace(config.train, micro_batches=pieces))
 
 

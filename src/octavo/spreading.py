@@ -1,6 +1,7 @@
 """Which way a model goes into several processes: as a copy in each where that fits, else in parts."""
 
 import os
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -11,7 +12,7 @@ from octavo.making import prepare_to_learn
 from octavo.memory import free_memory
 from octavo.model import GPT
 from octavo.parallel import Replicated, Sharded, Spread, Way
-from octavo.probing import SHARE, step_memory
+from octavo.probing import Room
 from octavo.processes import Processes
 
 Parallel = Literal["auto", "ddp", "fsdp"]
@@ -35,17 +36,34 @@ def spread_over(
         )
     if device.type == "cuda":
         device = torch.device("cuda", processes.local)
-    if way_for(parallel, config, device, processes) == "ddp":
+    if way_for(parallel, config, processes) == "ddp":
         return Replicated(prepare_to_learn(model, config, device), dtype, processes, boundary)
     whole = prepare_to_learn(model, config, torch.device("cpu"))  # its parts alone go to the device
     return Sharded(whole, dtype, processes, device, boundary)
 
 
-def way_for(parallel: Parallel, config: RunConfig, device: torch.device, processes: Processes) -> Way:
+@dataclass(frozen=True)
+class Team:
+    """How several processes are to train one model."""
+
+    processes: Processes
+    parallel: Parallel = "auto"
+
+    def rooms(self, device: str) -> list[Room]:
+        """The memory that each has, with the model whole and in parts, as far as that was not decided."""
+        beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        if device != "cpu" and torch.cuda.is_available():
+            free: int | None = torch.cuda.mem_get_info()[0]
+        else:
+            found = free_memory()
+            free = None if found is None else found // beside
+        ways = [False, True] if self.parallel == "auto" else [self.parallel == "fsdp"]
+        return [Room(free, self.processes.size, in_parts) for in_parts in ways]
+
+
+def way_for(parallel: Parallel, config: RunConfig, processes: Processes) -> Way:
     """The way asked for, else copies where the memory of the first process is enough for one."""
     if parallel != "auto":
         return parallel
-    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if device.type == "cpu" else 1
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
-    enough = free is None or step_memory(config) < SHARE * free / beside
-    return "ddp" if processes.told("ddp" if enough else "fsdp") == "ddp" else "fsdp"
+    whole, _ = Team(processes, parallel).rooms(config.train.device)
+    return "ddp" if processes.told("ddp" if whole.holds(config) else "fsdp") == "ddp" else "fsdp"

@@ -24,7 +24,7 @@ from octavo.planner import Plan, plan
 from octavo.porting import load
 from octavo.processes import ALONE, Processes
 from octavo.resumption import go_back, prolong, rewind, same_text
-from octavo.spreading import Parallel
+from octavo.spreading import Parallel, Team
 from octavo.tokenizers import Tokenizer
 from octavo.trainer import Trainer
 
@@ -67,6 +67,7 @@ def plan_training(
     base: RunConfig | None = None,
     start: Start | None = None,
     on_event: Listener = ignore,
+    team: Team | None = None,
 ) -> tuple[Plan, Prepared]:
     """What a training on these texts would be; nothing is trained or written but the encoded text in the cache."""
     model, tokenizer = start or (None, None)
@@ -74,7 +75,7 @@ def plan_training(
     if asked.pack is not None and prepared.tokenizer.end_of_text is None:
         raise ConfigError("the tokenizer has no token that ends a document; leave --pack out")
     on_event(Note("measuring this machine for a moment"))
-    return plan(asked, data, prepared, base, None if model is None else model.config), prepared
+    return plan(asked, data, prepared, base, None if model is None else model.config, team), prepared
 
 
 def opened_start(asked: Asked, base: RunConfig | None) -> Start | None:
@@ -109,7 +110,8 @@ def begin(
         run = Path(out) if out is not None else new_run(texts[0])
         check_free(run, force=force)
         start = opened_start(asked, base)
-        chosen, prepared = plan_training(texts, asked, base=base, start=start, on_event=on_event)
+        team = Team(processes, parallel) if processes.size > 1 else None
+        chosen, prepared = plan_training(texts, asked, base=base, start=start, on_event=on_event, team=team)
         on_event(Planned(chosen.lines, chosen.config, chosen.parameters))
         with saving(run):
             make_folder(run)
