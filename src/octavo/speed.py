@@ -65,9 +65,10 @@ class Speed:
         if not self.paces:
             return ""
         each = f" ({self.tokens_per_second / self.processes:,.0f} in each process)" if self.processes > 1 else ""
+        share = f"{self.utilisation:.0%}" if self.utilisation >= 0.005 else "less than 1%"
         return (
-            f"{self.tokens_per_second:,.0f} tokens a second{each}, and with them {self.utilisation:.0%} of the "
-            f"arithmetic that {self.device} can do in {self.dtype} ({operations(self.peak)} a second, as measured)"
+            f"{self.tokens_per_second:,.0f} tokens a second{each}, and with them {share} of the arithmetic that "
+            f"{self.device} can do in {self.dtype} ({operations(self.peak)} a second, as measured)"
         )
 
 
