@@ -24,6 +24,7 @@ from octavo.planner import Plan, plan
 from octavo.porting import load
 from octavo.processes import ALONE, Processes
 from octavo.resumption import go_back, prolong, rewind, same_text
+from octavo.shapes import preset_model
 from octavo.spreading import Parallel, Team
 from octavo.tokenizers import Tokenizer
 from octavo.trainer import Trainer
@@ -70,6 +71,8 @@ def plan_training(
     team: Team | None = None,
 ) -> tuple[Plan, Prepared]:
     """What a training on these texts would be; nothing is trained or written but the encoded text in the cache."""
+    if asked.preset is not None:
+        preset_model(asked)  # for what is wrong with it, before the text is read
     model, tokenizer = start or (None, None)
     data, prepared = read_texts(texts, asked, on_event, tokenizer)
     if asked.pack is not None and prepared.tokenizer.end_of_text is None:
