@@ -32,9 +32,9 @@ from octavo.step import training_step
 
 BATCH, CONTEXT, VOCABULARY = 10, 8, 13  # ten rows are cut unevenly: 3, 2, 3, 2 for two processes and two pieces
 SHAPES = {
-    "gpt2": ModelConfig(vocab_size=VOCABULARY, context=CONTEXT, layers=2, heads=3, width=15),  # odd on purpose
+    "gpt2": ModelConfig(vocab_size=VOCABULARY, context=CONTEXT, layers=1, heads=3, width=15),  # odd on purpose
     "modern": ModelConfig(
-        dialect="modern", vocab_size=VOCABULARY, context=CONTEXT, layers=2, heads=2, kv_heads=1, width=20, tied=False
+        dialect="modern", vocab_size=VOCABULARY, context=CONTEXT, layers=1, heads=2, kv_heads=1, width=20, tied=False
     ),
 }
 

@@ -54,7 +54,7 @@ def test_the_flags_are_these_and_no_others() -> None:
     knobs = "max-new-tokens temperature top-k top-p min-p repetition-penalty seed"
     expected = {
         "demo": "minutes dialect seed",
-        "train": f"minutes steps {text} {shape} out resume force allow-mismatch config quiet page track",
+        "train": f"minutes steps {text} {shape} out resume force allow-mismatch config quiet parallel page track",
         "generate": f"{knobs} stop n slide no-slide json quantize",
         "talk": f"{knobs} quantize server",
         "serve": "host port api-key-file bitwise",

@@ -18,6 +18,7 @@ from octavo.disk import seal
 from octavo.errors import DamagedError, RunError
 from octavo.events import Stepped
 from octavo.model import GPT
+from octavo.parallel import Spread
 from octavo.randomness import seed_for
 from octavo.saved import checkpoint_folder, read_facts, steps_saved
 from octavo.standing import Standing
@@ -119,8 +120,8 @@ def test_no_tensor_may_be_missing() -> None:
 def forget_the_optimizers(patch: pytest.MonkeyPatch) -> None:
     real = resumption.restore
 
-    def restore(folder: Path, model: GPT, optimizers: Sequence[torch.optim.Optimizer]) -> None:
-        real(folder, model, optimizers)
+    def restore(folder: Path, model: GPT, optimizers: Sequence[torch.optim.Optimizer], spread: Spread) -> None:
+        real(folder, model, optimizers, spread)
         for optimizer in optimizers:
             optimizer.state.clear()
 
@@ -130,9 +131,9 @@ def forget_the_optimizers(patch: pytest.MonkeyPatch) -> None:
 def forget_the_weights(patch: pytest.MonkeyPatch) -> None:
     real = resumption.restore
 
-    def restore(folder: Path, model: GPT, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    def restore(folder: Path, model: GPT, optimizers: Sequence[torch.optim.Optimizer], spread: Spread) -> None:
         before = {name: weight.clone() for name, weight in model.named_parameters()}
-        real(folder, model, optimizers)
+        real(folder, model, optimizers, spread)
         with torch.no_grad():
             model.get_parameter("norm.weight").copy_(before["norm.weight"])
 
@@ -143,7 +144,7 @@ def forget_the_step_in_dropout(patch: pytest.MonkeyPatch) -> None:
     def another(stream: str, *numbers: int) -> int:
         return seed_for(stream, *numbers) + (stream == "dropout")
 
-    patch.setattr("octavo.trainer.seed_for", another)
+    patch.setattr("octavo.learner.seed_for", another)
 
 
 def forget_the_data(patch: pytest.MonkeyPatch) -> None:

@@ -274,7 +274,7 @@ def running_out(monkeypatch: pytest.MonkeyPatch, at: set[int], rows: int) -> Non
         done[0] += 1
         return real(model, optimizers, pieces, **words)
 
-    monkeypatch.setattr("octavo.trainer.training_step", training_step)
+    monkeypatch.setattr("octavo.learner.training_step", training_step)
 
 
 def test_a_device_that_runs_out_reads_in_smaller_pieces_and_goes_on_to_the_same_bits(

@@ -1,20 +1,15 @@
 """The processes of one training: alone, or as many as torchrun started, which do the same on parts of their own."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
-
-import torch
 
 from octavo.errors import OctavoError, PeerError, RunError
 
 PATIENCE = timedelta(days=2)  # the others wait while the first reads a long text; torchrun ends those of a lost one
 LOST = ("gloo", "NCCL", "Connection", "TCPStore", "ProcessGroup", "Socket")  # words of PyTorch's errors about others
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,6 +37,8 @@ class Processes:
         """What the first one says."""
         if self.size == 1:
             return text
+        import torch.distributed
+
         content = torch.frombuffer(bytearray(text.encode() or b"\0"), dtype=torch.uint8)
         length = torch.tensor([len(text.encode())])
         torch.distributed.broadcast(length, 0)
@@ -69,11 +66,9 @@ class Processes:
             raise
         self.agree()
 
-    def share(self, values: Sequence[T]) -> list[T]:
-        """Every so manieth value, beginning with one's own: all of them together have each value once."""
-        return list(values[self.rank :: self.size])
-
     def _reduced(self, values: list[float], how: str) -> list[float]:
+        import torch.distributed
+
         found = torch.tensor(values, dtype=torch.float64)
         torch.distributed.all_reduce(found, getattr(torch.distributed.ReduceOp, how))
         return [float(value) for value in found.tolist()]
@@ -101,6 +96,8 @@ def joined() -> Iterator[Processes]:
     if not started_by_torchrun():
         yield ALONE
         return
+    import torch.distributed
+
     if not torch.distributed.is_available():
         raise RunError("this PyTorch cannot connect processes; train with one, without torchrun")
     processes = Processes(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))

@@ -67,6 +67,21 @@ class Shape:
     )
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Manner:
+    """How a training is done and shown; nothing of it changes what is learned, but for the last bits."""
+
+    quiet: Annotated[bool, Parameter(help="Say nothing but the end.", negative=())] = False
+    parallel: Annotated[
+        Literal["auto", "ddp", "fsdp"], Parameter(help="Under torchrun: the model whole in each process, or in parts.")
+    ] = "auto"
+    page: Annotated[
+        bool, Parameter(help="Watch it, stop it and go on with it in a browser, on this machine.", negative=())
+    ] = False
+    track: Annotated[bool, Parameter(help="Write its figures for tensorboard, too.", negative=())] = False
+
+
 def gather(time: Time | None, text: Text | None, shape: Shape | None) -> Asked:
     """The flags of a command line as one value. Raises `ConfigError` for one that is out of its range."""
     groups = (time or Time(), text or Text(), shape or Shape())

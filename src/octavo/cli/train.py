@@ -2,11 +2,11 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from octavo.cli.asking import Shape, Text, Time, gather, named, read_base
+from octavo.cli.asking import Manner, Shape, Text, Time, gather, named, read_base
 from octavo.config import Asked
 from octavo.errors import UserError
 
@@ -28,14 +28,7 @@ def train(
         bool, Parameter(help="Resume although the text or a setting has changed.", negative=())
     ] = False,
     config: Annotated[Path | None, Parameter(help="Repeat the settings of an octavo.toml.")] = None,
-    quiet: Annotated[bool, Parameter(help="Say nothing but the end.", negative=())] = False,
-    parallel: Annotated[
-        Literal["auto", "ddp", "fsdp"], Parameter(help="Under torchrun: the model whole in each process, or in parts.")
-    ] = "auto",
-    page: Annotated[
-        bool, Parameter(help="Watch it, stop it and go on with it in a browser, on this machine.", negative=())
-    ] = False,
-    track: Annotated[bool, Parameter(help="Write its figures for tensorboard, too.", negative=())] = False,
+    manner: Manner | None = None,
 ) -> None:
     """Train a GPT on files, folders, - (standard input) or a corpus by name (shakespeare)."""
     asked = gather(time, text, shape)
@@ -46,35 +39,26 @@ def train(
     from octavo.processes import first_here, joined
     from octavo.progress import Display
 
+    way = manner or Manner()
     with (
-        Display(quiet=quiet, silent=not first_here()) as display,
-        page_of(display, wanted=page and first_here()) as shown,
+        Display(quiet=way.quiet, silent=not first_here()) as display,
+        page_of(display, wanted=way.page and first_here()) as shown,
         joined() as processes,
     ):
         from octavo import training  # after the page has begun to start, which takes as long as this
         from octavo.cli.watching import watch
 
+        shared: dict[str, Any] = {"on_event": display.show, "processes": processes, "parallel": way.parallel}
+
         def goes_on(run: Path, asked: Asked) -> "Trainer":
-            return training.resume(
-                run, asked, allow_mismatch=allow_mismatch, on_event=display.show, processes=processes, parallel=parallel
-            )
+            return training.resume(run, asked, allow_mismatch=allow_mismatch, **shared)
 
         def begins() -> "Trainer":
             if resume is not None:
                 return goes_on(find_run(resume), asked)
-            base = read_base(config)
-            return training.begin(
-                named(texts),
-                asked,
-                out=out,
-                force=force,
-                base=base,
-                on_event=display.show,
-                processes=processes,
-                parallel=parallel,
-            )
+            return training.begin(named(texts), asked, out=out, force=force, base=read_base(config), **shared)
 
-        watch(begins, display, shown, partial(goes_on, asked=Asked()), track=track)
+        watch(begins, display, shown, partial(goes_on, asked=Asked()), track=way.track)
 
 
 def check(*, new: bool, again: bool, for_new: bool, for_again: bool) -> None:
