@@ -10,23 +10,15 @@ press to the frame after the one in which the new picture was drawn.
 import argparse
 import json
 import random
-import re
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 from playwright.sync_api import Browser, Page, sync_playwright
-
-import octavo
-from octavo.config import ModelConfig
-from octavo.tokenizers import SimpleTokenizer
+from serving import PEERS, small_model
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz .,\n"
 TOKENS = 256
@@ -61,36 +53,11 @@ TIMED = """async ([act, selector, done]) => {
 }"""
 
 
-def six_layers(folder: Path) -> Path:
-    """A model at random of the size that a training of some minutes has, with a tokenizer of letters."""
-    torch.manual_seed(0)
-    tokenizer = SimpleTokenizer(LETTERS)
-    shape = {"context": TOKENS, "layers": 6, "heads": 4, "width": 192, "tied": False}
-    model = octavo.GPT(ModelConfig(dialect="modern", vocab_size=tokenizer.vocab_size, **shape)).eval()
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.normal_(1.0 if weight.dim() == 1 else 0.0, 0.1)
-    octavo.save(model, tokenizer, folder)
-    return folder
-
-
 def written(seed: int) -> str:
     """A text that fills the context, of words that come again."""
     draw = random.Random(seed)
     words = ["".join(draw.choice(LETTERS[:26]) for _ in range(draw.randrange(2, 9))) for _ in range(20)]
     return " ".join(draw.choice(words) for _ in range(TOKENS))[:TOKENS]
-
-
-@contextmanager
-def served(model: Path) -> Iterator[str]:
-    """The address of a page on this model."""
-    words = [sys.executable, "-m", "octavo", "serve", str(model), "--port", "0"]
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        try:
-            yield next(found[1] for line in process.stderr if (found := re.search(r"the page is at (\S+)", line)))
-        finally:
-            process.terminate()
 
 
 def opened(browser: Browser, home: str, room: str) -> tuple[Page, float, float]:
@@ -194,13 +161,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=9, help="how often each is timed")
     turns = parser.parse_args().turns
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
-        with served(six_layers(Path(folder) / "six")) as home:
+    with tempfile.TemporaryDirectory() as folder:
+        model = small_model(Path(folder) / "six", context=TOKENS, heads=4, width=192)
+        with PEERS[0].started(model) as port, sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
             print(f"| six layers, {TOKENS} tokens; {turns} times each | median | slowest | aim |\n|---|---|---|---|")
-            for name, times in measured(home, browser, turns):
+            for name, times in measured(f"http://127.0.0.1:{port}", browser, turns):
                 print(row(name, times, aim), flush=True)
-        browser.close()
+            browser.close()
 
 
 if __name__ == "__main__":

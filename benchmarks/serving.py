@@ -184,8 +184,8 @@ def beside_peers(models: dict[str, Path]) -> list[str]:
     return [*head, *rows]
 
 
-def small_model(folder: Path) -> Path:
-    """A model of the demo's shape, untrained but not silent, with a tokenizer of characters."""
+def small_model(folder: Path, *, context: int = 128, heads: int = 2, width: int = 128) -> Path:
+    """Six layers of the demo's shape or another, untrained but not silent, with a tokenizer of characters."""
     import torch
 
     import octavo
@@ -194,7 +194,7 @@ def small_model(folder: Path) -> Path:
 
     torch.manual_seed(0)
     tokenizer = SimpleTokenizer("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ .,;:!?'-\n")
-    shape = {"context": 128, "layers": 6, "heads": 2, "width": 128, "tied": False}
+    shape = {"context": context, "layers": 6, "heads": heads, "width": width, "tied": False}
     model = octavo.GPT(ModelConfig(dialect="modern", vocab_size=tokenizer.vocab_size, **shape)).eval()
     with torch.no_grad():
         for weight in model.parameters():

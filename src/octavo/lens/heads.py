@@ -65,9 +65,9 @@ def targets(tokens: Int[Tensor, " T"]) -> dict[str, Bool[Tensor, "T T"]]:
 def _shares(trace: Trace, places: Bool[Tensor, "K T T"]) -> Iterator[list[list[float]]]:
     """For each layer, the weight that each head gives to each kind of place, over the queries that have one."""
     queries = places.any(-1).sum(-1).clamp_min(1)
+    chosen = places.flatten(1).T.to(trace.weights(0).dtype)
     for layer in range(trace.model.config.layers):
-        weights = trace.weights(layer)
-        yield (weights.flatten(1) @ places.flatten(1).to(weights.dtype).T / queries).tolist()
+        yield (trace.weights(layer).flatten(1) @ chosen / queries).tolist()
 
 
 def _chance(where: Bool[Tensor, "T T"]) -> float | None:
