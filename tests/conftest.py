@@ -142,3 +142,18 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("octavo.evaluation.SAMPLE_TOKENS", 8)
     (tmp_path / "text.txt").write_text(sentences(200))
     return tmp_path
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command line and gives its exit status, standard output and standard error."""
+
+    from octavo.cli import run
+
+    def call(*words: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = run(words)
+        output, errors = capsys.readouterr()
+        return status, output, errors
+
+    return call

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from octavo.cli import WORDS, app, run
+from octavo.cli import WORDS, app
 from texts import sentences
 
 TINY = ["--steps", "4", "--layers", "1", "--heads", "1", "--width", "16", "--context", "8", "--batch", "2"]
@@ -24,19 +24,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OCTAVO_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("COLUMNS", "100")
     (tmp_path / "text.txt").write_text(sentences(60))
-
-
-@pytest.fixture
-def said(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Runs a command line and gives its exit status, standard output and standard error."""
-
-    def call(*words: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        status = run(words)
-        output, errors = capsys.readouterr()
-        return status, output, errors
-
-    return call
 
 
 Said = Callable[..., tuple[int, str, str]]

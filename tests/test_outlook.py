@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from octavo import planner, probing, speed, training
-from octavo.cli import run
 from octavo.config import GPT2_XL, Asked, RunConfig, TrainConfig
 from octavo.errors import ConfigError
 from octavo.events import Evaluated, Sampled, Stepped
@@ -26,17 +25,7 @@ from octavo.tracking import Tracker, check_tracking
 EIGHT = Hardware(memory=80e9, peak=4e14, measured=False, gpus=(8,))
 TINY = ["--steps", "4", "--layers", "1", "--heads", "1", "--width", "16", "--context", "8", "--batch", "2"]
 Said = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def said(workplace: Path, capsys: pytest.CaptureFixture[str]) -> Said:
-    def call(*words: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        status = run(words)
-        output, errors = capsys.readouterr()
-        return status, output, errors
-
-    return call
+pytestmark = pytest.mark.usefixtures("workplace")
 
 
 # sizes
