@@ -57,11 +57,18 @@ class Visit:
         page.on("console", lambda said: self.complaints.append(f"{said.type}: {said.text}"))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("request", self.note)
+        page.on("requestfinished", self.listen)
         page.route(re.compile(r"/(page|v1)/"), self.answer)
 
     def note(self, request: "Request") -> None:
         if not request.url.startswith((self.base + "/", "blob:" + self.base)):
             self.complaints.append(f"a request to {request.url}")
+
+    def listen(self, request: "Request") -> None:
+        """What a refusal says, for whoever reads that there was one."""
+        answer = request.response()
+        if answer is not None and answer.status >= 400:
+            self.complaints.append(f"{request.method} {request.url} {request.post_data or ''}: {answer.text()}")
 
     def answer(self, route: "Route") -> None:
         """The service answers, but where it is made to say what it would not: of its own answer, or instead of it."""
@@ -130,7 +137,7 @@ def visiting(browser: "Browser", port: int, **wishes: Any) -> Iterator[Visit]:
     visit = Visit(context.new_page(), f"http://127.0.0.1:{port}")
     yield visit
     context.close()
-    assert visit.complaints == []
+    assert not visit.complaints, "\n".join(visit.complaints)
 
 
 @pytest.fixture
@@ -354,6 +361,22 @@ def test_the_slider_goes_back_to_how_it_was(visit: Visit, run: Path) -> None:
     visit.until(lambda: visit.last("/page/look").get("step") == steps[1])
     page.locator(".head-cell").last.click()
     visit.until(lambda: visit.last("/page/attention").get("step") == steps[1])
+
+
+def test_a_token_is_explained_in_its_own_text_while_another_one_is_read(visit: Visit) -> None:
+    page = visit.open("look")
+    page.get_by_label("A text").fill("Ada finds")
+    expect(page.locator(".tokens .token")).to_have_text(list("Ada finds"))
+    held: list[Route] = []
+    page.route("**/page/look", lambda route: held.append(route))
+    page.get_by_label("A text").fill("Ada")
+    visit.until(lambda: bool(held))
+    page.locator(".tokens .token").nth(7).click()
+    visit.until(lambda: visit.last("/page/parts").get("position") == 7)
+    assert visit.last("/page/parts")["text"] == "Ada finds"
+    held[0].continue_()
+    expect(page.locator(".tokens .token")).to_have_text(list("Ada"))
+    visit.until(lambda: visit.last("/page/parts")["text"] == "Ada")
 
 
 def test_a_model_without_a_record_of_its_training_can_still_be_looked_into(visit: Visit) -> None:

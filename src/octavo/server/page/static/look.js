@@ -35,7 +35,7 @@ class Look {
     this.regenerated = new Regenerated(this.asked);
     this.map = new TokenMap(this.asked);
     this.weights = new Weights(this.asked);
-    this.explain = debounced(60, () => this.parts.show(this.asked, this.result, this.at));
+    this.explain = debounced(60, () => this.parts.show(this.seen, this.result, this.at));
     this.rewrite = debounced(400, () => this.regenerated.write());
     place.append(opening("Look", "What goes on inside while it reads."), this.desk(), this.sections());
   }
@@ -140,8 +140,10 @@ class Look {
 
   async ask() {
     const { layer } = this;
+    const asked = this.asked();
     this.attending?.abort();
-    const result = await post("/page/look", { ...this.asked(), layer });
+    const result = await post("/page/look", { ...asked, layer });
+    this.seen = asked; // what is asked about a result is asked about its own text: another may stand there meanwhile
     this.attended = new Map([[layer, this.unpacked(result.attention)]]);
     this.show(result);
     await this.attend(); // another layer may have been chosen meanwhile
@@ -178,7 +180,7 @@ class Look {
     this.attending?.abort();
     if (!this.attended.has(layer)) {
       this.attending = new AbortController();
-      const told = await post("/page/attention", { ...this.asked(), layer }, this.attending.signal);
+      const told = await post("/page/attention", { ...this.seen, layer }, this.attending.signal);
       this.attended.set(layer, this.unpacked(told));
     }
     const { data, tokens } = this.attended.get(layer);

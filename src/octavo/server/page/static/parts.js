@@ -44,7 +44,7 @@ export class Parts {
     this.running = new AbortController();
     const one = this.wanted[index];
     try {
-      const { logit, parts } = await post("/page/parts", { ...this.asked(), position: this.position, token: one.id },
+      const { logit, parts } = await post("/page/parts", { ...this.asked, position: this.position, token: one.id },
         this.running.signal);
       this.sum.textContent = `after ${this.word}, the logit of ${spoken(one.text)} is ${figure(logit, 2)}: the sum of these ${parts.length} parts`;
       this.draw([...parts].sort((a, b) => Math.abs(b.value) - Math.abs(a.value)));
