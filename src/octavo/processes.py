@@ -1,14 +1,20 @@
 """The processes of one training: alone, or as many as torchrun started, which do the same on parts of their own."""
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from octavo.errors import OctavoError, PeerError, RunError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 PATIENCE = timedelta(days=2)  # the others wait while the first reads a long text; torchrun ends those of a lost one
+LET_GO = 2.0  # seconds until a thread that still holds what was exchanged is waited for no longer
 LOST = ("gloo", "NCCL", "Connection", "TCPStore", "ProcessGroup", "Socket")  # words of PyTorch's errors about others
 
 
@@ -44,7 +50,9 @@ class Processes:
         torch.distributed.broadcast(length, 0)
         heard = content if self.first else torch.empty(max(1, int(length)), dtype=torch.uint8)
         torch.distributed.broadcast(heard, 0)
-        return bytes(heard.tolist())[: int(length)].decode()
+        found = bytes(heard.tolist())[: int(length)].decode()
+        _let_go(length, heard)
+        return found
 
     def agree(self) -> None:
         """Go on when all are here; raises `PeerError` where one has failed."""
@@ -71,7 +79,19 @@ class Processes:
 
         found = torch.tensor(values, dtype=torch.float64)
         torch.distributed.all_reduce(found, getattr(torch.distributed.ReduceOp, how))
+        _let_go(found)
         return [float(value) for value in found.tolist()]
+
+
+def _let_go(*exchanged: "Tensor") -> None:
+    """Wait until no thread of PyTorch holds these any more.
+
+    A thread that is the last to hold one asks for Python to forget it, and where Python is at its end by then, that
+    aborts the process  (PyTorch issue 190489). An exchange is often the last thing that a process does.
+    """
+    end = time.monotonic() + LET_GO
+    while any(tensor._use_count() > 1 for tensor in exchanged) and time.monotonic() < end:  # type: ignore[attr-defined]
+        time.sleep(0.0005)
 
 
 ALONE = Processes()
