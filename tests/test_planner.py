@@ -144,6 +144,19 @@ def test_a_device_that_runs_out_in_the_probe_gets_smaller_pieces(monkeypatch: py
         planned(minutes=1, context=16, batch=2)
 
 
+@pytest.mark.parametrize(("seconds", "taken"), [(0.1, 4), (1.9, 4), (3.0, 3), (60.0, 2)])
+def test_a_slow_step_is_not_tried_again_and_again(monkeypatch: pytest.MonkeyPatch, seconds: float, taken: int) -> None:
+    clock = [0.0]
+
+    def step(*_: Any, **__: Any) -> None:
+        clock.append(clock[-1] + seconds)
+
+    monkeypatch.setattr(probing, "training_step", step)
+    monkeypatch.setattr(probing.time, "perf_counter", lambda: clock[-1])
+    assert probing.probe(chosen(steps=3, batch=8))[0] == pytest.approx(seconds)
+    assert len(clock) - 1 == taken  # the first one warms up
+
+
 def test_the_plan_says_what_is_to_be_known(machine: Callable[..., None]) -> None:
     plan, _ = planned(minutes=2)
     text = "\n".join(plan.lines)

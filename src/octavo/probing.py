@@ -17,6 +17,7 @@ from octavo.step import training_step
 
 PER_PARAMETER = 20  # bytes: the weight, its gradient, its momentum, its change, and its cast for one step
 SHARE = 0.6  # of the free memory of a CPU: what takes more of it is ended by the system, without a word
+MOMENT = 5.0  # seconds of trying, after which a step is not tried again
 HOPED_SHARE = 0.3  # of a device's peak, of a model that cannot be tried
 
 
@@ -68,8 +69,9 @@ def fit_into(config: RunConfig, room: Room) -> RunConfig | None:
 def probe(config: RunConfig, room: Room = ONE, steps: int = 3) -> tuple[float, RunConfig]:
     """Seconds a training step takes here, the median of a few after one to warm up; and in how many pieces it fits.
 
-    Of several processes each takes its share of the rows. What no process holds whole cannot be tried in one: its time
-    is told by its arithmetic. Raises `torch.OutOfMemoryError` where not even a single row does.
+    A slow one is not tried again and again. Of several processes each takes its share of the rows. What no process
+    holds whole cannot be tried in one: its time is told by its arithmetic. Raises `torch.OutOfMemoryError` where not
+    even a single row fits.
     """
     whole = Room(room.free, room.processes)
     if room.in_parts and not whole.holds(config):
@@ -115,4 +117,7 @@ def _measure(config: RunConfig, steps: int) -> float:
         return time.perf_counter() - begin
 
     step()
-    return median(step() for _ in range(steps))
+    times = [step()]
+    while len(times) < steps and sum(times) < MOMENT:
+        times.append(step())
+    return median(times)
