@@ -1,4 +1,4 @@
-"""What one of several processes does in a test: torchrun starts this file with the name of a task and a place to write.
+"""What one of several processes does in a test, and how they are started.
 
 A task is a function here that gets the processes and the task's own words, and returns plain values; the first process
 writes them down.
@@ -8,8 +8,11 @@ import json
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
+import time
+import traceback
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -18,18 +21,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from octavo import training
-from octavo.config import Asked, ModelConfig, TrainConfig
+from octavo import evaluation, learner, training
+from octavo.cli import run
+from octavo.config import Asked, ModelConfig, RunConfig, TrainConfig
 from octavo.data import Batches
 from octavo.data.batches import cuts
-from octavo.events import Stepped
+from octavo.events import Note, Stepped
+from octavo.learner import Learner
 from octavo.model import GPT
 from octavo.optim import make_optimizers
 from octavo.parallel import Replicated, Sharded, Spread
 from octavo.parts import parts_of
 from octavo.processes import ALONE, Processes, joined
+from octavo.run import save_model
 from octavo.step import training_step
 
+SAMPLE_TOKENS = 8
 BATCH, CONTEXT, VOCABULARY = 10, 8, 13  # ten rows are cut unevenly: 3, 2, 3, 2 for two processes and two pieces
 SHAPES = {
     "gpt2": ModelConfig(vocab_size=VOCABULARY, context=CONTEXT, layers=1, heads=3, width=15),  # odd on purpose
@@ -130,32 +137,147 @@ def memory(processes: Processes, way: str | None) -> float:
     return heights[1] - heights[0]
 
 
-def killed(processes: Processes, run: str, asked: dict[str, Any]) -> None:
-    """A training of which one process is killed after its sixth step."""
-    trainer = training.begin(["text.txt"], Asked(**asked), out=run, processes=processes)
-    for event in trainer.events():
-        if isinstance(event, Stepped) and event.step == 6 and processes.rank == 1:
-            os.kill(os.getpid(), signal.SIGKILL)
+def cramped(processes: Processes, run: str, asked: dict[str, Any], parallel: Any) -> list[str]:
+    """What is told of a training whose last process has the memory for one row, and where blocks are computed again."""
+    real = learner.fits
+
+    def fits(spread: Spread, config: RunConfig, optimizers: Any, rows: int) -> bool:
+        return rows == 1 and config.train.recompute and real(spread, config, optimizers, rows)
+
+    if processes.rank == processes.size - 1:
+        learner.fits = fits  # type: ignore[attr-defined]
+    trainer = training.begin(["text.txt"], Asked(**asked), out=run, processes=processes, parallel=parallel)
+    return [event.text for event in trainer.events() if isinstance(event, Note)]
 
 
-def start(count: int, task: str, where: Path, **words: Any) -> Any:
-    """Have so many processes do a task, and give what the first one found."""
-    answer = where / f"{task}-{count}.json"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), __file__]
-    done = subprocess.run(
-        [*command, task, str(answer), json.dumps(words)],
-        cwd=where,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-5000:]
-    return json.loads(answer.read_text())
+def writing(processes: Processes) -> dict[str, Any]:
+    """What each process takes beside what it holds while a model in parts is written, and how much it holds of it."""
+    for width in (16, 512):  # the first one for what is loaded and kept for later
+        config = ModelConfig(dialect="modern", vocab_size=80 * width, context=8, layers=16, heads=8, width=width)
+        model = GPT(config)
+        sizes = [weight.nbytes for weight in model.state_dict().values()]
+        over = Sharded(model, torch.float32, processes, torch.device("cpu"))
+        del model
+        before = _now("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")  # the height is measured anew
+        over.lend(lambda whole: save_model(whole, Path("written")))
+        taken = _now("VmHWM") - before
+    ranks = range(processes.size)
+    each = [processes.summed(taken if rank == processes.rank else 0.0) for rank in ranks]
+    return {"taken": each, "part": sum(weight.nbytes for weight in over.weights.values()), "largest": max(sizes)}
+
+
+def _now(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+
+
+def command(words: list[str], stop: int | None = None) -> int:
+    """The command line, in each process; after a step the last one alone is asked to end."""
+    real = Learner.learn
+
+    def learn(self: Learner, step: int, *given: Any) -> Any:
+        if step == stop and self.processes.rank == self.processes.size - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(self, step, *given)
+
+    Learner.learn = learn  # type: ignore[method-assign]
+    return run(words)
+
+
+class Nursery:
+    """Starts processes that have all they need in memory already, where loading it would take longer than their task.
+
+    A program that has loaded it is forked for each of them. They are told what torchrun would tell them.
+    """
+
+    def __init__(self) -> None:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        self.program = subprocess.Popen(
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+
+    def start(self, count: int, task: str, **words: Any) -> Any:
+        """Have so many processes do a task here, and give what the first one found."""
+        *_, found = self.outcome(count, task, **words)
+        return found
+
+    def outcome(self, count: int, task: str, *, fails: bool = False, **words: Any) -> tuple[list[int], list[str], Any]:
+        """The same with the exit status of each, and what each said."""
+        assert self.program.stdin is not None and self.program.stdout is not None
+        asked = {"count": count, "task": task, "words": words, "home": os.environ["OCTAVO_HOME"]}
+        self.program.stdin.write(json.dumps({**asked, "where": str(Path.cwd())}) + "\n")
+        self.program.stdin.flush()
+        statuses = json.loads(self.program.stdout.readline())
+        said = [_log(rank).read_text() for rank in range(count)]
+        assert fails or not any(statuses), "\n".join(said)[-5000:]
+        return statuses, said, None if fails else json.loads(Path("found.json").read_text())
+
+    def close(self) -> None:
+        """No more are needed."""
+        self.program.communicate(timeout=60)
+
+
+def _log(rank: int) -> Path:
+    return Path(f"said-{rank}")
+
+
+def _forked(asked: dict[str, Any]) -> list[int]:
+    """The exit status of each process, once all have ended; where one fails, the others have a while to do so too."""
+    os.chdir(asked["where"])
+    with socket.socket() as port:
+        port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # it is kept for whoever says the same
+        port.bind(("127.0.0.1", 0))
+        left = {_fork(rank, port.getsockname()[1], **asked): rank for rank in range(asked["count"])}
+        statuses, end = [0] * len(left), float("inf")
+        while left:
+            child, status = os.waitpid(-1, os.WNOHANG)
+            if child:
+                statuses[left.pop(child)] = os.waitstatus_to_exitcode(status)
+                end = time.monotonic() + 20 if any(statuses) else end
+            elif time.monotonic() > end:
+                for child in left:
+                    os.kill(child, signal.SIGKILL)
+            else:
+                time.sleep(0.01)
+    return statuses
+
+
+def _fork(rank: int, port: int, count: int, task: str, words: dict[str, Any], home: str, where: str) -> int:
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        log = os.open(_log(rank), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_PORT": port}
+        os.environ |= {**{name: str(value) for name, value in told.items()}, "MASTER_ADDR": "localhost"}
+        os.environ["OCTAVO_HOME"] = home
+        status = _work(rank, task, words)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _work(rank: int, task: str, words: dict[str, Any]) -> int:
+    if task == "command":
+        return command(**words)
+    with joined() as these:
+        found = globals()[task](these, **words)
+    if rank == 0:
+        Path("found.json").write_text(json.dumps(found))
+    return 0
 
 
 if __name__ == "__main__":
+    import torch.distributed.fsdp
+
     torch.set_num_threads(1)
-    with joined() as these:
-        found = globals()[sys.argv[1]](these, **json.loads(sys.argv[3]))
-    if these.first:
-        Path(sys.argv[2]).write_text(json.dumps(found))
+    evaluation.SAMPLE_TOKENS = SAMPLE_TOKENS
+    for line in sys.stdin:
+        print(json.dumps(_forked(json.loads(line))), flush=True)

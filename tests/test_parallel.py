@@ -1,4 +1,4 @@
-"""Several processes learn what one learns: started by torchrun, connected by gloo, on this machine."""
+"""Several processes learn what one learns: connected by gloo, on this machine."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -24,10 +25,10 @@ from octavo.errors import ConfigError, DamagedError, OctavoError, PeerError, Run
 from octavo.parallel import Spread
 from octavo.probing import SHARE, Room, step_memory
 from octavo.processes import ALONE, Processes, joined, naming_the_lost
-from octavo.saved import checkpoint_folder, steps_saved
+from octavo.saved import checkpoint_folder, read_facts, steps_saved
 from octavo.shards import Shards, shard_name, state_files
 from octavo.spreading import Team, way_for
-from several import BATCH, go_on, learned, start
+from several import BATCH, SAMPLE_TOKENS, Nursery, go_on, learned
 from texts import sentences
 
 TINY = {"layers": 2, "heads": 2, "width": 32, "context": 16, "batch": 7, "eval_every": 4, "device": "cpu"}
@@ -35,20 +36,29 @@ SETTINGS = list(product(("gpt2", "modern"), ("adamw", "muon"), (1, 4)))  # diale
 QUICK = [SETTINGS[0], SETTINGS[3], SETTINGS[5], SETTINGS[6]]  # every pair of them
 
 
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    """Starts the processes of all tests here."""
+    found = Nursery()
+    yield found
+    found.close()
+
+
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OCTAVO_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("octavo.evaluation.SAMPLE_TOKENS", SAMPLE_TOKENS)
     (tmp_path / "text.txt").write_text(sentences(200))
 
 
 @pytest.mark.parametrize("settings", [QUICK, pytest.param(SETTINGS, marks=pytest.mark.slow)])
-def test_two_processes_learn_what_one_learns(settings: list[Any], tmp_path: Path) -> None:
+def test_two_processes_learn_what_one_learns(settings: list[Any], nursery: Nursery) -> None:
     ways = ("ddp", "fsdp")
     cases = [[dialect, optimizer, pieces if pieces * 2 <= BATCH else 4, 50] for dialect, optimizer, pieces in settings]
-    found = start(2, "learn", tmp_path, cases=[[*case, way] for case in cases for way in ways])
-    alone = [learned(*case) for case in cases for _ in ways]
-    for one, several in zip(alone, found, strict=True):
+    found = nursery.start(2, "learn", cases=[[*case, way] for case in cases for way in ways])
+    alone = [learned(*case) for case in cases]
+    for one, several in zip([one for one in alone for _ in ways], found, strict=True):
         for name in ("losses", "norms"):
             assert np.allclose(one[name], several[name], rtol=1e-12, atol=0), name
         for name, weight in one["weights"].items():
@@ -75,13 +85,13 @@ def last_loss(run: str) -> float:
 
 
 def test_saved_by_two_in_parts_and_gone_on_with_by_one_and_by_three(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    nursery: Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = {**TINY, "steps": 12}
     whole = training.begin(["text.txt"], Asked(**asked), out="whole")
     for _ in whole.events():
         pass
-    start(2, "go_on", tmp_path, run="two", asked=asked, parallel="fsdp", stop=6, heard="two")
+    nursery.start(2, "go_on", run="two", asked=asked, parallel="fsdp", stop=6, heard="two")
     assert steps_saved(Path("two")) == [6, 4]  # both stopped after the step in which the second one was asked to
     assert len(state_files(checkpoint_folder(Path("two"), 6))) == 2
     for count in (1, 3):
@@ -90,7 +100,7 @@ def test_saved_by_two_in_parts_and_gone_on_with_by_one_and_by_three(
         words = {"run": run, "asked": {}, "parallel": "fsdp", "stop": None, "heard": run}
         with monkeypatch.context() as patch:
             patch.setattr(Batches, "rows", Batches.rows)  # put back what is replaced there
-            go_on(ALONE, **words) if count == 1 else start(count, "go_on", tmp_path, **words)
+            go_on(ALONE, **words) if count == 1 else nursery.start(count, "go_on", **words)
         rows = heard("two") | heard(run)
         assert sorted(rows) == list(range(12))
         for step, found in rows.items():
@@ -155,27 +165,51 @@ def test_a_killed_process_ends_the_other_with_one_line() -> None:
     newest_valid(Path("run-killed"), on_damage=pytest.fail)
 
 
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are found in /proc")
-def test_a_stop_in_one_process_stops_both_after_the_same_step() -> None:
-    job = torchrun("text.txt", *FLAGS, "--steps", "100000", "--out", "run-stopped", "--parallel", "fsdp")
-    _, second = when_under_way("run-stopped")
-    os.kill(second, signal.SIGTERM)
-    said = job.communicate(timeout=60)[1]
+def test_a_stop_in_one_process_stops_both_after_the_same_step(nursery: Nursery) -> None:
+    words = ["train", "text.txt", *FLAGS, "--steps", "100000", "--out", "run-stopped", "--parallel", "fsdp"]
+    statuses, said, _ = nursery.outcome(2, "command", fails=True, words=words, stop=6)
     step, _ = newest_valid(Path("run-stopped"), on_damage=pytest.fail)
-    assert f"stopped and saved after {step} steps" in said
+    assert statuses == [0, 143] and step == 7  # the step in which the second one was asked is done
+    assert f"stopped and saved after {step} steps" in said[0]
     lines = [json.loads(line)["step"] for line in Path("run-stopped", "metrics.jsonl").read_text().splitlines()]
     assert lines == list(range(1, step + 1))
 
 
-def test_a_mistake_is_told_once() -> None:
-    said = torchrun("nowhere.txt", *FLAGS, "--steps", "5").communicate(timeout=60)[1]
-    assert sum("nowhere.txt" in line for line in said.splitlines() if line.startswith("octavo: ")) == 1
+def test_a_mistake_is_told_once(nursery: Nursery) -> None:
+    words = ["train", "nowhere.txt", *FLAGS, "--steps", "5"]
+    statuses, said, _ = nursery.outcome(2, "command", fails=True, words=words)
+    assert all(statuses)
+    assert sum("nowhere.txt" in line for line in "".join(said).splitlines() if line.startswith("octavo: ")) == 1
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_where_one_has_too_little_memory_all_take_less(parallel: str, nursery: Nursery) -> None:
+    asked = {**TINY, "batch": 6, "steps": 5}
+    for _ in training.begin(["text.txt"], Asked(**asked), out="whole").events():
+        pass
+    assert nursery.start(2, "cramped", run="cramped", asked=asked, parallel=parallel) == [
+        "cpu ran out of memory: from step 0 on a batch is read in 2 pieces by each process",
+        "cpu ran out of memory: from step 0 on a batch is read in 3 pieces by each process",
+        "cpu ran out of memory: from step 0 on each block is computed again on the way back",
+    ]
+    facts = read_facts(checkpoint_folder(Path("cramped"), 5))
+    assert (facts["micro_batches"], facts["recompute"]) == (3, True)
+    assert last_loss("cramped") == pytest.approx(last_loss("whole"), rel=1e-3)
 
 
 @pytest.mark.slow
-def test_parts_take_less_memory_than_the_whole(tmp_path: Path) -> None:
-    alone = start(1, "memory", tmp_path, way=None)
-    assert start(2, "memory", tmp_path, way="fsdp") < 0.65 * alone
+def test_parts_take_less_memory_than_the_whole(nursery: Nursery) -> None:
+    alone = nursery.start(1, "memory", way=None)
+    assert nursery.start(2, "memory", way="fsdp") < 0.65 * alone
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the height is told in /proc")
+def test_a_model_in_parts_is_written_without_being_held(nursery: Nursery) -> None:
+    found = nursery.start(2, "writing")
+    first, other = found["taken"]
+    assert first < 1.2 * found["largest"] and first < 1.2 * found["part"]
+    assert other < 0.1 * found["part"]
 
 
 def shards(*parts: dict[str, Any]) -> Path:
@@ -231,7 +265,7 @@ def test_running_out_of_memory_ends_a_training_of_several(monkeypatch: pytest.Mo
     monkeypatch.setattr("octavo.learner.spread_over", lambda _, model, *__: Spread(model))
     monkeypatch.setattr("octavo.learner.training_step", no_room)
     trainer = training.begin(["text.txt"], Asked(**TINY, steps=5), out="run", processes=Silent(0, 2))
-    with pytest.raises(OctavoError, match="process 0 has not enough memory for 3 rows of 16 tokens"):
+    with pytest.raises(OctavoError, match="process 0 ran out of memory within a step, where it cannot tell the others"):
         list(trainer.events())
 
 

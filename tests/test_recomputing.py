@@ -144,12 +144,11 @@ def test_a_large_model_has_the_dropout_that_was_asked_for(config: ModelConfig) -
 COMPILED = """
 import torch
 from octavo.accelerated import compile_blocks
-from octavo.config import ModelConfig
+from octavo.config import ModelConfig, RunConfig, TrainConfig
+from octavo.making import recompute_from_now_on
 from octavo.model import GPT
 from octavo.objective import Objective
-from octavo.plain import as_dict
 from octavo.recomputing import recompute_blocks
-from octavo.standing import mismatch
 
 for recompute in (False, True):
     config = ModelConfig(dialect="modern", vocab_size=23, context=16, layers=2, heads=2, width=16)
@@ -171,6 +170,20 @@ for recompute in (False, True):
         Objective(model.float(), torch.bfloat16)(text[:, :-1], text[:, 1:]).backward()
     for one, two in zip(*found, strict=True):
         torch.testing.assert_close(one, two, rtol=0, atol=1e-10)
+
+model = GPT(config).double()
+compile_blocks(model)
+found = []
+for turned_on in (False, True):
+    if turned_on:  # when it has learned already
+        recompute_from_now_on(model, RunConfig(model=config, train=TrainConfig(steps=1, batch=2, compile=True)))
+    sizes = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda kept: sizes.append(kept.nbytes) or kept, lambda kept: kept):
+        loss = Objective(model, torch.float64)(text[:, :-1], text[:, 1:])
+    found.append((sum(sizes), torch.autograd.grad(loss, list(model.parameters()))))
+assert found[1][0] < 0.7 * found[0][0], [size for size, _ in found]
+for one, two in zip(*(gradients for _, gradients in found), strict=True):
+    torch.testing.assert_close(one, two, rtol=0, atol=1e-10)
 print("same")
 """
 

@@ -20,6 +20,7 @@ from octavo.config import Asked
 from octavo.errors import ConfigError, OctavoError, RunError
 from octavo.events import Evaluated, Event, Finished, Note, Sampled, Saved, Stepped
 from octavo.saved import checkpoint_folder, read_facts, steps_saved
+from octavo.standing import Standing
 from octavo.trainer import Trainer
 from texts import sentences
 
@@ -42,10 +43,13 @@ def whole(trainer: Trainer) -> list[Event]:
     return list(trainer.events())
 
 
-def until(trainer: Trainer, step: int) -> None:
+def until(trainer: Trainer, step: int) -> list[Event]:
+    events = []
     for event in trainer.events():
+        events.append(event)
         if isinstance(event, Stepped) and event.step == step:
             trainer.stop()
+    return events
 
 
 def state(run: Path | str, step: int) -> dict[str, torch.Tensor]:
@@ -306,6 +310,43 @@ def test_what_was_decided_when_memory_ran_out_is_on_the_disk_before_it_takes_eff
         shutil.rmtree(checkpoint_folder(Path("run"), 6))  # as if it had been ended there
         resumed = training.resume(Path("run"), Asked())
     assert (resumed.at.step, resumed.at.micro_batches) == (5, 2)
+
+
+def running_out_of_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device whose memory is too small for any row unless blocks are computed again."""
+    real = step.training_step
+
+    def training_step(model: Any, *given: Any, **words: Any) -> Any:
+        if "forward" not in vars(model.blocks[0]):
+            raise torch.OutOfMemoryError
+        return real(model, *given, **words)
+
+    monkeypatch.setattr("octavo.learner.training_step", training_step)
+
+
+def test_where_a_row_is_too_much_blocks_are_computed_again_to_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as small:
+        running_out_of_what_is_kept(small)
+        events = until(begin(steps=10, dropout=0.1, eval_every=100), 5)
+        assert [event.text for event in events if isinstance(event, Note)] == [
+            "cpu ran out of memory: from step 0 on a batch is read in 2 pieces",
+            "cpu ran out of memory: from step 0 on a batch is read in 4 pieces",
+            "cpu ran out of memory: from step 0 on each block is computed again on the way back",
+        ]
+        resumed = training.resume(Path("run"), Asked())  # it does the same from its first step on
+        assert resumed.at.recompute and not [event for event in whole(resumed) if isinstance(event, Note)]
+    again = begin("again", steps=10, dropout=0.1, eval_every=100)
+    again.at.micro_batches = 4
+    whole(again)
+    run, other = state("run", 10), state("again", 10)
+    assert_same_state(run, other)
+
+
+def test_a_checkpoint_from_before_blocks_could_be_computed_again_goes_on() -> None:
+    until(begin(steps=10), 4)
+    facts = read_facts(checkpoint_folder(Path("run"), 4))
+    assert facts.pop("recompute") is False
+    assert Standing.of(facts).recompute is False
 
 
 def test_a_device_too_small_for_a_row_ends_the_training_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

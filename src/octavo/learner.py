@@ -1,5 +1,6 @@
 """A model, its optimizers, and the batches that it learns from, one step at a time."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
@@ -8,10 +9,11 @@ from octavo.config import RunConfig
 from octavo.data import Batches, Prepared
 from octavo.data.batches import cuts
 from octavo.errors import OctavoError
-from octavo.making import make_model
+from octavo.making import make_model, recompute_from_now_on
 from octavo.optim import make_optimizers
 from octavo.processes import ALONE, Processes
 from octavo.randomness import seed_for
+from octavo.rehearsal import fits
 from octavo.spreading import Parallel, spread_over
 from octavo.step import Batch, StepResult, training_step
 
@@ -30,15 +32,15 @@ class Learner:
         self.model, self.device = self.spread.model, self.spread.device
         self.optimizers = make_optimizers(self.model, train, self.spread.weights, self.spread.matrices)
         self.batches = Batches(prepared.train.tokens, config.window, train.batch, train.seed)
+        self.recomputes = train.recompute
 
     def learn(self, step: int, micro_batches: int, rate: float) -> StepResult | None:
         """One step, after so many, from a batch in so many pieces, at this part of the peak rate.
 
         Nothing, and the weights as they were, where the memory of a GPU is too small for it.
         """
-        train, rank, size = self.config.train, self.processes.rank, self.processes.size
-        count = min(micro_batches, train.batch // size)  # of every process
-        pieces = [self._rows(step, *cut) for cut in list(pairwise(cuts(train.batch, count * size)))[rank::size]]
+        train, rank = self.config.train, self.processes.rank
+        pieces = [self._rows(step, *cut) for cut in self._cuts(micro_batches)[rank :: self.processes.size]]
         seeds = [seed_for("dropout", train.seed, step, piece, rank) for piece in range(len(pieces))]
         try:
             return training_step(
@@ -51,12 +53,40 @@ class Learner:
                 spread=self.spread,
             )
         except torch.OutOfMemoryError:
-            if size > 1:
+            if self.processes.size > 1:  # the others are in the middle of an exchange, and wait for this one
                 raise OctavoError(
-                    f"process {rank} has not enough memory for {len(pieces[0][0])} rows of {self.config.window} "
-                    "tokens; the last checkpoint is intact, train with --parallel fsdp or a smaller --batch"
+                    f"process {rank} ran out of memory within a step, where it cannot tell the others; the last "
+                    "checkpoint is intact, go on with --resume, which begins by trying how much fits"
                 ) from None
             return None
+
+    def fits(self, micro_batches: int) -> bool:
+        """Whether each of the processes has the memory for its pieces, where a batch is read in so many."""
+        config = replace(self.config, train=replace(self.config.train, recompute=self.recomputes))
+        found = fits(self.spread, config, self.optimizers, self.most_rows(micro_batches))
+        self._give_back()
+        return not self.processes.any(not found)
+
+    def most_rows(self, micro_batches: int) -> int:
+        """How many rows a process reads at once, at most, where a batch is read in so many pieces."""
+        return max(stop - start for start, stop in self._cuts(micro_batches))
+
+    def take_less(self, *, recompute: bool) -> None:
+        """Let go of what a step that did not fit has left, and from now on compute blocks again where that is asked."""
+        self.spread.forget_gradients()
+        self._give_back()
+        if recompute and not self.recomputes:
+            recompute_from_now_on(self.model, self.config)
+            self.recomputes = True
+
+    def _give_back(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _cuts(self, micro_batches: int) -> list[tuple[int, int]]:
+        """Where the pieces of a batch begin and end, those of all processes by turns."""
+        batch, size = self.config.train.batch, self.processes.size
+        return list(pairwise(cuts(batch, min(micro_batches, batch // size) * size)))
 
     def _rows(self, step: int, start: int, stop: int) -> Batch:
         tokens, targets = self.batches.rows(step, start, stop)

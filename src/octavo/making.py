@@ -48,3 +48,11 @@ def prepare_to_learn(model: GPT, config: RunConfig, device: torch.device | None 
     if config.train.compile:
         compile_blocks(model)
     return model
+
+
+def recompute_from_now_on(model: GPT, config: RunConfig) -> None:
+    """Have a model that learns already compute each block again on the way back."""
+    recompute_blocks(model)
+    if config.train.compile:
+        torch.compiler.reset()  # what is compiled keeps what it was compiled to keep
+        compile_blocks(model)

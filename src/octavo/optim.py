@@ -150,6 +150,17 @@ def make_optimizers(
     return optimizers
 
 
+def yet_to_take(optimizers: Iterable[torch.optim.Optimizer]) -> int:
+    """The bytes that optimizers will take for what they remember of weights, and have not taken yet."""
+    return sum(
+        (1 if isinstance(optimizer, Muon) else 2) * weight.nbytes
+        for optimizer in optimizers
+        for group in optimizer.param_groups
+        for weight in group["params"]
+        if not optimizer.state.get(weight)
+    )
+
+
 MOMENTUM = 0.9  # Muon's usual 0.95 remembers too long for a training of a few thousand steps
 OUTER_RATE = 0.15  # AdamW's rate beside Muon's
 OUTER_DECAY = 0.0

@@ -176,7 +176,7 @@ class Sharded(Spread):
 
 
 class Lent(Mapping[str, Tensor]):
-    """Whole weights, each put together when the first process asks for it, with the help of all others."""
+    """Whole weights, each put together in the first process when it asks for it, of what all others send."""
 
     def __init__(self, parts: Mapping[str, Any], model: GPT, processes: Processes) -> None:
         self.parts, self.names, self.processes = parts, list(model.state_dict()), processes
@@ -184,7 +184,7 @@ class Lent(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         if name not in self.names:
             raise KeyError(name)
-        return self._whole(self.processes.told(name if name in self.parts else "embed.weight"))  # which it is tied to
+        return self._sent(self.processes.told(name if name in self.parts else "embed.weight"))  # which it is tied to
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
@@ -195,16 +195,16 @@ class Lent(Mapping[str, Tensor]):
     def help(self) -> None:
         """Take part in what the first one asks for, until it ends."""
         while name := self.processes.told():
-            self._whole(name)
+            self._sent(name)
 
     def end(self) -> None:
         """Let the others go."""
         self.processes.told()
 
-    @torch.no_grad()
-    def _whole(self, name: str) -> Tensor:
-        whole: Tensor = self.parts[name].detach().full_tensor().cpu()
-        return whole
+    def _sent(self, name: str) -> Tensor:
+        part, size = self.parts[name], self.processes.size
+        rows = [rows_of(part.shape[0], rank, size) for rank in range(size)]
+        return self.processes.gathered(part.detach().to_local().cpu(), rows)
 
 
 class Scattered(Matrices):

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -51,8 +51,30 @@ class Processes:
         heard = content if self.first else torch.empty(max(1, int(length)), dtype=torch.uint8)
         torch.distributed.broadcast(heard, 0)
         found = bytes(heard.tolist())[: int(length)].decode()
-        _let_go(length, heard)
+        let_go(length, heard)
         return found
+
+    def gathered(self, part: "Tensor", rows: Sequence[tuple[int, int]]) -> "Tensor":
+        """Parts put together in the first process, of which each has the rows that `rows` says; the others keep theirs.
+
+        No more than the whole is ever held, and nothing by those who only send.
+        """
+        import torch.distributed
+
+        if not self.first:
+            sent = part.detach()  # nobody else holds this one
+            if sent.numel():
+                torch.distributed.send(sent, 0)
+            let_go(sent)
+            return part
+        whole = part.new_empty((rows[-1][1], *part.shape[1:]))
+        places = [whole[start:stop] for start, stop in rows]
+        places[0].copy_(part)
+        for rank, place in enumerate(places[1:], 1):
+            if place.numel():
+                torch.distributed.recv(place, rank)
+        let_go(*places)
+        return whole
 
     def agree(self) -> None:
         """Go on when all are here; raises `PeerError` where one has failed."""
@@ -79,11 +101,11 @@ class Processes:
 
         found = torch.tensor(values, dtype=torch.float64)
         torch.distributed.all_reduce(found, getattr(torch.distributed.ReduceOp, how))
-        _let_go(found)
+        let_go(found)
         return [float(value) for value in found.tolist()]
 
 
-def _let_go(*exchanged: "Tensor") -> None:
+def let_go(*exchanged: "Tensor") -> None:
     """Wait until no thread of PyTorch holds these any more.
 
     A thread that is the last to hold one asks for Python to forget it, and where Python is at its end by then, that

@@ -52,6 +52,7 @@ def go_back(trainer: Trainer, *, before: int | None = None, allow_mismatch: bool
     with trainer.processes.together():
         restore(checkpoint_folder(run, step), trainer.model, trainer.optimizers, trainer.spread)
     trainer.at = Standing.of(facts)
+    trainer.take_less(recompute=trainer.at.recompute)
     trainer.journal.cut(step)
     return notes
 

@@ -5,11 +5,14 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from octavo.config import RunConfig
+from octavo.data.batches import more_pieces
 from octavo.errors import ConfigError, DamagedError
 from octavo.evaluation import Evaluation
 from octavo.events import Stepped
 from octavo.plain import as_dict, from_dict
 from octavo.schedule import Schedule
+
+NEWER = {"recompute"}  # not in what earlier versions saved, where it was off; no bit depends on it
 
 
 @dataclass(kw_only=True)
@@ -19,6 +22,7 @@ class Standing:
     schedule: Schedule
     minutes: float | None
     micro_batches: int
+    recompute: bool = False  # each block, on the way back
     step: int = 0  # as many are done, and as many global batches are read
     seconds: float = 0.0  # of training
     best: Evaluation | None = None
@@ -29,11 +33,23 @@ class Standing:
         """As plain values, for JSON."""
         return asdict(self)
 
+    def take_less(self, rows: int) -> bool:
+        """Decide on less memory for a batch of so many rows: smaller pieces, then blocks that are computed again.
+
+        Whether there was anything left to decide.
+        """
+        pieces = more_pieces(rows, self.micro_batches)
+        if pieces is None and self.recompute:
+            return False
+        self.recompute = self.recompute or pieces is None
+        self.micro_batches = pieces or self.micro_batches
+        return True
+
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> "Standing":
         """Back from plain values, all of them; what else stands there is for others. Raises `DamagedError`."""
         names = {field.name for field in fields(cls)}
-        missing = sorted(names - facts.keys())
+        missing = sorted(names - facts.keys() - NEWER)
         if missing:
             raise DamagedError(f"the checkpoint does not say where the training stands: {missing[0]} is missing")
         try:

@@ -7,13 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from octavo.checkpoint import prune, save_checkpoint, save_snapshot, snapshot_steps
 from octavo.claim import Claim
 from octavo.config import RunConfig
 from octavo.data import Prepared
-from octavo.data.batches import more_pieces
 from octavo.errors import OctavoError
 from octavo.evaluation import GLANCE, VALIDATION, examine, held_out, sample
 from octavo.events import Evaluated, Event, Finished, Note, Sampled, Saved, Stepped
@@ -55,6 +52,7 @@ class Trainer(Learner):
             schedule=Schedule.planned(train.steps, warmup=train.warmup, decay=train.decay),
             minutes=train.minutes,
             micro_batches=train.micro_batches,
+            recompute=train.recompute,
         )
         self.claim: Claim | None = None
         self.stopping = self._ended = False
@@ -72,6 +70,7 @@ class Trainer(Learner):
                 yield from self._examine(self.at.due)
             elif self.at.best is None:
                 yield from self._look()
+            yield from self._try_room()
             while self.at.step < self.at.schedule.steps and not self._ends():
                 yield from self._advance()
             if self._ends() and (self.at.due is not None or self.at.step not in steps_saved(self.run)):
@@ -90,7 +89,7 @@ class Trainer(Learner):
     def _advance(self) -> Iterator[Event]:
         result = self.learn(self.at.step, self.at.micro_batches, self.at.schedule.rate(self.at.step))
         if result is None:
-            yield from self._halve()
+            yield from self._take_less()
             return
         self.at.step += 1
         self.at.seconds = time.monotonic() - self._clock
@@ -139,21 +138,25 @@ class Trainer(Learner):
         """Whether what is done every so many steps, and after the last one, is to be done now."""
         return self.at.step % every == 0 or self.at.step == self.at.schedule.steps
 
-    def _halve(self) -> Iterator[Event]:
-        """Read each batch in pieces half as large from now on: on the disk before it takes effect."""
-        where, pieces = self.config.train.device, more_pieces(self.config.train.batch, self.at.micro_batches)
-        if pieces is None:
+    def _try_room(self) -> Iterator[Event]:
+        """Of several processes, each tries its largest piece beforehand: within a step none could tell the others."""
+        while self.processes.size > 1 and not self.fits(self.at.micro_batches):
+            yield from self._take_less()
+
+    def _take_less(self) -> Iterator[Event]:
+        """Learn with less memory from now on, in smaller pieces or slower: on the disk before it takes effect."""
+        where, pieces = self.config.train.device, self.at.micro_batches
+        if not self.at.take_less(self.config.train.batch // self.processes.size):
+            rows = self.most_rows(pieces)
             raise OctavoError(
-                f"{where} has not enough memory to learn from one row of {self.config.window} tokens; "
+                f"{where} has not enough memory to learn from {'one row' if rows == 1 else f'{rows} rows'} "
+                f"of {self.config.window} tokens; "
                 "the last checkpoint is intact, train with a smaller --context, --width or --layers"
             )
-        self.model.zero_grad(set_to_none=True)
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        self.at.micro_batches = pieces
-        yield Note(
-            f"{where} ran out of memory: from step {self.at.step} on a batch is read in {self.at.micro_batches} pieces"
-        )
+        self.take_less(recompute=self.at.recompute)
+        halved = f"a batch is read in {self.at.micro_batches} pieces" + " by each process" * (self.processes.size > 1)
+        how = halved if self.at.micro_batches > pieces else "each block is computed again on the way back"
+        yield Note(f"{where} ran out of memory: from step {self.at.step} on {how}")
         yield from self.save_state()
 
     def _count_failures(self, result: StepResult) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from octavo.config import DataConfig
 from octavo.data.encoding import encode
+from octavo.data.known import Known
 from octavo.data.lock import locked
 from octavo.data.lots import Lots, gather
 from octavo.data.parts import PARTS, Part, PartWriter, open_part
@@ -109,8 +110,13 @@ def prepare(
     """
     found = sources or find_texts(data.texts, field=data.field, errors=data.errors, cache=cache, on_event=on_event)
     both = (found,) if data.val is None else (found, _own_validation(data, cache, on_event))
-    for text in _divided(data, both, *_survey(both, on_event)):
-        prepared = _prepare(text, data, tokenizer, cache, on_event) if text.learned else None
+    known = Known(cache, both)
+    for text in _divided(data, both, *(known.recall() or known.remember(_survey(both, on_event)))):
+        try:
+            prepared = _prepare(text, data, tokenizer, cache, on_event) if text.learned else None
+        except TextError:  # what is known may be the reason
+            known.forget()
+            raise
         if prepared and len(prepared.train.tokens) >= 2:
             _tell(prepared, on_event)
             return prepared
