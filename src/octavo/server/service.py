@@ -1,6 +1,7 @@
 """The service as a program: which address, which key, and the end of it in good order."""
 
 import asyncio
+import gc
 import os
 import socket
 import sys
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 KEY = "OCTAVO_API_KEY"
 HEADERS = 32 << 10  # bytes of a request's headers
+OBJECTS = 50_000  # that come before it is looked for those which nobody can reach
 SWITCH = 2e-4  # seconds that the thread which answers waits for the one which writes; Python's own are 5e-3
 GRACE = 10  # seconds that streams have to come to their end
 SHORTEST = 16  # signs of a key that guards more than this machine
@@ -96,10 +98,22 @@ def server_of(app: FastAPI, rules: Rules, log: Log, check_room: Check = anyone) 
 
 def serve(models: "Models", rules: Rules, at: socket.socket, log: Log) -> None:
     """Answer until the process is told to end."""
-    sys.setswitchinterval(SWITCH)
+    server = service(models, rules, log)
+    settle()
     with suppress(ImportError, ValueError, OSError):  # each client is an open file
         import resource
 
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    asyncio.run(service(models, rules, log).serve([at]))
+    asyncio.run(server.serve([at]))
+
+
+def settle() -> None:
+    """Have the interpreter change threads sooner, and look seldom, and among new objects only, for unreachable ones.
+
+    To look through all that torch brings along takes a tenth of a second, in which nobody is answered.
+    """
+    sys.setswitchinterval(SWITCH)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(OBJECTS, 20, 20)
