@@ -22,7 +22,7 @@ USUAL = 2 << 30  # bytes, where it is not known how much is free
 MOST = 1024  # texts on their way at once
 QUEUE = 512  # texts that may wait to be
 FULL = "the model's memory is too small for this text; ask for fewer tokens"
-STEPS, AT_ONCE = 2, 64  # steps that an event loop has not told of yet, and texts that it tells of before it does others
+STEPS, AT_ONCE = 2, 16  # steps that an event loop has not told of yet, and texts that it tells of before it does others
 PATIENCE = 5.0  # seconds
 News = list[tuple[Sequence, Said]]  # what a step came to
 
