@@ -1,7 +1,7 @@
 """One small machine and many clients: octavo's service beside llama.cpp's and transformers', and what it bears.
 
     python benchmarks/serving.py          # all of it, about 15 minutes
-    python benchmarks/serving.py streams  # one part
+    python benchmarks/serving.py streams overload  # some parts: streams, overload, turn, peers
 
 Server and clients share the machine. Peers run one after the other on the same weights, asked the same by the same
 client.
@@ -9,6 +9,7 @@ client.
 
 import argparse
 import asyncio
+import json
 import os
 import random
 import resource
@@ -203,13 +204,29 @@ def small_model(folder: Path, *, context: int = 128, heads: int = 2, width: int 
     return folder
 
 
-async def health(port: int, end: asyncio.Event) -> list[float]:
-    """How long /health takes, asked again and again."""
-    found = []
-    while not end.is_set():
-        found.append((await ask(port, "/health")).seconds)
+@contextmanager
+def felt(port: int) -> Iterator[dict[str, list[float]]]:
+    """How long /health takes meanwhile, asked from a process of its own, and how late that was woken itself."""
+    command = [sys.executable, str(Path(__file__).with_name("pulse.py")), str(port)]
+    found: dict[str, list[float]] = {}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            yield found
+        finally:
+            found |= json.loads(process.communicate()[0])
+
+
+async def lateness(found: list[float]) -> None:
+    """How much later than it asked for this client's own loop is woken, again and again."""
+    while True:
+        begin = time.perf_counter()
         await asyncio.sleep(0.02)
-    return found
+        found.append(time.perf_counter() - begin - 0.02)
+
+
+def within(seconds: list[float]) -> str:
+    """What 99 of 100 stay below, in milliseconds."""
+    return f"{1000 * percentile(seconds or [0.0], 0.99):.0f} ms"
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -225,28 +242,25 @@ def streams(model: Path, count: int = 1000) -> list[str]:
         for n in range(count)
     ]
 
-    async def all_at_once(port: int) -> tuple[list[Answer], list[float], float]:
-        end = asyncio.Event()
-        watching = asyncio.create_task(health(port, end))
+    async def all_at_once(port: int) -> tuple[list[Answer], float]:
         begin = time.perf_counter()
         answers = await asyncio.gather(*(ask(port, "/v1/completions", body) for body in bodies))
-        seconds = time.perf_counter() - begin
-        end.set()
-        return answers, await watching, seconds
+        return answers, time.perf_counter() - begin
 
     async def one_by_one(port: int) -> list[Answer]:
         return [await ask(port, "/v1/completions", body) for body in bodies]
 
     with BITWISE.started(model) as port:
         alone = asyncio.run(one_by_one(port))
-        answers, waits, seconds = asyncio.run(all_at_once(port))
+        with felt(port) as health:
+            answers, seconds = asyncio.run(all_at_once(port))
     errors = sum(answer.status != 200 for answer in answers)
     same = sum(one.text == other.text for one, other in zip(answers, alone, strict=True))
     written = sum(len(answer.text) for answer in answers)
     return [
         f"- {count:,} bitwise streams at once of 64 tokens: {errors} errors, {same:,} to the letter as alone, "
-        f"{written / seconds:,.0f} letters/s in all; /health meanwhile within "
-        f"{1000 * percentile(waits, 0.99):.0f} ms (99 of 100)"
+        f"{written / seconds:,.0f} letters/s in all; /health meanwhile within {within(health['waits'])} (99 of 100), "
+        f"asked by a process that was itself woken within {within(health['late'])}"
     ]
 
 
@@ -268,12 +282,16 @@ def second_turn(model: Path) -> list[str]:
 def overload(model: Path, arrivals: int = 5000) -> list[str]:
     """More than can be served or wait."""
 
+    late: list[float] = []
+
     async def arrive(port: int) -> list[Answer]:
+        watching = asyncio.create_task(lateness(late))
         begin, coming = time.perf_counter(), []
         for n in range(arrivals):
             body = {"prompt": "a", "max_tokens": 200, "seed": n, "ignore_eos": True}
             coming.append(asyncio.create_task(ask(port, "/v1/completions", body)))
             await asyncio.sleep(max(0.0, begin + n / RATE - time.perf_counter()))
+        watching.cancel()
         return await asyncio.gather(*coming)
 
     with PEERS[0].started(model) as port:
@@ -281,8 +299,8 @@ def overload(model: Path, arrivals: int = 5000) -> list[str]:
         refused = [answer.seconds for answer in answers if answer.status == 429]
         failed = sum(answer.status not in (200, 429) for answer in answers)
     return [
-        f"- {arrivals:,} arrivals, {RATE} a second: {len(refused):,} refused, 99 of 100 within "
-        f"{1000 * percentile(refused or [0.0], 0.99):.0f} ms, {failed} of the others failed"
+        f"- {arrivals:,} arrivals, {RATE} a second: {len(refused):,} refused, 99 of 100 within {within(refused)} "
+        f"by a client whose own loop was woken within {within(late)}, {failed} of the others failed"
     ]
 
 

@@ -16,7 +16,7 @@ from octavo.model import GPT
 from octavo.sampling import Sampling
 from octavo.server.engine.engine import BusyError, Engine
 from octavo.server.engine.memory import Memory, common
-from octavo.server.engine.sequence import Request, Said
+from octavo.server.engine.sequence import Request, Said, Sequence
 from octavo.slots import BLOCK, Part, SideBySide, Slot
 from octavo.tokenizers import SimpleTokenizer
 from texts import sentences
@@ -269,6 +269,30 @@ def test_more_than_may_wait_are_refused_all_or_none(random_model: Models) -> Non
     with pytest.raises(BusyError, match="2 texts wait already; try again in a moment"):
         engine.submit([wanted("Ada")] * 2, Listener(2))
     assert engine.load().waiting == 2
+
+
+def test_nobody_who_comes_or_goes_waits_while_a_step_is_planned(
+    make: Make, random_model: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, planning, free = make(random_model(MODERN)), threading.Event(), threading.Event()
+    plan = engine.scheduler.plan
+
+    def slowly() -> list[tuple[Sequence, int]]:
+        planning.set()
+        assert free.wait(60)
+        return plan()
+
+    monkeypatch.setattr(engine.scheduler, "plan", slowly)
+    listener = Listener(1)
+    engine.submit([wanted("Ada")], listener)
+    assert planning.wait(60)
+    late, gone = Listener(1), Listener(1)
+    engine.submit([wanted("Grace")], late)
+    engine.cancel(engine.submit([wanted("Ada")], gone))
+    assert (engine.load().active, engine.load().waiting) == (0, 3)
+    free.set()
+    assert listener.wait()[0].tokens and late.wait()[0].tokens and not gone.heard[0].said
+    assert not engine.load().waiting
 
 
 def test_what_is_cancelled_is_gone_within_two_steps(make: Make, random_model: Models) -> None:

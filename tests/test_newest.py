@@ -1,8 +1,11 @@
 """A run that is served while it is still in training: what is asked now is answered with the weights written last."""
 
+import gc
 import json
 import shutil
+import sys
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from http.client import HTTPConnection
@@ -20,6 +23,7 @@ from octavo.server.engine.engine import BusyError
 from octavo.server.engine.sequence import Request
 from octavo.server.gate import Rules
 from octavo.server.models import open_served
+from octavo.server.service import settle
 from octavo.tokenizers import SimpleTokenizer
 from test_server import Running
 from texts import sentences
@@ -80,6 +84,31 @@ def test_better_weights_answer_as_soon_as_they_are_written(models: list[GPT], ru
     with pytest.raises(BusyError, match="newer weights have come meanwhile; try again"):
         old.engine.submit([late], lambda number, said: None)
     assert written(running) == second
+
+
+@pytest.fixture
+def settled() -> Iterator[None]:
+    """The interpreter as it is while a service runs."""
+    thresholds, interval = gc.get_threshold(), sys.getswitchinterval()
+    settle()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*thresholds)
+    sys.setswitchinterval(interval)
+
+
+def test_weights_that_were_replaced_are_let_go_though_nobody_looks_for_them(
+    models: list[GPT], running: Running, settled: None, tmp_path: Path
+) -> None:
+    assert gc.get_freeze_count() > 0
+    engine = weakref.ref(running.models.find("ada").engine)
+    written(running)
+    octavo.save(models[1], SPELLING, tmp_path / "ada")
+    written(running)
+    end = time.monotonic() + 60
+    while engine() is not None and time.monotonic() < end:
+        time.sleep(0.02)
+    assert engine() is None
 
 
 def test_weights_that_cannot_be_read_leave_those_that_are_there(

@@ -26,9 +26,10 @@ from octavo.errors import ConfigError, DownloadError, UserError
 from octavo.model import GPT
 from octavo.server.engine.engine import MOST, QUEUE, SHARE, Engine
 from octavo.server.engine.scheduler import ROWS
-from octavo.server.gate import BODY, PATIENCE, Rules
+from octavo.server.gate import BEGUN, BODY, PATIENCE, Gate, Rules
+from octavo.server.metrics import Counts
 from octavo.server.models import Models, Served
-from octavo.server.service import listen, read_key, rules_for, service
+from octavo.server.service import TAKEN, listen, read_key, rules_for, service
 from octavo.slots import BLOCK
 from octavo.tokenizers import SimpleTokenizer
 from test_chat import CHATML, tokenizer_with
@@ -441,6 +442,40 @@ def test_they_are_told_before_their_body_is_read_where_no_model_has_room() -> No
         for connection in taken:
             connection.close()
         running.stop()
+
+
+def test_who_asks_for_little_does_not_wait_for_a_crowd_that_asks_for_much() -> None:
+    begun: list[str] = []
+    given = {
+        "type": "http",
+        "scheme": "http",
+        "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")],
+    }
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        begun.append(scope["method"])
+
+    async def nothing(*_: Any) -> Any: ...
+
+    async def crowd() -> None:
+        gate = Gate(app, Rules(), Counts(), lambda line: None)
+        methods = ["POST"] * (3 * BEGUN) + ["GET"]
+        asked = [gate({**given, "method": method, "path": "/"}, nothing, nothing) for method in methods]
+        await asyncio.gather(*asked)
+
+    asyncio.run(crowd())
+    assert begun == ["POST"] * BEGUN + ["GET"] + ["POST"] * (2 * BEGUN)
+
+
+def test_a_crowd_that_comes_at_once_is_answered_to_the_last(running: Running) -> None:
+    crowd = [socket.create_connection(("127.0.0.1", running.port), timeout=20) for _ in range(10 * TAKEN)]
+    try:
+        for connection in crowd:
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert all(connection.recv(65536).startswith(b"HTTP/1.1 200 ") for connection in crowd)
+    finally:
+        for connection in crowd:
+            connection.close()
 
 
 @pytest.mark.parametrize("stream", [False, True])

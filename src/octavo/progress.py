@@ -20,6 +20,8 @@ def printable(text: str) -> str:
     >>> printable("red: \\x1b[31m")
     'red: ␛[31m'
     """
+    if text.isascii() and text.isprintable():
+        return text
     return "".join(
         sign if sign in "\n\t" or unicodedata.category(sign) not in _COMMANDS else _sign(sign) for sign in text
     )

@@ -83,7 +83,7 @@ async def complete(request: Request, asked: CompletionRequest) -> Any:
     ]
     repeated = tuple(one for one in prompts for _ in range(copies))
     form = CompletionForm(served, repeated, bool(asked.echo), wants, ids=bool(asked.return_token_ids))
-    return await answer(request, Writing(served, wanted, form), asked)
+    return await answer(request, Writing(served, wanted, form, streamed=bool(asked.stream)), asked)
 
 
 @api.post("/v1/chat/completions", responses=STREAMED)
@@ -112,7 +112,8 @@ async def converse(request: Request, asked: ChatRequest) -> Any:
         )
         for copy in range(asked.n or 1)
     ]
-    return await answer(request, Writing(served, wanted, ChatForm(served, bool(asked.logprobs))), asked)
+    form = ChatForm(served, bool(asked.logprobs))
+    return await answer(request, Writing(served, wanted, form, streamed=bool(asked.stream)), asked)
 
 
 @api.post("/tokenize")

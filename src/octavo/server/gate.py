@@ -5,6 +5,7 @@ import hmac
 import ipaddress
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from octavo.server.refused import RefusedError
 
 BODY = 4 << 20  # bytes
 PATIENCE = 20.0  # seconds in which a body has to be here
+BEGUN = 4  # requests with a body that are begun before others are answered
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 ODD = re.compile(rb"//|\\|%2e|%2f|%5c|/\.\.?(/|$)", re.IGNORECASE)  # other spellings of a path
 SAFE = {
@@ -124,6 +126,7 @@ class Gate:
     def __init__(self, app: ASGIApp, rules: Rules, counts: Counts, log: Log, check_room: Check = anyone) -> None:
         """`check_room` raises `RefusedError` for what there is no room for, before its body is read."""
         self.app, self.rules, self.counts, self.log, self.check_room = app, rules, counts, log, check_room
+        self.turn = Turns(BEGUN)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -146,6 +149,9 @@ class Gate:
         try:
             self.rules.check(scope)
             self.check_room(scope)
+            if scope["method"] == "POST":
+                await self.turn()
+                self.check_room(scope)  # those before it may have taken it
             await self.app(scope, Body(self.rules, receive), sending)
         except RefusedError as error:
             await error.response()(scope, receive, sending)
@@ -153,6 +159,38 @@ class Gate:
             seconds = time.perf_counter() - begin
             self.counts.add(_route(scope), status, seconds)
             self.log(_line(scope, status, seconds))
+
+
+class Turns:
+    """Lets a few in in each round of the event loop, in the order in which they came: others go on in between."""
+
+    def __init__(self, at_once: int) -> None:
+        self.at_once = self.left = at_once
+        self.waiting: deque[asyncio.Future[None]] = deque()
+        self.turning = False
+
+    async def __call__(self) -> None:
+        """Wait for a turn, if there is none left in this round."""
+        loop = asyncio.get_running_loop()
+        if not self.turning:
+            self.turning = True
+            loop.call_soon(self._next, loop)
+        if self.left:
+            self.left -= 1
+            return
+        self.waiting.append(loop.create_future())
+        await self.waiting[-1]
+
+    def _next(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.left = self.at_once
+        while self.waiting and self.left:
+            turn = self.waiting.popleft()
+            if not turn.done():  # nobody waits for it any more
+                turn.set_result(None)
+                self.left -= 1
+        self.turning = bool(self.waiting)
+        if self.turning:
+            loop.call_soon(self._next, loop)
 
 
 class Body:

@@ -24,6 +24,7 @@ from octavo.tokenizers import BPETokenizer, Tokenizer
 
 RETRY = "1"  # seconds
 QUIET = 60  # seconds without a text, after which old weights are forgotten
+SHORT = 1000  # characters, or ids, that are turned sooner than another thread is woken to turn them
 WRITING = frozenset({"/v1/completions", "/v1/chat/completions"})
 T = TypeVar("T")
 
@@ -68,11 +69,11 @@ class Served:
 
     async def encode(self, text: str) -> list[int]:
         """A prompt's ids. A long one takes a while, in which others go on."""
-        return await refusing("prompt", opened, self.tokenizer, text)
+        return await refusing("prompt", opened, self.tokenizer, text, short=len(text) < SHORT)
 
     async def decode(self, ids: list[int], param: str) -> str:
         """The text of ids. Raises `RefusedError` for one that no token has."""
-        return await refusing(param, partial(self.tokenizer.decode, special=True), ids)
+        return await refusing(param, partial(self.tokenizer.decode, special=True), ids, short=len(ids) < SHORT)
 
     async def converse(self, messages: list[dict[str, str]]) -> list[int]:
         """A conversation's ids; a model that was never taught one goes on with what was said last."""
@@ -213,9 +214,9 @@ def refusing_when_busy() -> Iterator[None]:
         raise RefusedError(429, str(error), code="queue_full", headers={"Retry-After": RETRY}) from None
 
 
-async def refusing(param: str, work: Callable[..., T], *values: object) -> T:
-    """Do what may take a while in another thread; octavo's own errors become the request's."""
+async def refusing(param: str, work: Callable[..., T], *values: object, short: bool = False) -> T:
+    """Do what may take a while in another thread, what is short at once; octavo's own errors become the request's."""
     try:
-        return await asyncio.to_thread(work, *values)
+        return work(*values) if short else await asyncio.to_thread(work, *values)
     except OctavoError as error:
         raise RefusedError(400, str(error), param=param) from None

@@ -1,6 +1,7 @@
 """The service as a program: which address, which key, and the end of it in good order."""
 
 import asyncio
+import gc
 import os
 import socket
 import sys
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 KEY = "OCTAVO_API_KEY"
 HEADERS = 32 << 10  # bytes of a request's headers
+WAITING = 2048  # clients that may wait to be taken, and how many are before others are answered
+TAKEN = 16
+OBJECTS = 50_000  # that come before it is looked for those which nobody can reach
 SWITCH = 2e-4  # seconds that the thread which answers waits for the one which writes; Python's own are 5e-3
 GRACE = 10  # seconds that streams have to come to their end
 SHORTEST = 16  # signs of a key that guards more than this machine
@@ -60,7 +64,7 @@ def listen(host: str, port: int) -> socket.socket:
         raise ConfigError(f"--port {port} is no port; give 0 to 65535")
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=2048)
+        return socket.create_server((host, port), family=family, backlog=WAITING)
     except OSError as error:
         reason = str(error.strerror or error).split(" (")[0]
         line = f"{host} port {port} cannot be listened at: {reason}; give another --port or --host"
@@ -74,6 +78,15 @@ def service(models: "Models", rules: Rules, log: Log) -> uvicorn.Server:
     return server_of(create_app(models), rules, log, models.check_room)
 
 
+class Server(uvicorn.Server):
+    """One that takes but a few new clients at a time, however many wait: those that it has go on in between."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for at in sockets or ():
+            at.listen(WAITING)  # asyncio has one number for both, that of the configuration
+
+
 def server_of(app: FastAPI, rules: Rules, log: Log, check_room: Check = anyone) -> uvicorn.Server:
     """A server with a little time for streams to come to their end when it is told to come to its."""
     app.state.key = rules.key is not None
@@ -85,21 +98,34 @@ def server_of(app: FastAPI, rules: Rules, log: Log, check_room: Check = anyone) 
         ws="none",
         h11_max_incomplete_event_size=HEADERS,
         timeout_graceful_shutdown=GRACE,
+        backlog=TAKEN,
         timeout_keep_alive=75,
         server_header=False,
         proxy_headers=False,
     )
-    server = uvicorn.Server(config)
+    server = Server(config)
     app.state.ending = lambda: server.should_exit  # for streams that would never end by themselves
     return server
 
 
 def serve(models: "Models", rules: Rules, at: socket.socket, log: Log) -> None:
     """Answer until the process is told to end."""
-    sys.setswitchinterval(SWITCH)
+    server = service(models, rules, log)
+    settle()
     with suppress(ImportError, ValueError, OSError):  # each client is an open file
         import resource
 
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    asyncio.run(service(models, rules, log).serve([at]))
+    asyncio.run(server.serve([at]))
+
+
+def settle() -> None:
+    """Have the interpreter change threads sooner, and look seldom, and among new objects only, for unreachable ones.
+
+    To look through all that torch brings along takes a tenth of a second, in which nobody is answered.
+    """
+    sys.setswitchinterval(SWITCH)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(OBJECTS, 20, 20)

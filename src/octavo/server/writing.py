@@ -3,16 +3,17 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import uuid4
 
 from octavo.server.engine.sequence import Alternatives, Request, Said, Sequence
 from octavo.server.models import Served, refusing_when_busy
-from octavo.server.refused import RefusedError
+from octavo.server.refused import RefusedError, error_object
 
 DONE = "data: [DONE]\n\n"
+ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class Form(Protocol):
@@ -40,19 +41,24 @@ class Form(Protocol):
 class Told:
     """All that was said of one text."""
 
-    text: str = ""
+    pieces: list[str] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     alternatives: list[Alternatives] = field(default_factory=list)
     about_prompt: list[Said] = field(default_factory=list)
     finish_reason: str | None = None
 
+    @property
+    def text(self) -> str:
+        """What was written."""
+        return "".join(self.pieces)
+
     def add(self, said: Said) -> None:
         """One thing more."""
         if said.about_prompt:
             self.about_prompt.append(said)
             return
-        self.text += said.text
+        self.pieces.append(said.text)
         self.tokens += said.tokens
         self.logprobs += said.logprobs
         self.alternatives += said.alternatives
@@ -62,10 +68,14 @@ class Told:
 class Writing:
     """Texts that one request has asked for, on their way."""
 
-    def __init__(self, served: Served, requests: list[Request], form: Form) -> None:
+    def __init__(self, served: Served, requests: list[Request], form: Form, *, streamed: bool) -> None:
         """Hand them to the engine. Raises `RefusedError` where too many wait already."""
-        self.served, self.form = served, form
-        self.heard: asyncio.Queue[tuple[int, Said]] = asyncio.Queue()  # no longer than what was asked for
+        self.served, self.form, self.streamed = served, form, streamed
+        self.told = [Told() for _ in requests]  # of an answer that is given whole
+        self.heard: list[tuple[int, Said]] = []  # of a stream, since it was written to; no longer than what was asked
+        self.news = asyncio.Event()  # there is something to be written
+        self.left, self.written = len(requests), 0
+        self.error: str | None = None
         prefix, self.kind, self.chunk_kind = form.names
         self.head = {
             "id": f"{prefix}-{uuid4().hex}",
@@ -73,59 +83,71 @@ class Writing:
             "model": served.name,
             "system_fingerprint": None,
         }
-        self.written = 0
         with refusing_when_busy():
             self.sequences: list[Sequence] = served.engine.submit(requests, self._hear)
 
+    @property
+    def over(self) -> bool:
+        """Whether all texts have ended, or the engine could not go on."""
+        return self.error is not None or not self.left
+
     def _hear(self, number: int, said: Said) -> None:
-        self.heard.put_nowait((number, said))
+        """Keep what became of a text. Who wants it whole is woken once, not for each token."""
+        self.left -= said.last
+        self.written += len(said.tokens) if not said.about_prompt else 0
+        self.error = self.error or said.error
+        if self.streamed:
+            self.heard.append((number, said))
+        else:
+            self.told[number].add(said)
+        if self.streamed or self.over:
+            self.news.set()
 
     def cancel(self) -> None:
         """Let go of what is not written yet."""
         self.served.engine.cancel(self.sequences)
 
-    async def said(self) -> AsyncIterator[tuple[int, Said]]:
-        """What becomes of the texts, until all have ended. Raises `RefusedError` where the engine could not go on."""
-        left = len(self.sequences)
-        while left:
-            number, said = await self.heard.get()
-            if said.error is not None:
-                raise RefusedError(500, said.error)
-            left -= said.last
-            self.written += len(said.tokens) if not said.about_prompt else 0
-            yield number, said
-
     async def whole(self) -> dict[str, Any]:
-        """The answer in one piece."""
-        told = [Told() for _ in self.sequences]
-        async for number, said in self.said():
-            told[number].add(said)
-        choices = [self.form.choice(one, number) for number, one in enumerate(told)]
+        """The answer in one piece. Raises `RefusedError` where the engine could not go on."""
+        await self.news.wait()
+        if self.error is not None:
+            raise RefusedError(500, self.error)
+        choices = [self.form.choice(one, number) for number, one in enumerate(self.told)]
         return {**self.head, "object": self.kind, "choices": choices, "usage": self.usage()}
 
     async def stream(self, *, usage: bool) -> AsyncIterator[str]:
-        """The answer as server-sent events; whoever stops listening lets the texts go."""
+        """The answer as server-sent events, all that there are by now at once.
+
+        Whoever stops listening lets the texts go.
+        """
+        lengths = [0] * len(self.told)
+        openings = [self.form.opening(number) for number in range(len(self.told))]
         try:
-            async for event in self._events(usage):
-                yield event
+            if said := "".join(self._event([opening], usage) for opening in openings if opening is not None):
+                yield said
+            while True:
+                await self.news.wait()
+                self.news.clear()
+                heard, self.heard = self.heard, []
+                said = "".join(self._pieces(heard, lengths, usage))
+                if self.over:
+                    yield said + self._end(usage)
+                    return
+                yield said
         finally:
             self.cancel()
 
-    async def _events(self, usage: bool) -> AsyncIterator[str]:
-        lengths = [0] * len(self.sequences)
-        for number in range(len(self.sequences)):
-            if (opening := self.form.opening(number)) is not None:
-                yield self._event([opening], usage)
-        try:
-            async for number, said in self.said():
-                yield self._event([self.form.piece(said, number, lengths[number])], usage)
-                lengths[number] += len(said.text)
-        except RefusedError as error:
-            yield event(error.content())
-        else:
-            if usage:
-                yield self._event([], usage, self.usage())
-        yield DONE
+    def _pieces(self, heard: list[tuple[int, Said]], lengths: list[int], usage: bool) -> Iterator[str]:
+        for number, said in heard:
+            if said.error is not None:
+                yield event(error_object(500, said.error))
+                return
+            yield self._event([self.form.piece(said, number, lengths[number])], usage)
+            lengths[number] += len(said.text)
+
+    def _end(self, usage: bool) -> str:
+        used = self._event([], usage, self.usage()) if usage and self.error is None else ""
+        return used + DONE
 
     def _event(self, choices: list[dict[str, Any]], usage: bool, used: dict[str, Any] | None = None) -> str:
         more = {"usage": used} if usage else {}
@@ -150,4 +172,4 @@ def event(content: dict[str, Any]) -> str:
     >>> event({"id": 1})
     'data: {"id":1}\\n\\n'
     """
-    return f"data: {json.dumps(content, ensure_ascii=False, separators=(',', ':'))}\n\n"
+    return f"data: {ENCODE(content)}\n\n"

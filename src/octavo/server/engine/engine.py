@@ -3,7 +3,6 @@
 import threading
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,7 +22,7 @@ USUAL = 2 << 30  # bytes, where it is not known how much is free
 MOST = 1024  # texts on their way at once
 QUEUE = 512  # texts that may wait to be
 FULL = "the model's memory is too small for this text; ask for fewer tokens"
-STEPS, AT_ONCE = 2, 64  # steps that an event loop has not told of yet, and texts that it tells of before it does others
+STEPS, AT_ONCE = 2, 16  # steps that an event loop has not told of yet, and texts that it tells of before it does others
 PATIENCE = 5.0  # seconds
 News = list[tuple[Sequence, Said]]  # what a step came to
 
@@ -96,6 +95,7 @@ class Engine:
         blocks = blocks or _affordable(bytes_per_block(self.config, dtype), blocks_for(self.config.context))
         self.scheduler = Scheduler(Memory(self.config, blocks, dtype, device), most)
         self.steps = self.read = self.reused = self.written = 0
+        self._arrived: list[Sequence] = []  # since the last step: who comes does not wait while one is planned
         self._changed = threading.Condition()
         self._running = self._stopped = False
         self._thread = threading.Thread(target=self._run, name="octavo engine", daemon=True)
@@ -136,14 +136,19 @@ class Engine:
             if self._stopped:
                 raise BusyError("newer weights have come meanwhile; try again")
             self.check_room(len(sequences))
-            self.scheduler.waiting.extend(sequences)
+            self._arrived += sequences
             self._changed.notify()
         return sequences
 
     @property
+    def waiting(self) -> int:
+        """How many texts wait."""
+        return len(self._arrived) + len(self.scheduler.waiting)
+
+    @property
     def room(self) -> int:
         """How many more texts may come."""
-        return self.queue + self.scheduler.most - len(self.scheduler.active) - len(self.scheduler.waiting)
+        return self.queue + self.scheduler.most - len(self.scheduler.active) - self.waiting
 
     @property
     def full(self) -> bool:
@@ -153,22 +158,19 @@ class Engine:
     def check_room(self, texts: int = 1) -> None:
         """Raise `BusyError` where so many more would be too many to wait."""
         if texts > self.room:
-            raise BusyError(f"{len(self.scheduler.waiting)} texts wait already; try again in a moment")
+            raise BusyError(f"{self.waiting} texts wait already; try again in a moment")
 
     def cancel(self, sequences: list[Sequence]) -> None:
-        """Let these texts go, wherever they are; nothing more is said of them."""
-        with self._changed:
-            for sequence in sequences:
-                sequence.cancelled = True
-                with suppress(ValueError):
-                    self.scheduler.waiting.remove(sequence)
+        """Let these texts go before the next step, wherever they are; nothing more is said of them."""
+        for sequence in sequences:
+            sequence.cancelled, sequence.hear = True, unheard
 
     def load(self) -> Load:
         """What it is doing."""
         scheduler, memory = self.scheduler, self.scheduler.memory
         return Load(
             len(scheduler.active),
-            len(scheduler.waiting),
+            self.waiting,
             memory.taken,
             memory.blocks,
             self.steps,
@@ -178,17 +180,21 @@ class Engine:
         )
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                while self._running and not self.scheduler.active and not self.scheduler.waiting:
-                    self._changed.wait()
-                if not self._running:
-                    return
-                planned, news = self._plan()
+        while self._wait():
+            planned, news = self._plan()
             if news:
                 self.deliver(news)
             if planned:
                 self._step(planned)
+
+    def _wait(self) -> bool:
+        """Wait until there is a text, and take in those that came; tells whether there is more to be done."""
+        with self._changed:
+            while self._running and not self.scheduler.active and not self.waiting:
+                self._changed.wait()
+            self.scheduler.waiting.extend(self._arrived)
+            self._arrived.clear()
+            return self._running
 
     def _plan(self) -> tuple[list[tuple[Sequence, int]], News]:
         """Who reads what next, and what is to be told to those for whom there is no memory."""
@@ -213,18 +219,18 @@ class Engine:
         news = [(sequence, new) for sequence, new in said if new is not None]
         for sequence, new in news:
             if new.last:
-                self._end(sequence)
+                self.scheduler.end(sequence)
+                self.reused += sequence.reused
+                self.written += sequence.written
         for sequence, _ in planned:
             if sequence.slot is not None and sequence.slide():
                 sequence.slot.known = 0
         if news:
             self.deliver(news)
 
-    def _end(self, sequence: Sequence) -> None:
-        with self._changed:
-            self.scheduler.end(sequence)
-        self.reused += sequence.reused
-        self.written += sequence.written
+
+def unheard(said: Said) -> None:
+    """Nobody listens any more."""
 
 
 def failed(error: Exception) -> Said:

@@ -47,6 +47,8 @@ class Scheduler:
         sequence.slot = None
 
     def _drop_cancelled(self) -> None:
+        if any(sequence.cancelled for sequence in self.waiting):
+            self.waiting = deque(sequence for sequence in self.waiting if not sequence.cancelled)
         for sequence in [sequence for sequence in self.active if sequence.cancelled]:
             self.end(sequence)
 
@@ -61,8 +63,8 @@ class Scheduler:
             if slot is None:
                 return
             sequence.slot, sequence.reused = slot, slot.known
+            self.active.append(sequence)  # first: whoever counts both from outside must not find room that is none
             self.waiting.remove(sequence)
-            self.active.append(sequence)
 
     def _slot(self, sequence: Sequence, twin: Sequence | None) -> Slot | None:
         """Memory for a text, with as much of its beginning as others have read; `None` where there is none."""
@@ -88,8 +90,8 @@ class Scheduler:
         return [(sequence, count) for sequence, count in planned if sequence.slot is not None]
 
     def _make_wait(self, sequence: Sequence) -> None:
-        self.active.remove(sequence)
         assert sequence.slot is not None  # it was active
         self.memory.give(sequence.slot)
         sequence.slot = None
-        (self.waiting.appendleft if self.active else self.refused.append)(sequence)
+        (self.waiting.appendleft if len(self.active) > 1 else self.refused.append)(sequence)
+        self.active.remove(sequence)
