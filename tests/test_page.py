@@ -640,11 +640,15 @@ def test_whatever_a_vocabulary_holds_is_but_text_in_look(visit: Visit) -> None:
             token["text"] = next(texts)
             for one in token["alternatives"]:
                 one["text"] = next(texts)
+        return told
+
+    def layers(told: Json) -> Json:
+        texts = cycle(TEXTS)
         for says in (says for layer in told["lens"] for says in layer["says"]):
             says[0]["text"] = next(texts)
         return told
 
-    visit.answers["/page/look"] = look
+    visit.answers |= {"/page/look": look, "/page/layers": layers}
     visit.answers["/page/map"] = lambda told: (
         told | {"points": [{"id": 1, "text": text, "x": place, "y": 1} for place, text in enumerate(TEXTS)]}
     )

@@ -60,13 +60,17 @@ class Lenses:
         return found, places[found]
 
     def look(self, asked: LookRequest) -> Json:
-        """A text with all lenses, and where the heads of a layer look if one is named."""
+        """A text with what is seen of it first, and where the heads of a layer look if one is named."""
 
         def told(seen: Look) -> Json:
             layer = {} if asked.layer is None else {"attention": seen.attention(asked.layer)}
-            return {**seen.to_dict(), "thumbnails": seen.thumbnails(), **layer}
+            return {**seen.overview(), "thumbnails": seen.thumbnails(), **layer}
 
         return self._see(asked, told)
+
+    def layers(self, asked: TextRequest) -> Json:
+        """What each layer would say."""
+        return self._see(asked, lambda seen: {"lens": seen.by_layer()})
 
     def attention(self, asked: AttentionRequest) -> Json:
         """Where a layer's heads look."""
