@@ -202,8 +202,9 @@ def look(
     changes: Changes | None = None,
     top: int = 5,
     newest: bool = False,
+    known: Trace | None = None,
 ) -> Look:
-    """Look at a text, with parts of the model switched as `changes` says.
+    """Look at a text, with parts of the model switched as `changes` says, from where it goes on otherwise than `known`.
 
     Raises `ConfigError` for a text that is too long, unless its newest part is to do, and for parts that there are not.
     """
@@ -214,7 +215,7 @@ def look(
     left_out = max(0, len(ids) - room)
     if left_out and not newest:
         raise ConfigError(f"the text has {len(ids)} tokens and {room} can be looked at together; shorten it")
-    return Look(tokenizer, lens.trace(model, ids[left_out:], changes), top, left_out)
+    return Look(tokenizer, lens.trace(model, ids[left_out:], changes, known), top, left_out)
 
 
 def regenerated(

@@ -8,6 +8,7 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from octavo import lens, looking
+from octavo.lens import Trace
 from octavo.looking import Json, Look
 from octavo.model import GPT
 from octavo.saved import snapshots, written_at
@@ -112,14 +113,16 @@ class Lenses:
 
         def with_model(opened: Opened) -> T:
             key = (id(opened.model), asked.text, tuple(sorted(asked.off)), asked.top)
-            return work(kept(self._looks, key, lambda: looked(opened, asked)))
+            last = next(reversed(self._looks.values()), None)  # most often the same text but for a letter
+            return work(kept(self._looks, key, lambda: looked(opened, asked, last and last.trace)))
 
         return self._ask(asked, with_model)
 
 
-def looked(opened: Opened, asked: TextRequest) -> Look:
+def looked(opened: Opened, asked: TextRequest, known: Trace | None) -> Look:
     """A look at what is asked."""
-    return looking.look(opened.model, opened.tokenizer, asked.text, changes=asked.changes, top=asked.top)
+    words: Json = {"changes": asked.changes, "top": asked.top, "known": known}
+    return looking.look(opened.model, opened.tokenizer, asked.text, **words)
 
 
 def kept(memory: OrderedDict[Any, T], key: Any, make: Callable[[], T]) -> T:
