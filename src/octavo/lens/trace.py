@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -16,7 +17,7 @@ from octavo.lens.changes import Changes, switched
 from octavo.model import GPT, GPTBlock
 from octavo.tap import Tap
 
-PER_LAYER = ("queries", "keys", "values", "heads", "attention", "feed_forward")  # and the stream
+PER_LAYER = ("queries", "keys", "values", "heads", "attention", "feed_forward", "stream")
 KEPT = 32 << 20  # bytes of attention's weights that a trace keeps: all those of a small model, some of a large one's
 
 
@@ -134,18 +135,20 @@ def trace(
     know.
     """
     row, factors = checked(model, tokens), dict(changes or {})
-    same = known is not None and known.model is model and known.changes == factors
-    begun = alike(known.tokens, row) if known is not None and same else 0
+    if known is not None and (known.model is not model or known.changes != factors):
+        known = None
+    begun = 0 if known is None else alike(known.tokens, row)
     with ExitStack() as stack:
         stack.enter_context(at_rest(model))
         stack.enter_context(switched(model, factors))
         values = stack.enter_context(heard(_taps(model)))
-        logits = model(row[None, begun:], _remembered(known, begun, len(row)) if known is not None and begun else None)
+        cache = None if known is None or not begun else _remembered(known, begun, len(row))
+        logits = model(row[None, begun:], cache)[0]
     first, *others = (value[0] for value in values)
-    parts = {name: tuple(others[place :: len(PER_LAYER) + 1]) for place, name in enumerate((*PER_LAYER, "stream"))}
+    parts: dict[str, Any] = {name: tuple(others[place :: len(PER_LAYER)]) for place, name in enumerate(PER_LAYER)}
     parts["stream"] = (first, *parts["stream"])
-    found = Trace(model, row, logits[0], **parts, changes=factors)
-    return _joined(known, found, begun) if known is not None and begun else found
+    found = Trace(model, row, logits, **parts, changes=factors)
+    return found if known is None or not begun else _joined(known, found, begun)
 
 
 def alike(known: Int[Tensor, " S"], row: Int[Tensor, " T"]) -> int:
@@ -176,7 +179,8 @@ def _joined(known: Trace, rest: Trace, begun: int) -> Trace:
         return tuple(torch.cat([before[..., :begun, :], after], -2) for before, after in pairs)
 
     logits = torch.cat([known.logits[:begun], rest.logits])
-    return replace(rest, logits=logits, **{name: both(name) for name in (*PER_LAYER, "stream")})
+    parts: dict[str, Any] = {name: both(name) for name in PER_LAYER}
+    return replace(rest, logits=logits, **parts)
 
 
 def checked(model: GPT, tokens: Sequence[int]) -> Int[Tensor, " T"]:

@@ -8,7 +8,6 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from octavo import lens, looking
-from octavo.lens import Trace
 from octavo.looking import Json, Look
 from octavo.model import GPT
 from octavo.saved import snapshots, written_at
@@ -114,14 +113,14 @@ class Lenses:
         def with_model(opened: Opened) -> T:
             key = (id(opened.model), asked.text, tuple(sorted(asked.off)), asked.top)
             last = next(reversed(self._looks.values()), None)  # most often the same text but for a letter
-            return work(kept(self._looks, key, lambda: looked(opened, asked, last and last.trace)))
+            return work(kept(self._looks, key, lambda: looked(opened, asked, last)))
 
         return self._ask(asked, with_model)
 
 
-def looked(opened: Opened, asked: TextRequest, known: Trace | None) -> Look:
-    """A look at what is asked."""
-    words: Json = {"changes": asked.changes, "top": asked.top, "known": known}
+def looked(opened: Opened, asked: TextRequest, last: Look | None) -> Look:
+    """A look at what is asked, after another one."""
+    words: Json = {"changes": asked.changes, "top": asked.top, "known": last and last.trace}
     return looking.look(opened.model, opened.tokenizer, asked.text, **words)
 
 
