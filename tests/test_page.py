@@ -364,6 +364,8 @@ def test_the_sections_follow_the_token_that_is_chosen(visit: Visit, running: Run
     page.locator(".lens td").first.focus()
     page.keyboard.press("ArrowDown")
     expect(page.get_by_text("After layer 0, A is followed by")).to_be_visible()
+    expect(page.locator(".lens thead th")).to_have_text(["after", *"Ada", "␣", *"finds"])
+    assert visit.last("/page/layers")["text"] == "Ada finds"
     for name, wait in (("A map of its tokens", " tokens; these two"), ("Its weights in figures", "Moved: how far")):
         page.get_by_text(name).click()
         expect(page.get_by_text(wait)).to_be_visible()
