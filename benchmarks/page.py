@@ -108,17 +108,35 @@ def tokens(page: Page, turns: int) -> list[float]:
     return [timed(page, press.format(place), ".attention canvas, .tokens") for place in places]
 
 
-def texts(page: Page, turns: int) -> list[float]:
-    """Another text: everything is drawn anew, the arcs last."""
+def read(page: Page, texts: list[str], *more: str) -> list[float]:
+    """Texts that are looked at one after the other: all that is drawn of them anew, the arcs last."""
     found = []
-    for turn in range(turns):
-        text = written(turn + 1)
+    for text in texts:
         write = f"const one = document.querySelector('textarea'); one.value = {json.dumps(text)};"
         write += "one.dispatchEvent(new InputEvent('input', { bubbles: true }))"
         shown = "[...document.querySelectorAll('.token-list .token')].map((one) => one.textContent).join('')"
         done = f"{shown} === {json.dumps(text)}"
-        found.append(timed(page, write, ".attention canvas, .token-list .tokens, .heads, .lens", done))
+        found.append(timed(page, write, ", ".join((".attention canvas, .token-list .tokens, .heads", *more)), done))
     return found
+
+
+def letters(page: Page, turns: int) -> list[float]:
+    """A letter more, or one less."""
+    text = written(1)
+    read(page, [text])
+    return read(page, [text[: TOKENS - (turn + 1) % 2] for turn in range(turns)])
+
+
+def texts(page: Page, turns: int) -> list[float]:
+    """Texts that have nothing to do with those before."""
+    return read(page, [written(turn + 1) for turn in range(turns)])
+
+
+def layers(page: Page, turns: int) -> list[float]:
+    """The same where what each layer would say is in sight."""
+    page.locator(".lens").scroll_into_view_if_needed()
+    page.wait_for_timeout(1000)
+    return read(page, [written(turn + 50) for turn in range(turns)], ".lens")
 
 
 def asked(home: str, path: str, bodies: list[dict[str, object]]) -> list[float]:
@@ -139,9 +157,15 @@ def measured(home: str, browser: Browser, turns: int) -> Iterator[tuple[str, lis
     yield from rooms(browser, home, turns)
     page, _, _ = opened(browser, home, "look")
     texts(page, 2)  # so that what is made once is made
-    for name, times in (("another head", heads), ("another token", tokens), ("another text", texts)):
+    for name, times in (
+        ("another head", heads),
+        ("another token", tokens),
+        ("another letter", letters),
+        ("another text", texts),
+        ("the layers of another text", layers),
+    ):
         yield f"look: {name}", times(page, turns)
-    bodies: list[dict[str, object]] = [{"text": written(100 + turn)} for turn in range(turns + 1)]
+    bodies: list[dict[str, object]] = [{"text": written(100 + turn), "layer": 0} for turn in range(turns + 1)]
     yield "look: another text, the server's share", asked(home, "/page/look", bodies)
 
 

@@ -4,10 +4,7 @@ It takes playwright and a chromium at /usr/bin/chromium; TEXT is Shakespeare and
 """
 
 import re
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,27 +13,15 @@ from playwright.sync_api import Locator, Page, sync_playwright
 
 import octavo
 
-PICTURES = Path(__file__).resolve().parent / "pictures"
+HERE = Path(__file__).resolve().parent
 SIZE = {"width": 1280, "height": 800}  # a picture of it takes about a hundred kilobytes
 BEGINNING = "ROMEO:\nWhat is"
 FLAGS = ["--no-sandbox", "--disable-gpu"]
 
 
-@contextmanager
-def served(run: Path) -> Iterator[str]:
-    """The address of a page on this run, for as long as it is needed."""
-    words = [sys.executable, "-m", "octavo", "serve", str(run), "--port", "0"]
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        try:
-            yield next(found[1] for line in process.stderr if (found := re.search(r"the page is at (\S+)", line)))
-        finally:
-            process.terminate()
-
-
-def opened(page: Page, home: str, room: str) -> Page:
+def opened(page: Page, port: int, room: str) -> Page:
     """A room that is ready."""
-    page.goto(f"{home}/{room}")
+    page.goto(f"http://127.0.0.1:{port}/{room}")
     page.locator("body[data-ready]").wait_for()
     return page
 
@@ -79,17 +64,20 @@ def talk(page: Page) -> Locator:
 
 def main(text: str = "shakespeare", minutes: str = "1") -> None:
     """All four pictures."""
+    sys.path.append(str(HERE.parent / "benchmarks"))
+    from serving import PEERS
+
     torch.set_num_threads(1)  # so small a model is slowed by more
-    with TemporaryDirectory() as scratch, sync_playwright() as playwright:
+    with TemporaryDirectory() as scratch:
         run = octavo.train(text, minutes=float(minutes), split=0.9, out=Path(scratch) / "shakespeare")
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
-        with served(run) as home:
+        with PEERS[0].started(run) as port, sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
             for walk in (learn, play, look, talk):
                 page = browser.new_page(viewport=SIZE, color_scheme="light", reduced_motion="reduce")
-                top = walk(opened(page, home, walk.__name__))
+                top = walk(opened(page, port, walk.__name__))
                 top.evaluate("(one) => scrollTo(0, one.getBoundingClientRect().top + scrollY - 24)")
                 page.wait_for_timeout(500)
-                page.screenshot(path=PICTURES / f"{walk.__name__}.png")
+                page.screenshot(path=HERE / "pictures" / f"{walk.__name__}.png")
                 page.close()
 
 

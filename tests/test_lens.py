@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from importlib import import_module
+from itertools import takewhile
 from math import log
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,28 @@ def test_weights_are_kept_for_who_asks_again_while_there_is_room(model: GPT, mon
     monkeypatch.setattr(import_module("octavo.lens.trace"), "KEPT", seen.weights(0).nbytes)
     assert seen.weights(0) is seen.weights(0) and seen.weights(1) is not seen.weights(1)
     assert torch.equal(seen.weights(1), seen.weights(1))
+
+
+@pytest.mark.parametrize("changes", [{}, {"0.1": 0.0, "1.feed_forward": 2.0}])
+@pytest.mark.parametrize("other", [[3, 1, 4], [3, 1, 4, 7, 7], [*TEXT, 5], TEXT, [9]])
+def test_a_text_is_read_from_where_it_is_another_than_the_last_one(
+    model: GPT, changes: dict[str, float], other: list[int]
+) -> None:
+    known, whole = lens.trace(model, other, changes), lens.trace(model, TEXT, changes)
+    begun = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(other, TEXT[:-1], strict=False))))
+    read: list[int] = []
+    handle = model.embed.register_forward_hook(lambda module, inputs, value: read.append(value.size(1)))
+    seen = lens.trace(model, TEXT, changes, known)
+    handle.remove()
+    assert read == [len(TEXT) - begun] and torch.equal(seen.tokens, whole.tokens) and seen.changes == changes
+    for name in ("stream", "queries", "keys", "values", "heads", "attention", "feed_forward"):
+        for one, same in zip(getattr(seen, name), getattr(whole, name), strict=True):
+            torch.testing.assert_close(one, same, atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(seen.logits, whole.logits, atol=1e-12, rtol=1e-12)
+    shares = lens.contributions(seen, 9, 3)
+    assert sum(share.value for share in shares) == pytest.approx(seen.logits[9, 3].item(), abs=1e-10)
+    halved = {**changes, "0": 0.5}  # which nothing was known of
+    assert torch.equal(lens.trace(model, TEXT, halved, known).logits, lens.trace(model, TEXT, halved).logits)
 
 
 def test_transformers_sees_the_same(config: ModelConfig, model: GPT, tmp_path: Path) -> None:

@@ -223,8 +223,9 @@ def ask(port: int, path: str, **body: Any) -> tuple[int, dict[str, Any]]:
 
 def test_the_page_is_told_what_the_library_finds(port: int, seen: Look) -> None:
     status, told = ask(port, "look", text=TEXT)
-    assert status == 200
-    assert told == json.loads(json.dumps({**seen.to_dict(), "thumbnails": seen.thumbnails()}))
+    assert status == 200 and "lens" not in told
+    all_of_it = told | ask(port, "layers", text=TEXT)[1]
+    assert all_of_it == json.loads(json.dumps({**seen.to_dict(), "thumbnails": seen.thumbnails()}))
     assert ask(port, "attention", text=TEXT, layer=1)[1] == seen.attention(1)
     assert ask(port, "look", text=TEXT, layer=1)[1] == told | {"attention": seen.attention(1)}
     assert ask(port, "parts", text=TEXT, position=3, token=2)[1] == seen.parts(3, 2)
@@ -285,6 +286,7 @@ def test_the_page_is_told_how_good_it_is(port: int, run: Path, monkeypatch: pyte
         ("look", {"text": "a", "off": ["7.0"]}, 400, "there is no 7.0; the model has layers 0 to 1"),
         ("look", {"text": "a\x00"}, 400, "it holds U+0000"),
         ("look", {"text": "a", "top": 1000}, 400, "top"),
+        ("layers", {"text": "a", "off": ["x"]}, 400, "'x' is no part of a model"),
         ("attention", {"text": "a", "layer": 2}, 400, "there is no layer 2"),
         ("parts", {"text": "a", "position": 1, "token": 0}, 400, "there is no position 1"),
         ("parts", {"text": "a", "position": 0, "token": 5000}, 400, "id 5000 is no token"),

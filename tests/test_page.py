@@ -27,7 +27,7 @@ from texts import sentences
 CHROMIUM = Path("/usr/bin/chromium")
 try:
     from axe_playwright_python.base import AXE_FILE_PATH
-    from playwright.sync_api import Browser, Page, Request, Route, expect, sync_playwright
+    from playwright.sync_api import Browser, Page, Request, Response, Route, expect, sync_playwright
 except ImportError:
     CHROMIUM = Path("/nowhere")
 
@@ -41,6 +41,7 @@ QUIET = [
     "--no-first-run",
 ]
 ROOMS = ("learn", "play", "look", "talk")
+SIZE: Any = {"width": 1100, "height": 800}
 SLOW = 20_000  # milliseconds that a busy machine may take
 Json = dict[str, Any]
 
@@ -52,35 +53,50 @@ class Visit:
         self.page, self.base = page, base
         self.asked: list[tuple[str, Json]] = []
         self.complaints: list[str] = []
-        self.answers: dict[str, Callable[[Any], Any]] = {}
         page.set_default_timeout(SLOW)
-        page.on("console", lambda said: self.complaints.append(f"{said.type}: {said.text}"))
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("request", self.note)
-        page.on("requestfinished", self.listen)
-        page.route(re.compile(r"/(page|v1)/"), self.answer)
+        for event, hear in self.heard.items():
+            page.on(event, hear)  # type: ignore[call-overload]
+
+    @property
+    def heard(self) -> dict[str, Callable[[Any], None]]:
+        return {"console": self.complain, "pageerror": self.complain, "request": self.note, "response": self.listen}
+
+    def leave(self) -> None:
+        """Hear no more of the page, and have the service say what it says."""
+        for event, hear in self.heard.items():
+            self.page.remove_listener(event, hear)
+        self.page.unroute_all(behavior="ignoreErrors")
+        assert not self.complaints, "\n".join(self.complaints)
+
+    def complain(self, said: Any) -> None:
+        self.complaints.append(f"{said.type}: {said.text}" if hasattr(said, "type") else str(said))
 
     def note(self, request: "Request") -> None:
         if not request.url.startswith((self.base + "/", "blob:" + self.base)):
             self.complaints.append(f"a request to {request.url}")
+        path = urlsplit(request.url).path
+        if path.startswith(("/page/", "/v1/")):
+            self.asked.append((path, json.loads(request.post_data or "{}")))
 
-    def listen(self, request: "Request") -> None:
+    def listen(self, answer: "Response") -> None:
         """What a refusal says, for whoever reads that there was one."""
-        answer = request.response()
-        if answer is not None and answer.status >= 400:
+        request = answer.request
+        if answer.status >= 400:
             self.complaints.append(f"{request.method} {request.url} {request.post_data or ''}: {answer.text()}")
 
-    def answer(self, route: "Route") -> None:
-        """The service answers, but where it is made to say what it would not: of its own answer, or instead of it."""
-        path = urlsplit(route.request.url).path
-        self.asked.append((path, json.loads(route.request.post_data or "{}")))
-        if path not in self.answers:
-            return route.continue_()
-        if path.startswith("/v1/"):
-            told = self.answers[path](self.asked[-1][1])
-            return route.fulfill(content_type="text/event-stream", body=told.encode("utf-8", "replace"))
-        told = json.dumps(self.answers[path](route.fetch().json()))
-        return route.fulfill(content_type="application/json", body=told)
+    def tell(self, path: str, turned: Callable[[Any], Any]) -> None:
+        """Have the service say what it would not: its own answer turned into another."""
+
+        def answer(route: "Route") -> None:
+            route.fulfill(content_type="application/json", body=json.dumps(turned(route.fetch().json())))
+
+        self.page.route(re.compile(f"{path}([?]|$)"), answer)
+
+    def stream(self, path: str, *told: Any) -> None:
+        """Have the API stream this instead of what it would."""
+        body = "".join(f"data: {json.dumps(one)}\n\n" for one in told) + "data: [DONE]\n\n"
+        words = {"content_type": "text/event-stream", "body": body.encode("utf-8", "replace")}
+        self.page.route(re.compile(f"{path}$"), lambda route: route.fulfill(**words))
 
     def open(self, room: str) -> "Page":
         self.page.goto(f"{self.base}/{room}")
@@ -132,23 +148,31 @@ def browser() -> Iterator["Browser"]:
 
 
 @contextmanager
-def visiting(browser: "Browser", port: int, **wishes: Any) -> Iterator[Visit]:
-    context = browser.new_context(**{"viewport": {"width": 1100, "height": 800}, "reduced_motion": "reduce", **wishes})
+def visiting(browser: "Browser", port: int) -> Iterator[Visit]:
+    context = browser.new_context(viewport=SIZE, reduced_motion="reduce")
     visit = Visit(context.new_page(), f"http://127.0.0.1:{port}")
     yield visit
+    visit.leave()
     context.close()
-    assert not visit.complaints, "\n".join(visit.complaints)
+
+
+@pytest.fixture(scope="module")
+def tab(browser: "Browser") -> "Page":
+    """One page for most tests: a new one is a new process for the browser, and all modules are compiled again."""
+    return browser.new_context(viewport=SIZE, reduced_motion="reduce").new_page()
 
 
 @pytest.fixture
-def visit(browser: "Browser", running: Running) -> Iterator[Visit]:
-    with visiting(browser, running.port) as found:
-        yield found
-
-
-def events(*told: Any) -> str:
-    """A stream of the API."""
-    return "".join(f"data: {json.dumps(one)}\n\n" for one in told) + "data: [DONE]\n\n"
+def visit(tab: "Page", running: Running) -> Iterator[Visit]:
+    """A page that remembers nothing."""
+    tab.set_viewport_size(SIZE)
+    tab.emulate_media(color_scheme="light")
+    tab.mouse.move(0, 0)
+    found = Visit(tab, f"http://127.0.0.1:{running.port}")
+    yield found
+    tab.evaluate("localStorage.clear(), sessionStorage.clear()")
+    tab.goto("about:blank")
+    found.leave()
 
 
 def write(page: "Page", prompt: str, **knobs: Any) -> None:
@@ -205,7 +229,7 @@ def test_writing_is_stopped_and_refusals_are_said(visit: Visit) -> None:
     page.locator(".token").nth(5).wait_for()
     page.keyboard.press("Escape")
     expect(page.locator(".page-leaf .status")).to_contain_text("stopped")
-    visit.answers["/v1/completions"] = lambda asked: events({"error": {"message": "<b>too hot</b>"}})
+    visit.stream("/v1/completions", {"error": {"message": "<b>too hot</b>"}})
     page.get_by_role("button", name="Write").click()
     expect(page.get_by_role("alert")).to_contain_text("<b>too hot</b>")
 
@@ -218,7 +242,7 @@ def test_a_character_of_several_tokens_stands_at_the_first_of_them(visit: Visit)
         {"index": 0, "text": "é ", "token_ids": [4, 5], "logprobs": whole, "finish_reason": "length"},
     ]
     opening = {"index": 0, "text": "", "token_ids": [], "prompt_token_ids": [9], "logprobs": None}
-    visit.answers["/v1/completions"] = lambda asked: events(*({"choices": [one]} for one in [opening, *pieces]))
+    visit.stream("/v1/completions", *({"choices": [one]} for one in [opening, *pieces]))
     page = visit.open("play")
     write(page, "caf")
     expect(page.locator(".page-leaf .token")).to_have_text(["éx", "", "", "é", " "])
@@ -271,7 +295,7 @@ def test_a_conversation_is_held_mended_kept_and_taken_along(visit: Visit) -> Non
 
 def test_a_model_that_says_nothing_is_asked_again_and_then_it_is_told_why(visit: Visit) -> None:
     nothing = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
-    visit.answers["/v1/chat/completions"] = lambda asked: events(nothing)
+    visit.stream("/v1/chat/completions", nothing)
     page = visit.open("talk")
     page.get_by_label("Your words").fill("Farewell.")
     page.keyboard.press("Enter")
@@ -340,6 +364,8 @@ def test_the_sections_follow_the_token_that_is_chosen(visit: Visit, running: Run
     page.locator(".lens td").first.focus()
     page.keyboard.press("ArrowDown")
     expect(page.get_by_text("After layer 0, A is followed by")).to_be_visible()
+    expect(page.locator(".lens thead th")).to_have_text(["after", *"Ada", "␣", *"finds"])
+    assert visit.last("/page/layers")["text"] == "Ada finds"
     for name, wait in (("A map of its tokens", " tokens; these two"), ("Its weights in figures", "Moved: how far")):
         page.get_by_text(name).click()
         expect(page.get_by_text(wait)).to_be_visible()
@@ -371,8 +397,8 @@ def test_a_token_is_explained_in_its_own_text_while_another_one_is_read(visit: V
     page.route("**/page/look", lambda route: held.append(route))
     page.get_by_label("A text").fill("Ada")
     visit.until(lambda: bool(held))
-    page.locator(".tokens .token").nth(7).click()
-    visit.until(lambda: visit.last("/page/parts").get("position") == 7)
+    page.locator(".tokens .token").nth(6).click()  # the last one of the text that stood there first is 7
+    visit.until(lambda: visit.last("/page/parts")["position"] == 6)
     assert visit.last("/page/parts")["text"] == "Ada finds"
     held[0].continue_()
     expect(page.locator(".tokens .token")).to_have_text(list("Ada"))
@@ -422,7 +448,7 @@ def test_the_report_is_waited_for_and_says_what_was_found(visit: Visit, running:
             sample |= {"copied": 1.0, "overlaps": overlaps, "text": "so she wrote the poems"}
         return told
 
-    visit.answers["/page/report"] = copied
+    visit.tell("/page/report", copied)
     page = visit.open("learn")
     page.get_by_role("tab", name="Training").press("ArrowRight")
     expect(page.locator("article.report")).to_be_visible()
@@ -509,6 +535,7 @@ def filled(visit: Visit, room: str) -> "Page":
 def grave(page: "Page", scheme: Any, options: Json) -> list[tuple[str, ...]]:
     """The serious and critical faults that axe finds."""
     page.emulate_media(color_scheme=scheme)
+    options |= {"resultTypes": ["violations"]}  # of what is in order, not every place is told
     found = page.evaluate("(options) => axe.run(options).then((found) => found.violations)", options)
     first = [(one, one["nodes"][0]) for one in found if one["impact"] in ("serious", "critical")]
     return [(scheme, one["id"], node["html"], node["failureSummary"]) for one, node in first]
@@ -521,15 +548,14 @@ def walk(page: "Page") -> tuple[int, int]:
         ".filter((one) => one.checkVisibility({checkVisibilityCSS: true}) && !one.disabled && one.tabIndex >= 0)"
         ".map((one, index) => (one.dataset.walk = index)).length"
     )
-    reached = set()
+    page.evaluate(
+        "window.reached = {}; document.addEventListener('focusin', ({target}) => { if ('walk' in target.dataset)"
+        " reached[target.dataset.walk] = [getComputedStyle(target).outlineStyle, target.outerHTML] })"
+    )
     for _ in range(wanted + 12):
         page.keyboard.press("Tab")
-        place, ring = page.evaluate(
-            "[document.activeElement.dataset.walk, getComputedStyle(document.activeElement).outlineStyle]"
-        )
-        if place is not None:
-            assert ring != "none", page.evaluate("document.activeElement.outerHTML")
-            reached.add(place)
+    reached = page.evaluate("reached")
+    assert [html for ring, html in reached.values() if ring == "none"] == []
     return wanted, len(reached)
 
 
@@ -613,7 +639,7 @@ def test_whatever_is_written_is_but_text_in_play(visit: Visit) -> None:
     rows = [{"id": 1, "token": text, "logprob": -1.0} for text in TEXTS[:8]]
     table = {"tokens": TEXTS, "token_logprobs": [-1.0] * 200, "top_tokens": [rows] * 200}
     piece = {"index": 0, "text": "".join(TEXTS), "token_ids": [1] * 200, "logprobs": table, "finish_reason": "<b>b</b>"}
-    visit.answers["/v1/completions"] = lambda asked: events({"choices": [piece]})
+    visit.stream("/v1/completions", {"choices": [piece]})
     page = visit.open("play")
     write(page, "<img src=x onerror=pwned=1>\u202e")
     page.locator(".token").nth(199).wait_for(state="attached")
@@ -623,7 +649,7 @@ def test_whatever_is_written_is_but_text_in_play(visit: Visit) -> None:
 
 def test_whatever_is_said_is_but_text_in_talk(visit: Visit) -> None:
     pieces = [{"index": 0, "delta": {"content": text}, "finish_reason": None} for text in TEXTS]
-    visit.answers["/v1/chat/completions"] = lambda asked: events(*({"choices": [one]} for one in pieces))
+    visit.stream("/v1/chat/completions", *({"choices": [one]} for one in pieces))
     page = visit.open("talk")
     page.get_by_label("Your words").fill(TEXTS[0])
     page.keyboard.press("Enter")
@@ -640,14 +666,18 @@ def test_whatever_a_vocabulary_holds_is_but_text_in_look(visit: Visit) -> None:
             token["text"] = next(texts)
             for one in token["alternatives"]:
                 one["text"] = next(texts)
+        return told
+
+    def layers(told: Json) -> Json:
+        texts = cycle(TEXTS)
         for says in (says for layer in told["lens"] for says in layer["says"]):
             says[0]["text"] = next(texts)
         return told
 
-    visit.answers["/page/look"] = look
-    visit.answers["/page/map"] = lambda told: (
-        told | {"points": [{"id": 1, "text": text, "x": place, "y": 1} for place, text in enumerate(TEXTS)]}
-    )
+    points = [{"id": 1, "text": text, "x": place, "y": 1} for place, text in enumerate(TEXTS)]
+    visit.tell("/page/look", look)
+    visit.tell("/page/layers", layers)
+    visit.tell("/page/map", lambda told: told | {"points": points})
     page = visit.open("look")
     page.get_by_label("A text").fill(sentences(3)[:60])
     page.locator(".lens td").nth(60 * 3 - 1).wait_for(state="attached")
@@ -667,15 +697,13 @@ def test_whatever_a_training_says_is_but_text_in_learn(visit: Visit) -> None:
             return [turned(one, texts) for one in told]
         return {name: turned(one, texts) for name, one in told.items()} if isinstance(told, dict) else told
 
-    visit.answers["/page/learn"] = lambda told: (
-        told
-        | {
-            "samples": [{"step": step, "text": text} for step, text in enumerate(TEXTS)],
-            "settings": dict(enumerate(TEXTS)),
-            "baselines": [{"name": text, "loss": 2.0} for text in TEXTS[:9]],
-        }
-    )
-    visit.answers["/page/report"] = lambda told: told | {"report": turned(told["report"], cycle(TEXTS))}
+    learned = {
+        "samples": [{"step": step, "text": text} for step, text in enumerate(TEXTS)],
+        "settings": dict(enumerate(TEXTS)),
+        "baselines": [{"name": text, "loss": 2.0} for text in TEXTS[:9]],
+    }
+    visit.tell("/page/learn", lambda told: told | learned)
+    visit.tell("/page/report", lambda told: told | {"report": turned(told["report"], cycle(TEXTS))})
     page = visit.open("learn")
     inert(page, 1)
     page.get_by_role("tab", name="Report").click()

@@ -316,6 +316,7 @@ ROUTES = [
     ("POST", "/page/learn/stop", {}),
     ("POST", "/page/learn/resume", {}),
     ("POST", "/page/look", {"text": "Ada"}),
+    ("POST", "/page/layers", {"text": "Ada"}),
     ("POST", "/page/attention", {"text": "Ada", "layer": 0}),
     ("POST", "/page/parts", {"text": "Ada", "position": 0, "token": 1}),
     ("POST", "/page/regenerate", {"text": "Ada", "max_new_tokens": 2}),

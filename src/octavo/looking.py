@@ -3,7 +3,7 @@
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, reduce
+from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,10 @@ class Look:
 
     def to_dict(self) -> Json:
         """All of it, ready for JSON."""
+        return {**self.overview(), "lens": self.by_layer()}
+
+    def overview(self) -> Json:
+        """What is seen first, ready for JSON: the tokens, what might come next, the kinds of the heads."""
         config = self.trace.model.config
         return {
             "tokens": [self._read(read) for read in self.reads],
@@ -102,8 +106,11 @@ class Look:
             "layers": config.layers,
             "heads": config.heads,
             "kinds": [[{"kind": head.kind, **head.shares} for head in layer] for layer in self.kinds],
-            "lens": [self._layer(layer) for layer in self.said],
         }
+
+    def by_layer(self) -> list[Json]:
+        """What each layer would say, ready for JSON."""
+        return [self._layer(layer) for layer in self.said]
 
     def _read(self, read: Read) -> Json:
         return {
@@ -130,8 +137,9 @@ class Look:
     def attention(self, layer: int) -> Json:
         """The weights of a layer's heads, all that can be other than zero: each row up to itself, × 65,535."""
         weights = self.trace.weights(layer)
-        rows, columns = torch.tril_indices(*weights.shape[1:])
-        values = (weights[:, rows, columns].float() * 65535).round().to(torch.uint16)
+        rows, columns = torch.tril_indices(*weights.shape[1:], device=weights.device)
+        lower = weights.flatten(1).index_select(1, rows * weights.size(2) + columns)
+        values = (lower.float() * 65535).round().to(torch.uint16)
         return {"heads": weights.size(0), "tokens": weights.size(1), "data": packed(values)}
 
     def parts(self, position: int, token: int) -> Json:
@@ -155,9 +163,10 @@ def shrunk(squares: Float[Tensor, "H T T"], size: int) -> Float[Tensor, "H N N"]
     whole = squares.size(-1)
     first = torch.arange(size, device=squares.device) * whole // size
     last = (torch.arange(1, size + 1, device=squares.device) * whole - 1) // size
+    longest = int((last - first).max()) + 1
+    places = torch.minimum(first[:, None] + torch.arange(longest, device=squares.device), last[:, None]).flatten()
     for dim in (1, 2):  # rows first, which lie together
-        parts = [squares.index_select(dim, torch.minimum(first + n, last)) for n in range(-(-whole // size) + 1)]
-        squares = reduce(torch.maximum, parts)
+        squares = squares.index_select(dim, places).unflatten(dim, (size, longest)).amax(dim + 1)
     return squares
 
 
@@ -193,8 +202,9 @@ def look(
     changes: Changes | None = None,
     top: int = 5,
     newest: bool = False,
+    known: Trace | None = None,
 ) -> Look:
-    """Look at a text, with parts of the model switched as `changes` says.
+    """Look at a text, with parts of the model switched as `changes` says, from where it goes on otherwise than `known`.
 
     Raises `ConfigError` for a text that is too long, unless its newest part is to do, and for parts that there are not.
     """
@@ -205,7 +215,7 @@ def look(
     left_out = max(0, len(ids) - room)
     if left_out and not newest:
         raise ConfigError(f"the text has {len(ids)} tokens and {room} can be looked at together; shorten it")
-    return Look(tokenizer, lens.trace(model, ids[left_out:], changes), top, left_out)
+    return Look(tokenizer, lens.trace(model, ids[left_out:], changes, known), top, left_out)
 
 
 def regenerated(

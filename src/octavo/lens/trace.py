@@ -3,18 +3,21 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from octavo.cache import StaticCache
 from octavo.errors import ConfigError
 from octavo.lens.changes import Changes, switched
 from octavo.model import GPT, GPTBlock
 from octavo.tap import Tap
 
+PER_LAYER = ("queries", "keys", "values", "heads", "attention", "feed_forward", "stream")
 KEPT = 32 << 20  # bytes of attention's weights that a trace keeps: all those of a small model, some of a large one's
 
 
@@ -32,6 +35,7 @@ class Trace:
     stream: tuple[Float[Tensor, "T C"], ...]  # after the embedding, and after each layer
     queries: tuple[Float[Tensor, "H T D"], ...]
     keys: tuple[Float[Tensor, "K T D"], ...]
+    values: tuple[Float[Tensor, "K T D"], ...]
     heads: tuple[Float[Tensor, "H T D"], ...]
     attention: tuple[Float[Tensor, "T C"], ...]  # what each layer's heads add to the stream, mixed
     feed_forward: tuple[Float[Tensor, "T C"], ...]
@@ -55,9 +59,9 @@ class Trace:
         q, k = (
             part[layer].to(torch.promote_types(part[layer].dtype, torch.float32)) for part in (self.queries, self.keys)
         )
-        scores = q @ k.repeat_interleave(q.size(0) // k.size(0), dim=0).mT / math.sqrt(q.size(-1))
-        future = torch.ones(len(self), len(self), dtype=torch.bool, device=q.device).triu(1)
-        return scores.masked_fill_(future, -math.inf).softmax(-1)
+        k = k.repeat_interleave(q.size(0) // k.size(0), dim=0)
+        future = q.new_full((len(self), len(self)), -math.inf).triu_(1)
+        return torch.baddbmm(future, q, k.mT, alpha=1 / math.sqrt(q.size(-1))).softmax(-1)
 
     def __len__(self) -> int:
         return self.tokens.numel()
@@ -119,22 +123,64 @@ def at_rest(model: nn.Module) -> Iterator[None]:
             part.training = True
 
 
-def trace(model: GPT, tokens: Sequence[int], changes: Mapping[str, float] | None = None) -> Trace:
+def trace(
+    model: GPT, tokens: Sequence[int], changes: Mapping[str, float] | None = None, known: Trace | None = None
+) -> Trace:
     """Read a text and remember everything, with parts of the model switched as `changes` says (see `switched`).
+
+    Where `known` begins alike, as read by the same model with the same changes, only the rest is read: no token changes
+    what stands before it. The rest then differs from what a whole pass gives by as much as its sums are rounded.
 
     Raises `ConfigError` for a text that is empty or longer than the context, or holds an id that the model does not
     know.
     """
-    row = checked(model, tokens)
+    row, factors = checked(model, tokens), dict(changes or {})
+    if known is not None and (known.model is not model or known.changes != factors):
+        known = None
+    begun = 0 if known is None else alike(known.tokens, row)
     with ExitStack() as stack:
         stack.enter_context(at_rest(model))
-        stack.enter_context(switched(model, changes or {}))
+        stack.enter_context(switched(model, factors))
         values = stack.enter_context(heard(_taps(model)))
-        logits = model(row[None])[0]
-    blocks, per_layer = len(model.blocks), [[value[0] for value in values[1 + k :: 6]] for k in range(6)]
-    assert all(len(part) == blocks for part in per_layer)
-    q, k, heads, attention, feed_forward, stream = map(tuple, per_layer)
-    return Trace(model, row, logits, (values[0][0], *stream), q, k, heads, attention, feed_forward, dict(changes or {}))
+        cache = None if known is None or not begun else _remembered(known, begun, len(row))
+        logits = model(row[None, begun:], cache)[0]
+    first, *others = (value[0] for value in values)
+    parts: dict[str, Any] = {name: tuple(others[place :: len(PER_LAYER)]) for place, name in enumerate(PER_LAYER)}
+    parts["stream"] = (first, *parts["stream"])
+    found = Trace(model, row, logits, **parts, changes=factors)
+    return found if known is None or not begun else _joined(known, found, begun)
+
+
+def alike(known: Int[Tensor, " S"], row: Int[Tensor, " T"]) -> int:
+    """How many tokens two texts begin with alike, but for the last of the second, which is to be read in any case.
+
+    >>> alike(torch.tensor([3, 1, 4, 1]), torch.tensor([3, 1, 5])), alike(torch.tensor([3, 1]), torch.tensor([3, 1]))
+    (2, 1)
+    """
+    length = min(len(known), len(row) - 1)
+    return int((known[:length] == row[:length]).cumprod(0).sum())
+
+
+def _remembered(known: Trace, begun: int, length: int) -> StaticCache:
+    """A cache that holds the beginning of what was read."""
+    dtype, device = known.keys[0].dtype, known.tokens.device
+    cache = StaticCache(known.model.config, batch=1, capacity=length, dtype=dtype, device=device)
+    for memory, keys, values in zip(cache.memory, known.keys, known.values, strict=True):
+        memory[:, 0, :, :begun] = torch.stack([keys, values])[:, :, :begun]
+    cache.keep([begun])
+    return cache
+
+
+def _joined(known: Trace, rest: Trace, begun: int) -> Trace:
+    """The beginning of one trace and the other behind it."""
+
+    def both(name: str) -> tuple[Tensor, ...]:
+        pairs = zip(getattr(known, name), getattr(rest, name), strict=True)
+        return tuple(torch.cat([before[..., :begun, :], after], -2) for before, after in pairs)
+
+    logits = torch.cat([known.logits[:begun], rest.logits])
+    parts: dict[str, Any] = {name: both(name) for name in PER_LAYER}
+    return replace(rest, logits=logits, **parts)
 
 
 def checked(model: GPT, tokens: Sequence[int]) -> Int[Tensor, " T"]:
@@ -149,10 +195,10 @@ def checked(model: GPT, tokens: Sequence[int]) -> Int[Tensor, " T"]:
 
 
 def _taps(model: GPT) -> list[Tap]:
-    """The stream as it begins, and six places of each layer."""
+    """The stream as it begins, and the places of each layer, in the order of `PER_LAYER`."""
     taps = [model.stream]
     for block in model.blocks:
         assert isinstance(block, GPTBlock)
         heads = block.attention.heads
-        taps += [heads.q, heads.k, heads.heads, block.attention_out, block.feed_forward_out, block.stream]
+        taps += [heads.q, heads.k, heads.v, heads.heads, block.attention_out, block.feed_forward_out, block.stream]
     return taps

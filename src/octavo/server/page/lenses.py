@@ -43,7 +43,7 @@ class TextRequest(Asked):
 
 
 class LookRequest(TextRequest):
-    """All lenses, and the attention of a layer where one is named."""
+    """What is seen first, and the attention of a layer where one is named."""
 
     layer: Count | None = None
 
@@ -98,8 +98,14 @@ async def answer(request: Request, question: str, asked: Asked) -> Response:
 
 @router.post("/look", response_model=Json)
 async def look(request: Request, asked: LookRequest) -> Response:
-    """A text with all lenses."""
+    """A text with what is seen of it first."""
     return await answer(request, "look", asked)
+
+
+@router.post("/layers", response_model=Json)
+async def layers(request: Request, asked: TextRequest) -> Response:
+    """What each layer would say."""
+    return await answer(request, "layers", asked)
 
 
 @router.post("/attention", response_model=Json)

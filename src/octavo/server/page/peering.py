@@ -60,13 +60,17 @@ class Lenses:
         return found, places[found]
 
     def look(self, asked: LookRequest) -> Json:
-        """A text with all lenses, and where the heads of a layer look if one is named."""
+        """A text with what is seen of it first, and where the heads of a layer look if one is named."""
 
         def told(seen: Look) -> Json:
             layer = {} if asked.layer is None else {"attention": seen.attention(asked.layer)}
-            return {**seen.to_dict(), "thumbnails": seen.thumbnails(), **layer}
+            return {**seen.overview(), "thumbnails": seen.thumbnails(), **layer}
 
         return self._see(asked, told)
+
+    def layers(self, asked: TextRequest) -> Json:
+        """What each layer would say."""
+        return self._see(asked, lambda seen: {"lens": seen.by_layer()})
 
     def attention(self, asked: AttentionRequest) -> Json:
         """Where a layer's heads look."""
@@ -108,14 +112,16 @@ class Lenses:
 
         def with_model(opened: Opened) -> T:
             key = (id(opened.model), asked.text, tuple(sorted(asked.off)), asked.top)
-            return work(kept(self._looks, key, lambda: looked(opened, asked)))
+            last = next(reversed(self._looks.values()), None)  # most often the same text but for a letter
+            return work(kept(self._looks, key, lambda: looked(opened, asked, last)))
 
         return self._ask(asked, with_model)
 
 
-def looked(opened: Opened, asked: TextRequest) -> Look:
-    """A look at what is asked."""
-    return looking.look(opened.model, opened.tokenizer, asked.text, changes=asked.changes, top=asked.top)
+def looked(opened: Opened, asked: TextRequest, last: Look | None) -> Look:
+    """A look at what is asked, after another one."""
+    words: Json = {"changes": asked.changes, "top": asked.top, "known": last and last.trace}
+    return looking.look(opened.model, opened.tokenizer, asked.text, **words)
 
 
 def kept(memory: OrderedDict[Any, T], key: Any, make: Callable[[], T]) -> T:

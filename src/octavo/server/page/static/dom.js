@@ -95,16 +95,6 @@ export function canvas2d(canvas, width, height) {
 
 onTheme(() => colours.clear());
 
-// Calls when the browser has nothing better to do; the next wish takes the place of the last.
-export function idly(call) {
-  const wait = window.requestIdleCallback ?? ((later) => setTimeout(later, 50));
-  let newest = 0;
-  return () => {
-    const mine = (newest += 1);
-    wait(() => mine === newest && call(), { timeout: 500 });
-  };
-}
-
 // Calls once things have been quiet for so many milliseconds.
 export function debounced(wait, call) {
   let timer = 0;

@@ -1,6 +1,6 @@
 // All heads at a glance: a small picture each, with the kind of head it is; whole heads and halves of blocks can be silenced.
 
-import { button, colour, h, onTheme } from "./dom.js";
+import { button, colour, h, onTheme, put } from "./dom.js";
 import { rove } from "./grid.js";
 import { bytes, percent } from "./text.js";
 
@@ -80,7 +80,7 @@ export class Heads {
         const found = this.result.kinds[layer][head];
         const silent = this.off.has(`${layer}.${head}`) || this.off.has(`${layer}.attention`);
         const here = layer === this.chosen[0] && head === this.chosen[1];
-        kind.textContent = silent ? "off" : found.kind;
+        put(kind, silent ? "off" : found.kind);
         cell.classList.toggle("off", silent);
         cell.setAttribute("aria-pressed", String(here));
         cell.setAttribute("aria-label",

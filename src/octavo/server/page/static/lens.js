@@ -1,6 +1,7 @@
 // The logit lens: what the model would say if it stopped after each layer, for every token of the text.
 
-import { h, idly, put } from "./dom.js";
+import { post, stopped } from "./api.js";
+import { debounced, h, put } from "./dom.js";
 import { rove } from "./grid.js";
 import { label, percent, spoken } from "./text.js";
 
@@ -13,9 +14,12 @@ export class Lens {
     this.scroll = h("div", { class: "scroll unseen" }, this.table);
     this.reading = h("p", { class: "reading", "aria-live": "polite" });
     this.element = h("div", {}, this.scroll, this.reading);
-    Object.assign(this, { cells: [], at: 0, seen: false, drawSoon: idly(() => this.draw()) });
+    Object.assign(this, { cells: [], at: 0, seen: false, wanted: null, loadSoon: debounced(300, () => this.load()) });
     this.take = rove(this.table, () => this.cells, (cell) => this.read(cell));
-    new IntersectionObserver(([one]) => (this.seen = one.isIntersecting), { rootMargin: "200px" }).observe(this.scroll);
+    new IntersectionObserver(([one]) => {
+      this.seen = one.isIntersecting;
+      if (this.seen) this.load();
+    }, { rootMargin: "200px" }).observe(this.scroll);
     this.table.addEventListener("click", (event) => {
       const cell = event.target.closest("td");
       if (cell) this.select(cell.cellIndex - 1);
@@ -26,15 +30,27 @@ export class Lens {
       && this.select(event.target.cellIndex - 1));
   }
 
-  // What is in sight is drawn at once, else when there is time.
-  show(result) {
-    this.result = result;
-    if (this.seen) this.draw();
-    else this.drawSoon();
+  // What is in sight is asked for at once, else when nothing has been changed for a while.
+  show(asked, { tokens }) {
+    this.wanted = { asked, tokens };
+    this.running?.abort();
+    if (this.seen) this.load();
+    else this.loadSoon();
   }
 
-  draw() {
-    const { tokens, lens } = this.result;
+  async load() {
+    if (!this.wanted) return;
+    const { asked, tokens } = this.wanted;
+    this.wanted = null;
+    this.running = new AbortController();
+    try {
+      this.draw(tokens, (await post("/page/layers", asked, this.running.signal)).lens);
+    } catch (error) {
+      if (!stopped(error)) this.reading.textContent = error.message;
+    }
+  }
+
+  draw(tokens, lens) {
     this.tokens = tokens;
     this.layers = [...lens].reverse(); // the last layer on top, for it has the last word
     if (this.cells.length !== this.layers.length) this.build();
@@ -45,7 +61,9 @@ export class Lens {
       this.cells[row].forEach((cell, index) => this.fill(cell, says[index][0], tokens[index + 1]));
     });
     if (!this.table.querySelector("td[tabindex='0']")) this.take(this.cells[0][0]);
-    this.reading.textContent = "";
+    const cell = this.table.querySelector("td:focus");
+    if (cell) this.read(cell);
+    else this.reading.textContent = "";
     this.mark(this.at);
   }
 

@@ -169,7 +169,7 @@ class Look {
       return row;
     }));
     this.heads.show(result, this.off, [this.layer, this.head]);
-    this.lens.show(result);
+    this.lens.show(this.seen, result);
     this.title();
     this.mark(true);
     this.explain();
@@ -203,7 +203,7 @@ class Look {
   }
 
   select(index, fromAttention = false) {
-    this.at = index;
+    this.at = Math.min(index, this.result.tokens.length - 1); // the layers of a longer text may still stand there
     this.mark(fromAttention);
     this.explain();
   }

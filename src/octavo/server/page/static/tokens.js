@@ -8,6 +8,9 @@ const MOST = 10; // bits at which the tint is full
 export const bits = (probability) => (probability > 0 ? -Math.log2(probability) : 40);
 export const level = (probability) => (probability === null ? 0 : Math.min(bits(probability) / MOST, 1));
 
+// Whether two tokens are shown the same.
+const alike = (one, other) => ["text", "probability", "chosen", "part"].every((name) => one[name] === other[name]);
+
 function description(token) {
   if (token.probability === null || token.probability === undefined) return spoken(token.text);
   return `${spoken(token.text)}, ${percent(token.probability)}`;
@@ -82,7 +85,7 @@ export class TokenList {
   set(tokens) {
     this.close();
     for (const cell of this.cells.splice(tokens.length)) cell.remove();
-    this.cells.forEach((cell, index) => this.dress(cell, tokens[index]));
+    this.cells.forEach((cell, index) => alike(this.tokens[index], tokens[index]) || this.dress(cell, tokens[index]));
     this.tokens = tokens.slice(0, this.cells.length);
     if (this.cells.length && !this.text.querySelector("[tabindex='0']")) this.take(this.cells[0]);
     this.add(...tokens.slice(this.cells.length));
