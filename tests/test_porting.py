@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -316,8 +317,8 @@ def test_what_is_sent_is_a_folder_or_files(monkeypatch: pytest.MonkeyPatch, tmp_
 
 @pytest.fixture
 def run_of(random_model: Models) -> Callable[..., Path]:
-    def made(kind: str, tokenizer: Tokenizer = CHARACTERS, dtype: torch.dtype = torch.float32) -> Path:
-        save(random_model(RUN[kind], dtype=dtype), tokenizer, "run")
+    def made(kind: str, **shape: int) -> Path:
+        save(random_model(replace(RUN[kind], **shape), dtype=torch.float32), CHARACTERS, "run")
         return Path("run")
 
     return made
@@ -329,7 +330,8 @@ def run_of(random_model: Models) -> Callable[..., Path]:
 def test_what_is_written_is_read_back_by_octavo_and_by_the_program_it_is_for(
     kind: str, form: Any, run_of: Callable[..., Path]
 ) -> None:
-    done = export(run_of(kind), form)
+    shape = {"layers": 1} if form == "onnx" and kind != "qwen3" else {}  # a block more takes PyTorch seconds to follow
+    done = export(run_of(kind, **shape), form)
     names = [line.split(":")[0] for line in done.found]
     assert names == {"hf": ["octavo", "transformers"], "gguf": ["octavo", "llama.cpp"], "onnx": ["onnxruntime"]}[form]
     assert done.path.exists()
@@ -438,7 +440,7 @@ def test_an_unread_onnx_file_is_not_called_checked(
 def test_an_onnx_file_has_its_tokenizer_beside_it_or_neither_is_there(
     run_of: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, beside = run_of("gpt2"), Path("run.tokenizer.json")
+    run, beside = run_of("gpt2", layers=1), Path("run.tokenizer.json")
     first = export(run, "onnx")
     assert first.tokenizer == beside
     assert Backend.from_file(str(beside)).encode(TEXT).ids == CHARACTERS.encode(TEXT)
