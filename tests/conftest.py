@@ -1,7 +1,7 @@
 """Before anything of octavo is imported: shapes in annotations are checked, and nothing asks the network."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from random import Random
@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from texts import sentences
+from warm import Warm
 
 CHECKED = [
     f"octavo.{name}"
@@ -33,12 +34,14 @@ CHECKED = [
 with jaxtyping.install_import_hook(CHECKED, "beartype.beartype"):
     for name in CHECKED:
         import_module(name)
+    from octavo import evaluation
     from octavo.config import ModelConfig, RopeScaling
     from octavo.model import GPT
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read by transformers when a test imports it
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 torch.set_num_threads(1)  # tests run side by side, one per core
+evaluation.SAMPLE_TOKENS = 8  # of what a model writes while it learns
 
 TINY = {
     "gpt2": ModelConfig(vocab_size=23, context=16, layers=2, heads=4, width=16),
@@ -129,6 +132,18 @@ def tokens(config: ModelConfig) -> torch.Tensor:
 
 
 @pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Shapes in annotations are not checked, which takes more time than a small model does.
+
+    That is for tests of what trainings write, whose every part is checked elsewhere; and for ONNX, in whose programs
+    shapes stand for any number and are none.
+    """
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
 def run(tmp_path: Path) -> Path:
     """Where a run may be written."""
     return tmp_path / "run"
@@ -136,12 +151,25 @@ def run(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to train in, with a text, a home of its own and short samples."""
+    """An empty folder to train in, with a text and a home of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OCTAVO_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("octavo.evaluation.SAMPLE_TOKENS", 8)
     (tmp_path / "text.txt").write_text(sentences(200))
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def warm_process() -> Iterator[Warm]:
+    warm = Warm()
+    yield warm
+    warm.close()
+
+
+@pytest.fixture
+def warm(warm_process: Warm) -> Iterator[Warm]:
+    """What begins a process of its own in a twentieth second."""
+    yield warm_process
+    warm_process.end()
 
 
 @pytest.fixture

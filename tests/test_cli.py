@@ -14,16 +14,14 @@ import pytest
 
 from octavo.cli import WORDS, app
 from texts import sentences
+from warm import Warm
 
 TINY = ["--steps", "4", "--layers", "1", "--heads", "1", "--width", "16", "--context", "8", "--batch", "2"]
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("OCTAVO_HOME", str(tmp_path / "home"))
+def here(workplace: Path, unchecked: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
-    (tmp_path / "text.txt").write_text(sentences(60))
 
 
 Said = Callable[..., tuple[int, str, str]]
@@ -105,15 +103,11 @@ def test_json_gives_one_object_a_line(said: Said) -> None:
         assert 1 <= len(line["tokens"]) == len(line["logprobs"]) <= 3
 
 
-def test_a_prompt_may_come_from_a_pipe() -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    octavo = [sys.executable, "-m", "octavo"]
-    subprocess.run(
-        [*octavo, "train", "-", *TINY, "--out", "piped"], input=sentences(60).encode(), env=environment, check=True
-    )
-    words = [*octavo, "generate", "piped", "--max-new-tokens", "4"]
-    done = subprocess.run(words, input=b"Emmy", capture_output=True, env=environment, check=True)
-    assert done.stdout.startswith(b"Emmy")
+def test_a_prompt_may_come_from_a_pipe(warm: Warm) -> None:
+    training = warm.octavo("train", "-", *TINY, "--out", "piped", standard_input=sentences(60).encode())
+    assert training.wait() == 0, training.errors
+    writing = warm.octavo("generate", "piped", "--max-new-tokens", "4", standard_input=b"Emmy")
+    assert writing.wait() == 0 and writing.output.startswith("Emmy"), writing.errors
 
 
 def test_what_the_model_never_saw_in_a_prompt_is_said(said: Said) -> None:
@@ -270,15 +264,11 @@ def test_a_fifo_and_an_unreadable_file_are_refused(said: Said, tmp_path: Path) -
     assert status == 2 and "pipe" in errors and len(errors.splitlines()) == 1
 
 
-def test_a_training_on_standard_input_can_be_gone_on_with() -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    octavo = [sys.executable, "-m", "octavo"]
-    subprocess.run(
-        [*octavo, "train", "-", *TINY, "--out", "piped"], input=sentences(60).encode(), env=environment, check=True
-    )
-    words = [*octavo, "train", "--resume", "piped", "--steps", "6"]
-    done = subprocess.run(words, capture_output=True, text=True, env=environment, check=True)
-    assert "finished after 6 steps" in done.stderr
+def test_a_training_on_standard_input_can_be_gone_on_with(warm: Warm) -> None:
+    training = warm.octavo("train", "-", *TINY, "--out", "piped", standard_input=sentences(60).encode())
+    assert training.wait() == 0, training.errors
+    longer = warm.octavo("train", "--resume", "piped", "--steps", "6")
+    assert longer.wait() == 0 and "finished after 6 steps" in longer.errors, longer.errors
 
 
 def test_a_folder_that_may_not_be_opened_is_one_line(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ TINY: dict[str, Any] = {"layers": 2, "heads": 2, "width": 32, "context": 32, "ba
 
 
 @pytest.fixture(autouse=True)
-def here(workplace: Path) -> None:
+def here(unchecked: None, workplace: Path) -> None:
     (workplace / "other.txt").write_text(sentences(300, seed=5).replace("finds", "loses"))
 
 

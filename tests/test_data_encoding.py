@@ -1,10 +1,7 @@
 """A large text on its way to tokens: the same bytes on any number of cores, after any interruption, in bounds."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import threading
 import tracemalloc
 from collections.abc import Iterator
@@ -25,6 +22,7 @@ from octavo.data.pipeline import ahead, in_order
 from octavo.errors import TextError
 from octavo.tokenizers import BPETokenizer, SimpleTokenizer
 from texts import sentences
+from warm import Warm
 
 LAW = settings(derandomize=True, deadline=None, database=None, max_examples=100)
 END = "<|endoftext|>"
@@ -126,17 +124,18 @@ prepare(data, SimpleTokenizer(Path("many.jsonl").read_text()), cache=Path(sys.ar
 
 
 @pytest.mark.parametrize("shuffle", [None, "documents"])
-def test_a_preparation_that_is_killed_again_and_again_comes_to_the_same_bytes(place: Path, shuffle: Any) -> None:
+def test_a_preparation_that_is_killed_again_and_again_comes_to_the_same_bytes(
+    place: Path, shuffle: Any, warm: Warm
+) -> None:
     write_documents(place / "many.jsonl", 40)
-    words = [sys.executable, "-c", KILLED]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     how = [shuffle] if shuffle else []
     kills = (30, 30) if shuffle else (30,)  # while the documents are encoded, and while they are put into their order
     for left in kills:
-        done = subprocess.run([*words, str(left), "killed", *how], env=environment, check=False)
-        assert done.returncode == -signal.SIGKILL
+        preparation = warm.start(KILLED, str(left), "killed", *how)
+        assert preparation.wait() == -signal.SIGKILL, preparation.errors
     for cache in ("killed", "whole"):
-        subprocess.run([*words, "10000", cache, *how], env=environment, check=True)
+        preparation = warm.start(KILLED, "10000", cache, *how)
+        assert preparation.wait() == 0, preparation.errors
     assert files_of(place / "killed") == files_of(place / "whole")
     assert [path.suffix for path in (place / "killed" / "tokens").iterdir()].count("") == 1
     assert not [path for path in (place / "killed" / "tokens").iterdir() if ".tmp" in path.name]

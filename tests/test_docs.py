@@ -1,12 +1,10 @@
 """The pages say what is true: their code runs and prints what they show, their quotations, commands and links hold."""
 
-import io
 import re
 import shlex
 import textwrap
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from cyclopts import CycloptsError
 
 from octavo.cli import app
 from sweeps import SWEEPS
+from warm import Warm
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -54,26 +53,34 @@ def prose(page: str) -> str:
     return re.sub(r"^```.*?^```$", "", page, flags=re.MULTILINE | re.DOTALL)
 
 
-def printed(block: Block, page: Path, names: dict[str, object]) -> list[str]:
-    """The lines that a block prints; a traceback names the line of the page."""
-    output = io.StringIO()
-    with redirect_stdout(output):
-        exec(compile("\n" * (block.line - 1) + block.text, str(page), "exec"), names)
-    return [line.rstrip() for line in output.getvalue().splitlines()]
+RUN = """
+import sys
+page, names = sys.argv[1], {"__name__": "__main__"}
+for text in sys.stdin.read().split(chr(0)):
+    print(end=chr(0))
+    exec(compile(text, page, "exec"), names)
+"""
+
+
+def printed(page: Path, python: list[Block], warm: Warm) -> list[list[str]]:
+    """The lines that each block prints, as a user runs them, one after another; a traceback names the page's line."""
+    at_their_lines = ["\n" * (block.line - 1) + block.text for block in python]
+    fork = warm.start(RUN, str(page), standard_input="\0".join(at_their_lines).encode())
+    assert fork.wait() == 0, fork.errors
+    return [[line.rstrip() for line in output.splitlines()] for output in fork.output.split("\0")[1:]]
 
 
 @every_page
 def test_every_block_runs_and_prints_what_the_page_shows(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm: Warm
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OCTAVO_HOME", str(tmp_path / "home"))
     Path("book.txt").write_text("It was a dark and stormy night. The rain fell in torrents.\n" * 40)
     text = page.read_text("utf-8")
-    names: dict[str, object] = {"__name__": page.stem}
-    for block in blocks(text):
-        if block.info == "python":
-            assert printed(block, page, names) == block.shown, f"{page.name}, line {block.line}"
+    python = [block for block in blocks(text) if block.info == "python"]
+    for block, lines in zip(python, printed(page, python, warm) if python else [], strict=True):
+        assert lines == block.shown, f"{page.name}, line {block.line}"
     if page == TOUR:
         drawn = {f"pictures/{path.name}" for path in Path("pictures").iterdir()}
         assert drawn == {link for link in LINK.findall(text) if link.startswith("pictures/")}

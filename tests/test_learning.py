@@ -159,7 +159,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         patch.setenv("OCTAVO_HOME", str(place / "home"))
-        patch.setattr("octavo.evaluation.SAMPLE_TOKENS", 8)
         Path("text.txt").write_text(sentences(200))
         octavo.train("text.txt", out="run", steps=100, eval_every=25, **TINY)
         yield place / "run"

@@ -11,11 +11,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
+from torch.optim import Optimizer
 
 from octavo import training
 from octavo.checkpoint import newest_valid, restore
@@ -137,12 +139,16 @@ class Format:
     sealed: bool = False
 
 
-def opened(run: Path) -> None:
-    step = 8
-    folder = checkpoint_folder(run, step)
+@cache
+def learner(run: Path) -> tuple[GPT, list[Optimizer]]:
+    """What the state of a run is put into, again and again."""
     config = training.toml.load(run)
     model = make_model(config)
-    restore(folder, model, make_optimizers(model, config.train))
+    return model, make_optimizers(model, config.train)
+
+
+def opened(run: Path) -> None:
+    restore(checkpoint_folder(run, 8), *learner(run))
 
 
 def either(content: bytes, draw: Random) -> bytes:

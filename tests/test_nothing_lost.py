@@ -35,12 +35,24 @@ from octavo.trainer import Trainer
 from power import Disk, lay_out, recorded
 from sweeps import SWEEPS, sweep
 from texts import sentences
+from warm import Warm
 
 CLOCK = ("seconds", "tokens_per_second")
+CHANGES = (  # the calls by which a save changes the disk
+    (os, "fsync"),
+    (Path, "replace"),
+    (Path, "mkdir"),
+    (Path, "write_text"),
+    (Path, "write_bytes"),
+    (checkpoint, "save_file"),
+    (run_module, "write_tensors"),
+    (Path, "unlink"),
+    (shutil, "rmtree"),
+)
 TINY = {"layers": 2, "heads": 2, "width": 32, "context": 16, "batch": 4, "eval_every": 4, "dropout": 0.1}
 
 
-pytestmark = pytest.mark.usefixtures("workplace")
+pytestmark = pytest.mark.usefixtures("workplace", "unchecked")
 
 
 def begin(out: str = "run", *, force: bool = False, **asked: Any) -> Trainer:
@@ -193,17 +205,19 @@ def test_failures_are_counted_across_a_stop(monkeypatch: pytest.MonkeyPatch) -> 
     assert read_facts(checkpoint_folder(Path("run"), 3))["failures"] == trainer.at.failures > 0
 
 
-SERVER = """
-import os, shutil, signal, sys
+TRAINING = """
+import json, os, shutil, signal, sys
 from pathlib import Path
-import torch
-torch.set_num_threads(1)
 import octavo.evaluation
 from octavo import checkpoint, run, training
 from octavo.config import Asked
 from octavo.errors import SaveError
 from octavo.events import Saved, Stepped
 octavo.evaluation.SAMPLE_TOKENS = 8
+CALLS = (
+    (os, "fsync"), (Path, "replace mkdir write_text write_bytes unlink"), (shutil, "rmtree"),
+    (checkpoint, "save_file"), (run, "write_tensors"),
+)
 
 def die_at(call):
     calls = 0
@@ -219,10 +233,10 @@ def die_at(call):
         for name in names.split():
             setattr(owner, name, dying(getattr(owner, name)))
 
-def train(what, told):
-    what, *numbers = what.split()
+def train(asked, what, *numbers):
+    told = os.open("told", os.O_WRONLY)
     if what == "begin":
-        trainer = training.begin(["text.txt"], Asked(**ASKED), out="run")
+        trainer = training.begin(["text.txt"], Asked(**asked), out="run")
     else:
         trainer = training.resume(Path("run"), Asked())
     if what == "wait":
@@ -244,55 +258,26 @@ def train(what, told):
     else:
         os.write(told, b"done\\n")
 
-CALLS = (
-    (os, "fsync"), (Path, "replace mkdir write_text write_bytes unlink"), (shutil, "rmtree"),
-    (checkpoint, "save_file"), (run, "write_tensors"),
-)
-for line in sys.stdin:
-    told = os.open("told", os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
-    child = os.fork()
-    if not child:
-        try:
-            train(line.strip(), told)
-        finally:
-            os._exit(1)
-    os.close(told)
-    print(child, flush=True)
-    os.waitpid(child, 0)
-    print("ended", flush=True)
+train(json.loads(sys.argv[1]), *sys.argv[2:])
 """
 
 
-class Server:
-    """A process that has everything loaded, and forks for each training: one can be killed in a twentieth second."""
+class Trainings:
+    """Trainings, each in a process of its own that can be killed."""
 
-    def __init__(self, asked: dict[str, Any]) -> None:
-        script = SERVER.replace("ASKED", repr(asked))
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen([sys.executable, "-c", script], stdin=pipe, stdout=pipe, text=True)
+    def __init__(self, warm: Warm, asked: dict[str, Any]) -> None:
+        self.warm, self.asked = warm, json.dumps(asked)
 
     def start(self, what: str) -> int:
-        assert self.process.stdin is not None
-        self.process.stdin.write(what + "\n")
-        self.process.stdin.flush()
-        return int(self._line())
+        Path("told").write_text("")
+        self.child = self.warm.start(TRAINING, self.asked, *what.split())
+        return self.child.pid
 
     def wait(self) -> list[int]:
         """The steps that it called saved, with a -1 behind where it came to its end, -2 where the disk refused."""
-        assert self._line() == "ended"
+        self.child.wait()
         said = [line for line in Path("told").read_text().split() if line != "0"]  # which is its first step
         return [{"done": -1, "refused": -2}.get(line) or int(line) for line in said]
-
-    def _line(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        self.process.wait()
 
 
 def in_a_save() -> bool:
@@ -304,7 +289,7 @@ def alive(child: int) -> bool:
     return Path(f"/proc/{child}").exists() and "Z" not in Path(f"/proc/{child}/stat").read_text().split()[2]
 
 
-def killed_again_and_again(server: Server, kills: int, seed: int) -> int:
+def killed_again_and_again(trainings: Trainings, kills: int, seed: int) -> int:
     """Train, and kill at random moments, every other time inside a save. Gives how many were inside one.
 
     However slow the machine is, the training comes further: before some kills it has saved once more.
@@ -314,7 +299,7 @@ def killed_again_and_again(server: Server, kills: int, seed: int) -> int:
         saved = steps_saved(Path("run"))
         if not saved:
             shutil.rmtree("run", ignore_errors=True)
-        child = server.start("resume" if saved else "begin")
+        child = trainings.start("resume" if saved else "begin")
         if kill % 2:
             while alive(child) and not in_a_save():
                 time.sleep(0.0002)
@@ -326,7 +311,7 @@ def killed_again_and_again(server: Server, kills: int, seed: int) -> int:
         inside += in_a_save()
         with suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
-        told = server.wait()
+        told = trainings.wait()
         assert -1 not in told, "it was done before it was killed often enough"
         acknowledged = max([acknowledged, *told])
         assert max(steps_saved(Path("run")), default=0) >= acknowledged
@@ -335,25 +320,22 @@ def killed_again_and_again(server: Server, kills: int, seed: int) -> int:
 
 @pytest.mark.parametrize("kills", sweep("kills"))
 @pytest.mark.timeout(7200)
-def test_a_training_that_is_killed_again_and_again_comes_to_the_same_bits(
-    kills: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_training_that_is_killed_again_and_again_comes_to_the_same_bits(kills: int, warm: Warm) -> None:
     steps = 40 * kills
     asked = {**TINY, "steps": steps, "eval_every": 20}
-    list(training.begin(["text.txt"], Asked(**asked), out="whole").events())
-    server = Server(asked)
-    try:
-        inside = killed_again_and_again(server, kills, seed=0)
-        server.start("resume")
-        assert server.wait()[-1] == -1
-    finally:
-        server.close()
+    trainings = Trainings(warm, asked)
+    trainings.start("begin")
+    assert trainings.wait()[-1:] == [-1], trainings.child.errors
+    Path("run").rename("whole")
+    inside = killed_again_and_again(trainings, kills, seed=0)
+    trainings.start("resume")
+    assert trainings.wait()[-1:] == [-1], trainings.child.errors
     assert inside >= kills // 5
     assert same(left("run", steps), left("whole", steps))
 
 
 @pytest.fixture
-def half_way() -> Iterator[Server]:
+def half_way(workplace: Path, unchecked: None, warm: Warm) -> Trainings:
     """A training of eight steps that was stopped after four, as `run` and as `spare`, one never stopped as `whole`."""
     asked = {**TINY, "steps": 8}
     list(begin("whole", **asked).events())
@@ -362,29 +344,73 @@ def half_way() -> Iterator[Server]:
         if isinstance(event, Saved) and event.step == 4:
             trainer.stop()
     shutil.copytree("run", "spare")
-    server = Server(asked)
-    yield server
-    server.close()
+    return Trainings(warm, asked)
 
 
-def whole_again(server: Server, told: list[int]) -> None:
+def whole_again(told: list[int]) -> None:
     """What was called saved is there, and going on comes to the same bits."""
     step, _ = newest_valid(Path("run"), on_damage=lambda line: None)
     assert step >= max([4, *told])
     load_model(Path("run"))
     if step < 8:
-        server.start("resume")
-        assert server.wait() == [8, -1]
+        assert [event.step for event in resume()[0].events() if isinstance(event, Saved)] == [8]
     assert same(left("run", 8), left("whole", 8))
     shutil.rmtree("run")
     shutil.copytree("spare", "run")
 
 
-def test_a_kill_at_every_call_of_a_save_loses_nothing(half_way: Server) -> None:
+Files = dict[str, bytes | None]
+
+
+def files_of(run: Path) -> Files:
+    """All that lies in a folder: the bytes of each file, and of each folder none."""
+    return {str(path): path.read_bytes() if path.is_file() else None for path in sorted([run, *run.rglob("*")])}
+
+
+def what_kills_leave(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[int], Files]]:
+    """Go on with the training, and note before each call that changes the disk what a kill there would leave.
+
+    That is what was called saved by then, and what lies in the run's folder, in as far as it differs from what a kill
+    at the call before leaves.
+    """
+    trainer, told, found = resume()[0], list[int](), list[tuple[list[int], Files]]()
+
+    def noted(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **words: Any) -> Any:
+            left = list(told), files_of(Path("run"))
+            if not found or found[-1] != left:
+                found.append(left)
+            return real(*args, **words)
+
+        return call
+
+    with monkeypatch.context() as patched:
+        for owner, name in CHANGES:
+            patched.setattr(owner, name, noted(getattr(owner, name)))
+        for event in trainer.events():
+            if isinstance(event, Saved):
+                told.append(event.step)
+    return found
+
+
+@pytest.mark.usefixtures("half_way")
+def test_a_kill_before_any_call_of_a_save_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    kills = what_kills_leave(monkeypatch)
+    assert len(kills) > 25
+    for told, files in kills:
+        shutil.rmtree("run")
+        for name, content in files.items():
+            Path(name).mkdir() if content is None else Path(name).write_bytes(content)
+        whole_again(told)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_a_kill_at_every_call_of_a_save_loses_nothing(half_way: Trainings) -> None:
     for call in count(1):
         half_way.start(f"resume {call}")
         told = half_way.wait()
-        whole_again(half_way, told)
+        whole_again(told)
         if told[-1:] == [-1]:
             break
     assert call > 25
@@ -398,7 +424,7 @@ SYSTEM_CALLS = "write,pwrite64,fsync,fdatasync,rename,renameat,mkdir,mkdirat,unl
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not here")
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.timeout(7200)
-def test_a_fault_in_every_system_call_of_a_save_loses_nothing(fault: str, half_way: Server) -> None:
+def test_a_fault_in_every_system_call_of_a_save_loses_nothing(fault: str, half_way: Trainings) -> None:
     for call in count(1):
         Path("go").unlink(missing_ok=True)
         child = half_way.start("wait")
@@ -413,21 +439,29 @@ def test_a_fault_in_every_system_call_of_a_save_loses_nothing(fault: str, half_w
         if told[-1:] == [-2]:
             assert os.strerror(getattr(errno, fault)) in Path("said").read_text()
         reached = "INJECTED" in Path("traced").read_text() or "KILL" in Path("traced").read_text()
-        whole_again(half_way, [step for step in told if step > 0])
+        whole_again([step for step in told if step > 0])
         if not reached:
             break
     assert call > 25
 
 
+def heeds(process: int, number: int) -> bool:
+    """Whether a process has said what it does when this signal comes."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return bool(int(re.findall(r"SigCgt:\s*(\w+)", status)[0], 16) >> number - 1 & 1)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_before_the_first_step_ends_it_with_its_status(number: signal.Signals) -> None:
-    Path("long.txt").write_text(sentences(200_000))
+    Path("long.txt").write_text(sentences(2000) * 100)
     process = subprocess.Popen(
         [sys.executable, "-m", "octavo", "train", "long.txt", "--steps", "5", "--out", "long"],
         stderr=subprocess.PIPE,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    time.sleep(2.0)
+    while not heeds(process.pid, signal.SIGTERM):
+        time.sleep(0.01)
+    time.sleep(0.5)
     process.send_signal(number)
     _, said = process.communicate(timeout=30)
     assert process.returncode == 128 + number
@@ -436,23 +470,21 @@ def test_a_signal_before_the_first_step_ends_it_with_its_status(number: signal.S
 
 @pytest.mark.parametrize("signals", sweep("signals"))
 @pytest.mark.timeout(7200)
-def test_a_signal_at_a_random_moment_ends_a_training_saved_and_soon(signals: int) -> None:
+def test_a_signal_at_a_random_moment_ends_a_training_saved_and_soon(signals: int, warm: Warm) -> None:
     draw = random.Random(1)
     words = ["train", "text.txt", "--steps", "100000", "--layers", "1", "--width", "16", "--context", "16"]
-    base = [sys.executable, "-m", "octavo"]
-    begun = [*base, *words, "--eval-every", "50", "--out", "run", "--quiet"]
-    gone_on = [*base, "train", "--resume", "run", "--quiet"]
+    begun = [*words, "--eval-every", "50", "--out", "run", "--quiet"]
+    gone_on = ["train", "--resume", "run", "--quiet"]
     for _ in range(signals):
-        process = subprocess.Popen(gone_on if steps_saved(Path("run")) else begun, stderr=subprocess.PIPE)
         begun_at, log = time.time(), Path("run/metrics.jsonl")
-        while process.poll() is None and not (log.exists() and log.stat().st_mtime > begun_at):
+        training = warm.octavo(*(gone_on if steps_saved(Path("run")) else begun))
+        while training.poll() is None and not (log.exists() and log.stat().st_mtime > begun_at):
             time.sleep(0.01)
-        time.sleep(draw.random())
+        time.sleep(0.3 * draw.random())  # in which it is evaluated and saved a few times
         number = draw.choice([signal.SIGINT, signal.SIGTERM])
-        process.send_signal(number)
-        _, said = process.communicate(timeout=60)  # it does not hang
-        assert process.returncode == 128 + number, said
-        assert b"Traceback" not in said
+        training.kill(number)
+        assert training.wait() == 128 + number, training.errors  # it does not hang
+        assert "Traceback" not in training.errors
     assert steps_saved(Path("run"))
 
 
@@ -473,7 +505,7 @@ def test_whenever_the_power_fails_what_was_called_saved_is_there(
         for event in training.resume(root / "run", Asked()).events():
             if isinstance(event, Saved):
                 recorder.say(event.step)
-    draw, disk, promised, looked_at = random.Random(0), Disk(root), 0, 0
+    draw, disk, promised, looked_at, opened = random.Random(0), Disk(root), 0, 0, set[frozenset[tuple[str, bytes]]]()
     first = next(index for index, event in enumerate(recorder.events) if event.kind == "word")
     per_event = -(-images // (len(recorder.events) - first))
     for event in recorder.events:
@@ -484,7 +516,11 @@ def test_whenever_the_power_fails_what_was_called_saved_is_there(
             lay_out(disk.image(draw), root, where, draw)
             step, facts = newest_valid(where / "run", on_damage=lambda line: None)
             assert step >= promised and facts["step"] == step
-            load_model(where / "run")
+            files = [path for path in (where / "run").iterdir() if path.suffix in (".json", ".safetensors")]
+            model = frozenset((path.name, path.read_bytes()) for path in files)
+            if model not in opened:  # the same bytes once
+                load_model(where / "run")
+                opened.add(model)
             shutil.rmtree(where)
             looked_at += 1
     assert looked_at >= images
@@ -495,15 +531,7 @@ class FileLayer:
 
     def __init__(self, at: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls, self.at, self.number = 0, at, number
-        for owner, name in (
-            (os, "fsync"),
-            (Path, "replace"),
-            (Path, "mkdir"),
-            (Path, "write_text"),
-            (Path, "write_bytes"),
-            (checkpoint, "save_file"),
-            (run_module, "write_tensors"),
-        ):
+        for owner, name in CHANGES[:-2]:  # what is removed may stay
             monkeypatch.setattr(owner, name, self.failing(getattr(owner, name)))
 
     def failing(self, real: Callable[..., Any]) -> Callable[..., Any]:

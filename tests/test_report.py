@@ -58,7 +58,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("OCTAVO_HOME", str(folder / "home"))
-        patch.setattr("octavo.evaluation.SAMPLE_TOKENS", 8)
         trained(sentences(300), out="runs/mine")
         yield folder
 

@@ -43,7 +43,7 @@ def setting(number: int) -> dict[str, Any]:
     return {name: values[number >> place & 1] for place, (name, values) in enumerate(AXES.items())}
 
 
-pytestmark = pytest.mark.usefixtures("workplace")
+pytestmark = pytest.mark.usefixtures("workplace", "unchecked")
 
 
 def begin(out: str, *, seed: int = 0, tokenizer: str = "character", optimizer: str = "muon", **train: Any) -> Trainer:

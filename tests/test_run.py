@@ -1,8 +1,6 @@
 """A run is one folder that transformers opens as it stands, and octavo opens what Hugging Face wrote."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from octavo.errors import RunError, SaveError
 from octavo.model import GPT
 from octavo.run import load, load_model, save, save_model
 from octavo.tokenizers import SimpleTokenizer
+from warm import Warm
 
 Models = Callable[..., GPT]
 TEXT = "the quick brown fox"
@@ -66,13 +65,13 @@ def test_opening_a_model_draws_no_random_number(saved: Path) -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_opening_a_model_does_not_load_the_compiler(tiny: dict[str, ModelConfig], run: Path) -> None:
+def test_opening_a_model_does_not_load_the_compiler(tiny: dict[str, ModelConfig], run: Path, warm: Warm) -> None:
     save_model(GPT(tiny["gpt2"]), run)
     script = (
         "import sys; from octavo.run import load_model; load_model(sys.argv[1]); print('torch._dynamo' in sys.modules)"
     )
-    result = subprocess.run([sys.executable, "-c", script, str(run)], capture_output=True, text=True, check=True)
-    assert result.stdout == "False\n"
+    opening = warm.start(script, str(run))
+    assert opening.wait() == 0 and opening.output == "False\n", opening.errors
 
 
 def test_a_model_that_was_opened_learns_on(saved: Path, tokens: Tensor) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
 import pytest
 import requests
 import schemathesis
@@ -33,9 +34,11 @@ from asking import Answer, ask
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("swept")
     octavo.save(*MODELS["plain"], folder)
+    jaxtyping.config.update("jaxtyping_disable", True)  # the tests of the engine check its shapes; here it is for speed
     service = Running(Rules(), served=[Served("plain", Engine(*MODELS["plain"], bitwise=True), source=folder)])
     yield service
     service.stop()
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="module")

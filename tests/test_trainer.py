@@ -1,10 +1,7 @@
 """The training loop and the run it leaves: exact, resumable, and honest about its best weights."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,16 +20,13 @@ from octavo.saved import checkpoint_folder, read_facts, steps_saved
 from octavo.standing import Standing
 from octavo.trainer import Trainer
 from texts import sentences
+from warm import Warm
 
 CLOCK = ("seconds", "tokens_per_second")
 TINY = {"layers": 2, "heads": 2, "width": 32, "context": 16, "batch": 4, "eval_every": 4}
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("OCTAVO_HOME", str(tmp_path / "home"))
-    (tmp_path / "text.txt").write_text(sentences(200))
+pytestmark = pytest.mark.usefixtures("workplace")
 
 
 def begin(out: str = "run", **asked: Any) -> Trainer:
@@ -76,18 +70,12 @@ def assert_same_state(one: dict[str, torch.Tensor], other: dict[str, torch.Tenso
     ],
     ids=["modern", "gpt2", "bfloat16"],
 )
-def test_training_2n_steps_equals_n_stop_new_process_n_more_bitwise(asked: dict[str, Any]) -> None:
+def test_training_2n_steps_equals_n_stop_new_process_n_more_bitwise(asked: dict[str, Any], warm: Warm) -> None:
     whole(begin("one", steps=12, **asked))
     until(begin("two", steps=12, **asked), 5)
     assert steps_saved(Path("two"))[0] == 5
-    done = subprocess.run(
-        [sys.executable, "-m", "octavo", "train", "--resume", "two"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
-    )
-    assert done.returncode == 0, done.stderr
+    more = warm.octavo("train", "--resume", "two")
+    assert more.wait() == 0, more.errors
     assert_same_state(state("one", 12), state("two", 12))
     assert metrics("one") == metrics("two")
     for name in ("model.safetensors", "config.json", "samples.jsonl"):
@@ -255,7 +243,6 @@ def test_with_an_end_in_time_the_number_of_steps_follows_the_pace(monkeypatch: p
             now += 0.25
             yield now
 
-    monkeypatch.setattr("octavo.evaluation.SAMPLE_TOKENS", 5)
     trainer = begin(steps=100, eval_every=5)
     trainer.at.minutes = 0.5
     ticking = clock()
@@ -389,13 +376,13 @@ def test_a_folder_is_never_overwritten_unasked() -> None:
 
 
 @pytest.mark.parametrize("dialect", ["modern", "gpt2"])
-def test_a_training_does_not_load_the_compiler(dialect: str) -> None:
+def test_a_training_does_not_load_the_compiler(dialect: str, warm: Warm) -> None:
     script = (
         "import sys, octavo; octavo.train('text.txt', steps=3, layers=1, width=16, context=16, dialect=sys.argv[1]); "
         "print('torch._dynamo' in sys.modules)"
     )
-    result = subprocess.run([sys.executable, "-c", script, dialect], capture_output=True, text=True, check=True)
-    assert result.stdout == "False\n"
+    training = warm.start(script, dialect)
+    assert training.wait() == 0 and training.output == "False\n", training.errors
 
 
 def test_octavo_train_is_a_function_too() -> None:

@@ -11,19 +11,23 @@ from octavo.config import RunConfig
 from octavo.events import Event, Stepped
 from octavo.scale import work_per_token
 
-SIZES = {"cpu": 1024, "cuda": 8192}  # of the matrices: a fraction of a second's work for each device
-TRIALS = 5
+SIZES = {"cpu": 1024, "cuda": 8192}  # of the largest matrices
+SMALLEST, TRIALS = 256, 5
+MOMENT = 0.2  # seconds, after which larger ones are not tried: many a processor is a hundred times slower in bfloat16
 LATEST = 100  # steps: the pace of the first ones is that of warming up
 
 
 @cache
 def peak(device: str, dtype: str) -> float:
     """Floating-point operations a second that this device comes to in a large product of matrices, as measured."""
-    size = SIZES.get(device, 2048)
-    one = torch.ones(size, size, device=device, dtype=getattr(torch, dtype))
-    other, result = one.clone(), one.clone()
-    torch.mm(one, other, out=result)
-    return 2 * size**3 / min(_timed(one, other, result) for _ in range(TRIALS))
+    size, found, begin = SMALLEST, 0.0, time.perf_counter()
+    while size <= SIZES.get(device, 2048) and time.perf_counter() - begin < MOMENT:
+        one = torch.ones(size, size, device=device, dtype=getattr(torch, dtype))
+        other, result = one.clone(), one.clone()
+        torch.mm(one, other, out=result)
+        found = max(found, 2 * size**3 / min(_timed(one, other, result) for _ in range(TRIALS)))
+        size *= 2
+    return found
 
 
 def _timed(one: torch.Tensor, other: torch.Tensor, result: torch.Tensor) -> float:
