@@ -27,7 +27,7 @@ demo: .venv/installed
 	@$(BIN)/octavo demo
 
 test: .venv/installed
-	@$(BIN)/python -m pytest -q -n $(WORKERS) -m 'not slow'
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m 'not slow'
 
 test-all: .venv/installed
 	@$(BIN)/python -m pytest -q -n $(WORKERS)
