@@ -98,7 +98,7 @@ def edited(out: str, step: int, change: Callable[[dict[str, Any]], object]) -> N
     seal(folder)
 
 
-@pytest.mark.parametrize("name", [*(Standing.__dataclass_fields__.keys() - NEWER), "config", "text_sha256"])
+@pytest.mark.parametrize("name", [*sorted(Standing.__dataclass_fields__.keys() - NEWER), "config", "text_sha256"])
 def test_no_fact_may_be_missing(name: str) -> None:
     until(begin("run"), 7)
     edited("run", 7, lambda facts: facts.pop(name))
