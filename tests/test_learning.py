@@ -477,8 +477,15 @@ class Browser(Asking):
         assert self.error is None, self.error
 
 
-def children() -> list[int]:
+def processes_begun() -> list[int]:
     return [int(word) for task in Path("/proc/self/task").iterdir() for word in (task / "children").read_text().split()]
+
+
+@pytest.fixture
+def children() -> Callable[[], list[int]]:
+    """The processes that were begun since, and are there."""
+    before = processes_begun()
+    return lambda: [one for one in processes_begun() if one not in before]
 
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="processes are found under /proc")
@@ -518,7 +525,7 @@ def test_stopped_by_the_page_and_gone_on_equals_never_stopped_bitwise(workplace:
 
 @needs_proc
 def test_a_page_that_is_killed_harms_nothing_and_ctrl_c_ends_the_training(
-    port: int, capsys: pytest.CaptureFixture[str]
+    port: int, capsys: pytest.CaptureFixture[str], children: Callable[[], list[int]]
 ) -> None:
     def kill(browser: Browser) -> None:
         browser.await_step()
@@ -539,7 +546,9 @@ def test_a_page_that_is_killed_harms_nothing_and_ctrl_c_ends_the_training(
 
 @needs_proc
 @pytest.mark.parametrize("waiting", [False, True], ids=["running", "waiting"])
-def test_a_signal_ends_both_processes(port: int, capsys: pytest.CaptureFixture[str], waiting: bool) -> None:
+def test_a_signal_ends_both_processes(
+    port: int, capsys: pytest.CaptureFixture[str], children: Callable[[], list[int]], waiting: bool
+) -> None:
     def end(browser: Browser) -> None:
         browser.await_step()
         if waiting:
