@@ -13,7 +13,7 @@ from octavo.making import make_model, recompute_from_now_on
 from octavo.optim import make_optimizers
 from octavo.processes import ALONE, Processes
 from octavo.randomness import seed_for
-from octavo.rehearsal import fits
+from octavo.rehearsal import can_tell, fits
 from octavo.spreading import Parallel, spread_over
 from octavo.step import Batch, StepResult, training_step
 
@@ -63,7 +63,7 @@ class Learner:
     def fits(self, micro_batches: int) -> bool:
         """Whether each of the processes has the memory for its pieces, where a batch is read in so many."""
         config = replace(self.config, train=replace(self.config.train, recompute=self.recomputes))
-        found = fits(self.spread, config, self.optimizers, self.most_rows(micro_batches))
+        found = not can_tell(self.device) or fits(self.spread, config, self.optimizers, self.most_rows(micro_batches))
         self._give_back()
         return not self.processes.any(not found)
 

@@ -23,11 +23,13 @@ BLOCKS = 3  # of a model in parts that are whole at a time: the one at work, the
 MARGIN = 0.05  # of a GPU's memory: for what is being exchanged, and for gaps too small to be of use
 
 
-def fits(spread: Spread, config: RunConfig, optimizers: Sequence[torch.optim.Optimizer], rows: int) -> bool:
-    """Whether this process has the memory to learn from so many rows at once. Nothing is exchanged, and nothing left.
+def can_tell(device: torch.device) -> bool:
+    """Whether trying shows anything: on a CPU the system ends a process that takes too much, and raises nothing."""
+    return device.type != "cpu"
 
-    On a CPU it always seems to have: the system ends a process that takes too much, and raises nothing.
-    """
+
+def fits(spread: Spread, config: RunConfig, optimizers: Sequence[torch.optim.Optimizer], rows: int) -> bool:
+    """Whether this process has memory to learn from so many rows at once. Nothing is exchanged, and nothing left."""
     try:
         _rehearse(spread, config, optimizers, rows)
     except torch.OutOfMemoryError:
