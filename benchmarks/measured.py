@@ -14,5 +14,5 @@ def read(out: Path) -> list[dict[str, Any]]:
 
 def with_table(page: str, begin: str, table: str) -> str:
     """The page with the table between its marks made anew."""
-    before, rest = page.split(begin)
-    return before + begin + "\n" + table + END + rest.split(END)[1]
+    before, rest = page.split(begin, 1)
+    return before + begin + "\n" + table + END + rest.split(END, 1)[1]

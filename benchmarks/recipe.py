@@ -1,10 +1,11 @@
 """What each ingredient of the recipe is worth: trainings that differ from the recipe in one thing, over three seeds.
 
     python benchmarks/recipe.py train    # what recipe.jsonl does not hold yet, a line each: an hour on two cores
-    python benchmarks/recipe.py page     # the table in docs/recipe.md, from recipe.jsonl
+    python benchmarks/recipe.py page     # the tables in docs/recipe.md, from recipe.jsonl and recipe-before.jsonl
 
 All read the same number of characters of tiny-Shakespeare in the same order. The losses do not depend on the clock, so
-several of these may run side by side, a thread each.
+several of these may run side by side, a thread each. `recipe-before.jsonl` is of the recipe as it was when heads began
+by looking anywhere (in bfloat16, at the rate 0.02, rotary positions to the base 10,000), and stays as it is.
 """
 
 import argparse
@@ -22,6 +23,7 @@ import torch
 from measured import read, with_table
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+import octavo.model
 from octavo import optim
 from octavo.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from octavo.data import Batches, Prepared, fetch, prepare
@@ -35,11 +37,15 @@ from octavo.step import training_step
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "recipe.md"
+FOUND, FOUND_BEFORE = HERE / "recipe.jsonl", HERE / "recipe-before.jsonl"
 BEGIN = "<!-- made by benchmarks/recipe.py -->"
+BEFORE = "<!-- made by benchmarks/recipe.py of what was measured before -->"
 CHARACTERS = 500_000
 SEEDS = (0, 1, 2)
-MODEL = ModelConfig(dialect="modern", vocab_size=67, context=128, layers=6, heads=2, width=128, tied=False)
-TRAIN = TrainConfig(steps=1, batch=16, dtype="bfloat16")
+MODEL = ModelConfig(
+    dialect="modern", vocab_size=67, context=128, layers=6, heads=2, width=128, tied=False, rope_base=1024
+)
+TRAIN = TrainConfig(steps=1, batch=16, lr=0.028, dtype="float32")
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,7 @@ class Variant:
     train: Mapping[str, Any] = field(default_factory=dict)
     constants: Mapping[str, Any] = field(default_factory=dict)  # of `octavo.optim`
     start: float | None = None  # the spread of projections into the stream, instead of zero
+    anywhere: bool = False  # heads do not begin by looking back
     average: float | None = None  # of the weights, how much of it a step leaves as it was
 
 
@@ -66,18 +73,24 @@ VARIANTS = {
     "plateau-average": Variant(
         "the rate never falls, weights averaged over about 50 steps", train={"decay": 0.0}, average=0.98
     ),
+    "anywhere": Variant("heads begin by looking anywhere", anywhere=True),
+    "rope10k": Variant("rotary positions to the base 10,000", model={"rope_base": 10_000}),
     "outer30": Variant("AdamW's rate 0.3 of Muon's", constants={"OUTER_RATE": 0.3}),
     "momentum95": Variant("Muon's momentum 0.95", constants={"MOMENTUM": 0.95}),
     "wd0": Variant("no weight decay", train={"weight_decay": 0.0}),
     "wd3": Variant("weight decay 0.3", train={"weight_decay": 0.3}),
-    "lr10": Variant("rate 0.01", train={"lr": 0.01}),
-    "lr30": Variant("rate 0.03", train={"lr": 0.03}),
+    "lr20": Variant("rate 0.02", train={"lr": 0.02}),
+    "lr40": Variant("rate 0.04", train={"lr": 0.04}),
     "batch8": Variant("8 rows a step, twice the steps", train={"batch": 8}),
     "batch32": Variant("32 rows a step, half the steps", train={"batch": 32}),
     "dropout": Variant("dropout 0.1", train={"dropout": 0.1}),
     "tied": Variant("one matrix for what a token is, coming in and going out", model={"tied": True}),
     "gpt2": Variant("GPT-2's dialect", model={"dialect": "gpt2", "tied": True, "qk_norm": False}),
-    "float32": Variant("float32 instead of bfloat16", train={"dtype": "float32"}),
+}
+WORDS = {name: variant.words for name, variant in VARIANTS.items()} | {
+    "lr10": "rate 0.01",
+    "lr30": "rate 0.03",
+    "float32": "float32 instead of bfloat16",
 }
 
 
@@ -90,7 +103,8 @@ def config_of(variant: Variant, seed: int, characters: int) -> RunConfig:
 
 def begun(config: RunConfig, variant: Variant) -> GPT:
     """The model before its first step."""
-    model = make_model(config)
+    with mock.patch.object(octavo.model, "look_back") if variant.anywhere else nullcontext():
+        model = make_model(config)
     if variant.start is not None:
         generator = torch.Generator().manual_seed(config.train.seed)
         for name, weight in model.named_parameters():
@@ -156,15 +170,20 @@ def table(lines: list[dict[str, Any]]) -> str:
         more = [loss - found["recipe"][seed] for seed, loss in losses.items()]
         spread = "" if name == "recipe" else f"{min(more):+.3f} to {max(more):+.3f}"
         mean = "" if name == "recipe" else f"{statistics.mean(more):+.3f}"
-        words = f"**{VARIANTS[name].words}**" if name == "recipe" else VARIANTS[name].words
+        words = f"**{WORDS[name]}**" if name == "recipe" else WORDS[name]
         rows.append(f"| {words} | {statistics.mean(losses.values()):.3f} | {mean} | {spread} |")
     return "\n".join(rows) + "\n"
+
+
+def page(text: str, found: Path = FOUND) -> str:
+    """The page with both tables made anew."""
+    return with_table(with_table(text, BEGIN, table(read(found))), BEFORE, table(read(FOUND_BEFORE)))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["train", "page"])
-    parser.add_argument("--out", type=Path, default=HERE / "recipe.jsonl")
+    parser.add_argument("--out", type=Path, default=FOUND)
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS))
     parser.add_argument("--characters", type=int, default=CHARACTERS)
@@ -172,7 +191,7 @@ def main() -> None:
     words = parser.parse_args()
     torch.set_num_threads(words.threads)
     if words.what == "page":
-        PAGE.write_text(with_table(PAGE.read_text("utf-8"), BEGIN, table(read(words.out))), "utf-8")
+        PAGE.write_text(page(PAGE.read_text("utf-8"), words.out), "utf-8")
         return
     train_missing(words.out, words.variants, words.seeds, words.characters)
 

@@ -27,12 +27,14 @@ def pairs() -> ModuleType:
     return import_module("pairs")
 
 
-def test_the_table_of_the_recipe_is_made_from_what_was_measured(recipe: ModuleType) -> None:
-    page, lines = recipe.PAGE.read_text("utf-8"), recipe.read(recipe.HERE / "recipe.jsonl")
-    assert recipe.with_table(page, recipe.BEGIN, recipe.table(lines)) == page
-    assert {line["seed"] for line in lines} == set(recipe.SEEDS)
-    assert {line["variant"] for line in lines} == set(recipe.VARIANTS)
-    assert len(lines) == len(recipe.SEEDS) * len(recipe.VARIANTS)
+def test_the_tables_of_the_recipe_are_made_from_what_was_measured(recipe: ModuleType) -> None:
+    page, lines = recipe.PAGE.read_text("utf-8"), recipe.read(recipe.FOUND)
+    assert recipe.page(page) == page
+    assert {"recipe", "anywhere", "outer30", "rope10k"} <= {line["variant"] for line in lines} <= set(recipe.VARIANTS)
+    for found in (lines, recipe.read(recipe.FOUND_BEFORE)):
+        trained = {(line["variant"], line["seed"]) for line in found}
+        assert trained == {(line["variant"], seed) for line in found for seed in recipe.SEEDS}
+        assert len(trained) == len(found)
 
 
 def test_the_forecast_is_the_line_through_what_was_measured() -> None:

@@ -159,6 +159,24 @@ def test_a_modern_block_begins_as_the_identity() -> None:
     assert torch.equal(block(x, GPT(MODERN_1M).rotary(torch.arange(4)[None])), x)
 
 
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("kv_heads", [4, 2])
+def test_the_heads_of_a_modern_model_begin_by_looking_back(tied: bool, kv_heads: int) -> None:
+    torch.manual_seed(0)
+    config = ModelConfig(
+        dialect="modern", vocab_size=50, context=64, layers=2, heads=4, kv_heads=kv_heads, width=128, tied=tied
+    )
+    model = GPT(config)
+    places = [f"blocks.{block}.attention.heads.weights" for block in range(config.layers)]
+    values = heard(model, places)
+    model(torch.randint(config.vocab_size, (32, config.context)))
+    for place, distances in zip(places, [(1, 2, 3, 4), (1, 3, 5, 7)], strict=True):
+        for head, distance in enumerate(distances):
+            back = [values[place][:, head].diagonal(-far, 1, 2)[:, 20:].mean().item() for far in range(20)]
+            assert back.index(max(back)) == distance
+            assert back[distance] > 2 * back[distance + 4]  # it looks there, and no longer at everything alike
+
+
 # rotary positions
 
 

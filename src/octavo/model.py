@@ -8,6 +8,7 @@ Llama and Qwen3: RMSNorm, rotary positions, SwiGLU, grouped keys and values, no 
 """
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -233,7 +234,7 @@ def initialise(model: GPT) -> None:
 
     GPT-2's: σ = 0.02, projections into the stream by 1/√(2L) smaller [Radford 2019, section 2.3]. Modern: σ is
     0.5/√fan-in, projections into the stream are zero, so that each block begins as the identity; the output begins at
-    zero, and where it is tied, the embedding begins small enough that no token favours itself.
+    zero, and where it is tied, the embedding begins small enough that no token favours itself. Heads look back.
     """
     config = model.config
     for name, weight in model.named_parameters():
@@ -250,3 +251,28 @@ def initialise(model: GPT) -> None:
             weight.normal_(0.0, 1 / config.width if config.tied else 1.0)
         else:
             weight.normal_(0.0, 0.5 / math.sqrt(weight.size(1)))
+    if config.rotary:
+        look_back(model)
+
+
+@torch.no_grad()
+def look_back(model: GPT) -> None:
+    """Let heads begin by looking just behind them, as most trained ones do: they need not find it out [Trockman 2023].
+
+    Head h of block l looks 1 + h l tokens back, h from 0 and l from 1: side by side at first, then further and further
+    apart, like a dilated convolution [Oord 2016, section 2.1]. The first number of every token's vector is the same.
+    Keys make one vector of it, queries the same one turned back by the distance, and rotary positions do the rest: the
+    score is Σᵢ cos((distance − 1 − h l) θᵢ). All else in queries and keys stays random, at half the size.
+    """
+    config, frequencies = model.config, rotary_frequencies(model.config)
+    model.embed.weight[:, 0] = COMMON * (1 / config.width if config.tied else 1.0)
+    for number, block in enumerate(model.blocks, 1):
+        heads = cast(GPTBlock, block).attention.heads
+        back = [1 + number * head for head in range(config.heads)]
+        for weight, distances in ((heads.query.weight, back), (heads.key.weight, [0] * config.kv_heads)):
+            angles = torch.tensor(distances, device="cpu")[:, None] * -frequencies
+            weight *= 0.5
+            weight[:, 0] = torch.cat([angles.cos(), angles.sin()], -1).flatten() / COMMON
+
+
+COMMON = 4.0  # what all tokens share, times σ

@@ -14,6 +14,7 @@ from octavo.presets import preset
 
 WINDOW, ROWS = 256, 16  # tokens of a row and rows of a batch, where a training goes on from a model
 FAR, MANY = 4096, 32  # and at most, where a model of a known shape begins with nothing
+SLOWEST = 8.0  # contexts that the slowest pair of rotary positions takes for a radian
 CONTINUED = 0.1  # of the usual rate, so that the model keeps what it has
 OWN = ("dialect", "layers", "heads", "kv_heads", "width")  # what a model keeps that is gone on from
 
@@ -79,10 +80,12 @@ def _model(asked: Asked, prepared: Prepared, shape: Shape) -> ModelConfig:
         )
     width = asked.width or shape.width
     heads = asked.heads or (shape.heads if width % shape.heads == 0 else 1)
+    context = asked.context or min(shape.context, tokens)
     return ModelConfig(
         dialect=asked.dialect or "modern",
         vocab_size=prepared.tokenizer.vocab_size,
-        context=asked.context or min(shape.context, tokens),
+        context=context,
+        rope_base=SLOWEST * context,
         layers=asked.layers or shape.layers,
         heads=heads,
         kv_heads=asked.kv_heads or heads,
