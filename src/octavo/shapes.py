@@ -35,7 +35,7 @@ class Shape:
 LADDER = (
     Shape(layers=4, heads=2, width=64, context=64, batch=16, tokens=0),
     Shape(layers=4, heads=2, width=128, context=64, batch=8, tokens=50_000),
-    Shape(layers=6, heads=2, width=128, context=128, batch=16, tokens=600_000, lr=0.028),
+    Shape(layers=6, heads=2, width=128, context=128, batch=16, tokens=200_000, lr=0.028),
     Shape(layers=6, heads=3, width=192, context=256, batch=16, tokens=3_000_000),
     Shape(layers=8, heads=4, width=256, context=256, batch=16, tokens=10_000_000),
     Shape(layers=8, heads=6, width=384, context=512, batch=16, tokens=40_000_000),
