@@ -86,6 +86,6 @@ def doubt(different: int) -> float:
     return OFF * sqrt(1 + NOISY / different)
 
 
-WEIGHTS = (0.3293, 0.7544, -0.0695, 0.0777, 0.0251, -0.3392, -0.3181)
-OFF = 0.0491
+WEIGHTS = (0.3182, 0.7606, -0.0616, 0.0562, 0.0247, -0.343, -0.302)
+OFF = 0.0478
 NOISY = 300_000
