@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from octavo import forecast, planner, probing, training
-from octavo.config import Asked, RunConfig
+from octavo.config import Asked, ModelConfig, RunConfig
 from octavo.data import Prepared
 from octavo.errors import ConfigError
 from octavo.evaluation import held_out
@@ -81,6 +81,12 @@ def test_a_short_text_gets_a_small_model_however_much_time_there_is(machine: Cal
     config = chosen(minutes=60)
     assert config.model.width == LADDER[0].width
     assert config.train.dropout > 0
+
+
+def test_rotary_positions_are_as_slow_as_the_model_sees_far_and_no_one_elses(machine: Callable[..., None]) -> None:
+    for context in (32, 64):
+        assert chosen(steps=10, context=context).model.rope_base == 8 * context
+    assert chosen(steps=10, dialect="gpt2").model.rope_base == ModelConfig().rope_base
 
 
 def test_steps_take_the_place_of_time(machine: Callable[..., None]) -> None:

@@ -80,18 +80,17 @@ def _model(asked: Asked, prepared: Prepared, shape: Shape) -> ModelConfig:
         )
     width = asked.width or shape.width
     heads = asked.heads or (shape.heads if width % shape.heads == 0 else 1)
-    context = asked.context or min(shape.context, tokens)
-    return ModelConfig(
+    model = ModelConfig(
         dialect=asked.dialect or "modern",
         vocab_size=prepared.tokenizer.vocab_size,
-        context=context,
-        rope_base=SLOWEST * context,
+        context=asked.context or min(shape.context, tokens),
         layers=asked.layers or shape.layers,
         heads=heads,
         kv_heads=asked.kv_heads or heads,
         width=width,
         tied=asked.dialect == "gpt2" or prepared.tokenizer.vocab_size > 1024,
     )
+    return replace(model, rope_base=SLOWEST * model.context) if model.rotary else model
 
 
 def choose_dtype(asked: str, device: str) -> Any:
