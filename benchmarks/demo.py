@@ -34,12 +34,12 @@ def train(*flags: str) -> dict[str, float]:
         subprocess.run([sys.executable, "-m", "octavo", *words], check=True)
         whole = time.perf_counter() - begin
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-        best = min(line["val_loss"] for line in lines if "val_loss" in line)
+        best = min((line for line in lines if "val_loss" in line), key=lambda line: line["val_loss"])
         return {
-            "loss": best,
+            "loss": best["val_nats_per_character"],
             "training": lines[-1]["seconds"],
             "whole": whole,
-            "tokens": lines[-1]["tokens"],
+            "read": lines[-1]["tokens"] * best["val_loss"] / best["val_nats_per_character"],
             "words": words_known(run),
         }
 
@@ -54,7 +54,7 @@ def measure() -> list[str]:
         seen = train("--dialect", dialect)
         lines.append(
             f"| {dialect} | **{seen['loss']:.3f}** | {seen['training']:.0f} s | {seen['whole']:.0f} s "
-            f"| {seen['tokens'] / 1e6:.2f} million | {seen['words']:.0%} |"
+            f"| {seen['read'] / 1e6:.2f} million | {seen['words']:.0%} |"
         )
     return lines
 

@@ -1,4 +1,4 @@
-"""Fifteen minutes of tiny-Shakespeare by character: what docs/planner.md says of them, in benchmarks/fifteen.jsonl."""
+"""Fifteen minutes of tiny-Shakespeare: what docs/planner.md says of them, in benchmarks/fifteen.jsonl."""
 
 import json
 from pathlib import Path

@@ -2,10 +2,10 @@
 
     python benchmarks/forecast.py train     # what forecast.jsonl does not hold yet, a line each: hours on two cores
     python benchmarks/forecast.py fit       # the coefficients for octavo/forecast.py, and how far off they are
+    python benchmarks/forecast.py page      # the table in docs/planner.md of characters beside pieces of words
 
-The losses do not depend on the clock, so several of these may run side by side, a thread each. `forecast-before.jsonl`
-is of the recipe as it was when heads began by looking anywhere: it stands in for what was not trained anew yet, better
-by as much as those that were came out better, on average.
+The losses do not depend on the clock, so several of these may run side by side, a thread each. Those by character were
+made when AdamW's rate was 0.15 of Muon's, which `recipe.py` has found to come to the same.
 """
 
 import argparse
@@ -13,14 +13,12 @@ import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import exp, log
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import numpy as np
 import torch
-from measured import read
+from measured import read, with_table
 from wheels import FITTED
 
 from octavo import training
@@ -33,6 +31,8 @@ from octavo.scale import parameters
 from octavo.shapes import LADDER
 
 HERE = Path(__file__).resolve().parent
+PAGE = HERE.parent / "docs" / "planner.md"
+BEGIN = "<!-- made by benchmarks/forecast.py -->"
 ORDER = 6
 COUNTED = (10_000, 20_000, 50_000, 100_000, 200_000, 400_000)
 LOOKED_AT = 50_000
@@ -46,7 +46,7 @@ class Cell:
     megabytes: float | None
     rung: int
     tokens: int
-    tokenizer: str = "character"
+    tokenizer: str = "bpe"
 
     @property
     def key(self) -> dict[str, Any]:
@@ -54,23 +54,27 @@ class Cell:
 
 
 def grid() -> Iterator[Cell]:
-    """Cheap ones first."""
+    """Cheap ones first. Those in characters are what the ones in pieces of words are compared with, and fitted with."""
+    short: list[tuple[str, float | None]] = [
+        (text, megabytes) for megabytes in (0.02, 0.1) for text in ("shakespeare", "networkx")
+    ]
+    whole: list[tuple[str, float | None]] = [
+        (text, None) for text in ("shakespeare", "networkx", "poems", "chichewa", "sotu", "chitchat")
+    ]
     for tokens in (300_000, 1_500_000):
-        for text, megabytes in (("shakespeare", 0.02), ("networkx", 0.02), ("shakespeare", 0.1), ("networkx", 0.1)):
-            yield Cell(text, megabytes, 0, tokens)
-        yield Cell("poems", 0.1, 0, tokens)
+        for text, megabytes in [*short, ("poems", 0.1)]:
+            yield Cell(text, megabytes, 0, tokens, "character")
+            if megabytes == 0.1:
+                yield Cell(text, megabytes, 0, tokens)
     for rung, tokens in ((1, 150_000), (1, 450_000), (2, 900_000)):
-        for text in ("shakespeare", "networkx", "poems", "chichewa", "sotu", "chitchat"):
-            yield Cell(text, None, rung, tokens)
-        yield Cell("shakespeare", 0.4, rung, tokens)
-        yield Cell("networkx", 1.0, rung, tokens)
-    yield Cell("sotu", None, 2, 900_000, "bpe")
-    for text in ("shakespeare", "networkx", "poems"):
-        yield Cell(text, None, 2, 2_200_000)
+        for text, megabytes in [*whole, ("shakespeare", 0.4), ("networkx", 1.0)]:
+            if (rung, text) != (2, "chitchat") and (rung, megabytes) not in {(2, 0.4), (2, 1.0)}:
+                yield Cell(text, megabytes, rung, tokens, "character")
+            yield Cell(text, megabytes, rung, tokens)
     for text in ("sympy", "ec2", "thai"):
         yield Cell(text, None, 1, 450_000)
         yield Cell(text, None, 2, 900_000)
-    for text in ("ec2", "sympy", "chichewa", "thai", "chitchat", "sotu"):
+    for text in ("shakespeare", "chichewa", "thai", "networkx", "sotu"):
         yield Cell(text, None, 2, 2_200_000)
 
 
@@ -88,14 +92,15 @@ def learn(cell: Cell, folder: Path) -> dict[str, Any]:
         context=shape.context,
         batch=shape.batch,
         lr=shape.lr,
-        eval_every=-(-steps // 10),
+        eval_every=-(-steps // (1 if cell.megabytes is None else 10)),  # a whole text is not read so often as to tire
     )
     trainer = training.begin([str(text_of(cell, folder))], asked, out=folder / "run", force=True)
     for event in trainer.events():
         if isinstance(event, Finished):
-            loss, best = event.val_loss, event.best_step
+            loss, best, nats = event.val_loss, event.best_step, event.val_nats_per_character
     return {
         "val_loss": loss,
+        "val_nats_per_character": nats,
         "best_step": best,
         "steps": steps,
         "parameters": parameters(trainer.config.model),
@@ -132,16 +137,26 @@ def counted_in(line: dict[str, Any]) -> Counted:
 
 
 def measured() -> list[dict[str, Any]]:
-    """A line for each cell: as it was trained, or as it was before and would be now."""
-    names = Cell("", None, 0, 0).key
-    found, before = (
-        {tuple(line[name] for name in names): line for line in read(HERE / file)}
-        for file in ("forecast.jsonl", "forecast-before.jsonl")
-    )
-    again = [cell for cell in found.keys() & before.keys() if before[cell]["rung"] > 0]  # of the smallest all are there
-    better = exp(fmean(log(found[cell]["val_loss"] / before[cell]["val_loss"]) for cell in again))
-    missing = [{**line, "val_loss": better * line["val_loss"]} for cell, line in before.items() if cell not in found]
-    return [*found.values(), *missing]
+    """A line for each cell that was trained."""
+    return read(HERE / "forecast.jsonl")
+
+
+def table(lines: Sequence[dict[str, Any]]) -> str:
+    """What the same number of tokens comes to, be they characters or pieces of words, in nats a character."""
+    found: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
+    for line in lines:
+        place = (line["rung"], line["tokens"], line["text"], line["megabytes"])
+        found.setdefault(place, {})[line["tokenizer"]] = line
+    rows = ["| text | model | tokens read | by character | in pieces of words | less |", "|---|---|---|---|---|---|"]
+    for (rung, tokens, text, megabytes), pair in found.items():
+        if len(pair) == 2:
+            character, pieces = pair["character"]["val_loss"], pair["bpe"]["val_nats_per_character"]
+            shape, name = LADDER[rung], text if megabytes is None else f"{text}, {megabytes:g} MB of it"
+            rows.append(
+                f"| {name} | {shape.layers} × {shape.width} | {tokens:,} | {character:.3f} "
+                f"| {pieces:.3f} ({pair['bpe']['vocabulary']:,}) | {character - pieces:+.3f} |"
+            )
+    return "\n".join(rows) + "\n"
 
 
 def fit(lines: Sequence[dict[str, Any]]) -> tuple[list[float], float]:
@@ -180,7 +195,7 @@ def train_missing(out: Path, cells: Sequence[Cell]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["train", "fit"])
+    parser.add_argument("what", choices=["train", "fit", "page"])
     parser.add_argument("--out", type=Path, default=HERE / "forecast.jsonl")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--part", type=int, nargs=2, default=(0, 1), metavar=("N", "OF"), help="every OF-th cell")
@@ -188,6 +203,9 @@ def main() -> None:
     torch.set_num_threads(words.threads)
     if words.what == "fit":
         print(*fit(measured()))
+        return
+    if words.what == "page":
+        PAGE.write_text(with_table(PAGE.read_text("utf-8"), BEGIN, table(measured())), "utf-8")
         return
     part, of = words.part
     train_missing(words.out, list(grid())[part::of])

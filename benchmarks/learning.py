@@ -21,7 +21,7 @@ REPEATS = 3
 
 @dataclass(frozen=True)
 class Process:
-    """What a whole process took, from its start to its end, and the loss it came to."""
+    """What a whole process took, from its start to its end, and the loss it came to, in nats a character."""
 
     loss: float
     training: float  # seconds
@@ -57,15 +57,16 @@ def octavo(text: Path, minutes: float) -> Process:
         flags = ["--split", "0.9", "--minutes", f"{minutes:.4f}", "--quiet", "--out", str(run)]
         whole, memory = timed("-m", "octavo", "train", str(text), *flags)
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
-    best = min(line["val_loss"] for line in lines if "val_loss" in line)
-    way = [(line["seconds"], line["train_loss"]) for line in lines]
-    return Process(best, lines[-1]["seconds"], whole, memory, way)
+    best = min((line for line in lines if "val_loss" in line), key=lambda line: line["val_loss"])
+    share = best["val_nats_per_character"] / best["val_loss"]  # tokens of a character
+    way = [(line["seconds"], share * line["train_loss"]) for line in lines]
+    return Process(best["val_nats_per_character"], lines[-1]["seconds"], whole, memory, way)
 
 
 def soonest(text: Path, loss: float) -> tuple[float, list[Process]]:
-    """The shortest training that comes to this loss: its minutes, and some repeats of it, the median process first."""
+    """The shortest training that comes to this loss: its minutes, and some repeats of it, by their losses."""
     for minutes in SHORT:
-        tried = sorted((octavo(text, minutes) for _ in range(REPEATS)), key=lambda process: process.whole)
+        tried = sorted((octavo(text, minutes) for _ in range(REPEATS)), key=lambda process: process.loss)
         if statistics.median(process.loss for process in tried) <= loss:
             break
     return minutes, tried
@@ -106,7 +107,7 @@ def measure() -> list[str]:
         row(f"octavo, `--minutes {minutes:g}`", middle, yard),
         row("octavo, given the yardstick's time", long, yard),
         "",
-        f"The short training was repeated to losses of {losses}; the one of median length is shown."
+        f"The short training was repeated to losses of {losses}; the median is shown."
         + ("" if reached else " It did not come to the yardstick's loss, so its last figure says nothing."),
     ]
 

@@ -25,7 +25,8 @@ def main() -> None:
     held_out = prepare(DataConfig(texts=(text,), split=0.9), tokenizer, cache=cache()).val
     rows = {"float32": model, "int8": fused(model, quantize="int8")}
     with torch.inference_mode():
-        losses = {name: examine(found, held_out, step=0, dtype=torch.float32).val_loss for name, found in rows.items()}
+        seen = {name: examine(found, held_out, step=0, dtype=torch.float32) for name, found in rows.items()}
+    losses = {name: found.val_nats_per_character for name, found in seen.items() if found}
     print("| weights | nats a character, held out | more |\n|---|---|---|")
     for name, loss in losses.items():
         print(f"| {name} | {loss:.4f} | {loss - losses['float32']:+.4f} |")

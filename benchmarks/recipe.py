@@ -5,7 +5,8 @@
 
 All read the same number of characters of tiny-Shakespeare in the same order. The losses do not depend on the clock, so
 several of these may run side by side, a thread each. `recipe-before.jsonl` is of the recipe as it was when heads began
-by looking anywhere (in bfloat16, at the rate 0.02, rotary positions to the base 10,000), and stays as it is.
+by looking anywhere (in bfloat16, at the rate 0.02, rotary positions to the base 10,000), and stays as it is. Both
+are by character, with AdamW as it was before texts were cut into pieces of words.
 """
 
 import argparse
@@ -45,6 +46,7 @@ SEEDS = (0, 1, 2)
 MODEL = ModelConfig(
     dialect="modern", vocab_size=67, context=128, layers=6, heads=2, width=128, tied=False, rope_base=1024
 )
+ADAMW = {"OUTER_RATE": 0.15, "OUTER_EPSILON": 1e-10}
 TRAIN = TrainConfig(steps=1, batch=16, lr=0.028, dtype="float32")
 
 
@@ -118,7 +120,7 @@ def learn(variant: Variant, seed: int, characters: int, prepared: Prepared) -> d
     config = config_of(variant, seed, characters)
     train, dtype = config.train, getattr(torch, config.train.dtype)
     model = begun(config, variant)
-    with mock.patch.multiple(optim, **variant.constants) if variant.constants else nullcontext():
+    with mock.patch.multiple(optim, **ADAMW | dict(variant.constants)):
         optimizers = make_optimizers(model, train)
     schedule = Schedule.planned(train.steps, warmup=train.warmup, decay=train.decay)
     batches = Batches(prepared.train.tokens, config.model.context, train.batch, train.seed)

@@ -14,15 +14,16 @@ PAGE = HERE.parent / "docs" / "benchmarks.md"
 SECTIONS = {
     "Learning beside the yardstick": (
         "learning",
-        "Tiny-Shakespeare by character, the last tenth held out and every character of it predicted once. The "
-        "yardstick is the published recipe for a small GPT (4 layers, width 128, context 64, 2,000 steps of 12 rows, "
-        "AdamW) in a plain float32 loop over transformers' GPT-2, which neither evaluates on the way nor saves. octavo "
-        "is given the text and the minutes, nothing else.",
+        "Tiny-Shakespeare, the last tenth held out; every token of it is predicted once, and their surprise divided by "
+        "its characters. The yardstick is the published recipe for a small GPT by character (4 layers, width 128, "
+        "context 64, 2,000 steps of 12 rows, AdamW) in a plain float32 loop over transformers' GPT-2, which neither "
+        "evaluates on the way nor saves. octavo is given the text and the minutes, nothing else, and cuts it into "
+        "pieces of words.",
     ),
     "Two minutes of training": (
         "demo",
         "`octavo train shakespeare --split 0.9 --minutes 2` in either dialect: the best loss on the last tenth of the "
-        "text, every character of it predicted once; and of 2,000 characters sampled at temperature 0.8, the share of "
+        "text, in nats a character; and of 2,000 characters sampled at temperature 0.8, the share of "
         "words that occur in the training text.",
     ),
     "Writing": (

@@ -41,9 +41,15 @@ def test_the_forecast_is_the_line_through_what_was_measured() -> None:
     grid = import_module("forecast")
     lines = grid.measured()
     weights, off = grid.fit(lines)
-    assert len(lines) >= 30 and len(grid.read(grid.HERE / "forecast.jsonl")) >= 30
+    assert len(lines) >= 50
     assert pytest.approx(weights, abs=1e-3) == forecast.WEIGHTS
     assert pytest.approx(off, abs=1e-3) == forecast.OFF
+
+
+def test_the_table_of_characters_and_pieces_is_made_from_what_was_measured() -> None:
+    grid = import_module("forecast")
+    page = grid.PAGE.read_text("utf-8")
+    assert grid.with_table(page, grid.BEGIN, grid.table(grid.measured())) == page
 
 
 def test_no_text_that_judges_the_forecast_was_fitted_to() -> None:

@@ -164,12 +164,51 @@ def test_a_slow_step_is_not_tried_again_and_again(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_plan_says_what_is_to_be_known(machine: Callable[..., None]) -> None:
-    plan, _ = planned(minutes=2)
+    plan, prepared = planned(minutes=2)
     text = "\n".join(plan.lines)
     assert "MB, Latin" in text and "held out to validate" in text
     assert re.search(r"memory    about \d+ MB of 16\.0 GB free", text)
-    assert re.search(r"forecast  a loss of \d\.\d\d ± \d\.\d\d nats a token held out; done in 2 min 0 s, about", text)
+    figures = r"(\d\.\d\d) ± \d\.\d\d"
+    said = re.search(
+        rf"a loss of {figures} nats a token held out, {figures} a character; done in 2 min 0 s, about", text
+    )
+    assert said is not None
+    token, character = map(float, said.groups())
+    part = held_out(prepared)
+    assert character * part.characters == pytest.approx(token * len(part.tokens), rel=0.02)
     assert plan.config.train.forecast is not None
+
+
+def test_the_plan_of_a_text_by_character_says_its_loss_once(machine: Callable[..., None]) -> None:
+    plan, _ = planned(minutes=2, tokenizer="character")
+    assert re.search(r"nats a token held out; done in 2 min 0 s, about", plan.lines[4])
+
+
+@pytest.mark.parametrize(
+    ("characters", "asked", "kind", "size"),
+    [
+        (50_000, {}, "character", 16),
+        (200_000, {}, "bpe", 448),
+        (900_000, {}, "bpe", 960),
+        (900_000, {"tokenizer": "character"}, "character", 16),
+        (900_000, {"vocab_size": 500}, "bpe", 500),
+        (50_000, {"tokenizer": "bpe"}, "bpe", 320),
+    ],
+)
+def test_a_text_is_cut_into_about_as_many_pieces_as_the_root_of_its_size(
+    characters: int, asked: dict[str, Any], kind: str, size: int, machine: Callable[..., None]
+) -> None:
+    Path("text.txt").write_text(varied(characters))
+    plan, prepared = planned(steps=3, **asked)
+    assert prepared.tokenizer.kind == plan.config.data.tokenizer == kind
+    assert plan.config.model.vocab_size == size
+    assert not plan.config.model.tied
+
+
+def test_a_text_with_more_characters_than_pieces_is_learned_by_character(machine: Callable[..., None]) -> None:
+    signs = [chr(0x4E00 + number) for number in range(2000)]  # Han
+    Path("text.txt").write_text("".join(Random(0).choices(signs, k=200_000)), "utf-8")
+    assert planned(steps=3)[1].tokenizer.kind == "character"
 
 
 def test_nothing_is_forecast_of_a_recipe_that_was_not_measured(machine: Callable[..., None]) -> None:

@@ -461,7 +461,7 @@ def test_what_is_not_installed_is_said_in_one_line(here: Path, monkeypatch: pyte
 
 
 def test_a_long_text_is_looked_at_in_part_and_that_is_said(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = trained(sentences(15_000))
+    run = trained(sentences(15_000), tokenizer="character")
     monkeypatch.setattr(rivals, "COUNTED", 5_000)
     monkeypatch.setattr(rivals, "COMPRESSED", 2_000)
     monkeypatch.setattr(copying, "SEARCHED", 9_000)

@@ -5,6 +5,7 @@ import time
 from octavo.config import RunConfig, TrainConfig
 from octavo.data import Prepared
 from octavo.data.nature import script
+from octavo.evaluation import held_out
 from octavo.ngrams import spread
 from octavo.probing import Room, step_memory
 from octavo.progress import duration
@@ -34,7 +35,7 @@ def described(config: RunConfig, prepared: Prepared, room: Room, again: float, c
         f"memory    about {_size(step_memory(config, room))}"
         + ("" if room.free is None else f" of {_size(room.free)} free")
         + (f" in each of {room.processes} processes" if room.processes > 1 else ""),
-        f"forecast  {_expected(train, copied)}; {_end(train)}",
+        f"forecast  {_expected(train, prepared, copied)}; {_end(train)}",
     )
 
 
@@ -53,12 +54,17 @@ def _pieces(train: TrainConfig) -> str:
     return f"; each batch in {train.micro_batches} pieces, to save memory" if train.micro_batches > 1 else ""
 
 
-def _expected(train: TrainConfig, copied: float) -> str:
+def _expected(train: TrainConfig, prepared: Prepared, copied: float) -> str:
     if copied >= COPIED:
         return f"none: {copied:.0%} of what is held out stands in what is learned from, word for word"
-    if train.forecast is None:
+    if train.forecast is None or train.forecast_within is None:
         return "none for these settings"
-    return f"a loss of {train.forecast:.2f} ± {train.forecast_within:.2f} nats a token held out"
+    told = f"a loss of {train.forecast:.2f} ± {train.forecast_within:.2f} nats a token held out"
+    if prepared.tokenizer.kind == "character":
+        return told
+    part = held_out(prepared)
+    share = len(part.tokens) / part.characters
+    return f"{told}, {share * train.forecast:.2f} ± {share * train.forecast_within:.2f} a character"
 
 
 def _end(train: TrainConfig) -> str:

@@ -86,6 +86,6 @@ def doubt(different: int) -> float:
     return OFF * sqrt(1 + NOISY / different)
 
 
-WEIGHTS = (0.3182, 0.7606, -0.0616, 0.0562, 0.0247, -0.343, -0.302)
-OFF = 0.0478
+WEIGHTS = (-0.15, 1.0226, -0.0367, -0.0286, 0.0045, 0.183, -0.1803)
+OFF = 0.0273
 NOISY = 300_000

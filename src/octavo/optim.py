@@ -139,11 +139,16 @@ def make_optimizers(
     vectors: list[Tensor] = [weight for weight in named.values() if weight.dim() < 2]
     outer: list[Tensor] = [weight for name, weight in named.items() if weight.dim() == 2 and name not in inner]
     hidden: list[Tensor] = [named[name] for name in named if name in inner]
+    whole = [weight for name, weight in model.named_parameters() if weight.dim() == 2 and name not in inner]
+    tokens = max((weight.size(0) for weight in whole), default=1)
     if train.optimizer == "adamw":
-        return [_adamw([(outer + hidden, train.lr, train.weight_decay), (vectors, train.lr, 0.0)])]
+        return [_adamw([(outer + hidden, train.lr, train.weight_decay), (vectors, train.lr, 0.0)], 1e-10)]
     optimizers = [
         Muon(hidden, lr=train.lr, weight_decay=train.weight_decay, momentum=MOMENTUM, matrices=matrices),
-        _adamw([(outer, train.lr * OUTER_RATE, OUTER_DECAY), (vectors, train.lr * OUTER_RATE, 0.0)]),
+        _adamw(
+            [(outer, train.lr * OUTER_RATE, OUTER_DECAY), (vectors, train.lr * OUTER_RATE, 0.0)],
+            min(OUTER_EPSILON, 0.25 / tokens),
+        ),
     ]
     for group in optimizers[0].param_groups:
         group["initial_lr"] = group["lr"]
@@ -162,11 +167,12 @@ def yet_to_take(optimizers: Iterable[torch.optim.Optimizer]) -> int:
 
 
 MOMENTUM = 0.9  # Muon's usual 0.95 remembers too long for a training of a few thousand steps
-OUTER_RATE = 0.15  # AdamW's rate beside Muon's
+OUTER_RATE = 0.3  # AdamW's rate beside Muon's
 OUTER_DECAY = 0.0
+OUTER_EPSILON = 1e-4  # AdamW's: a token that does not come should not become the less likely the less likely it is
 
 
-def _adamw(groups: list[tuple[list[Tensor], float, float]]) -> torch.optim.Optimizer:
+def _adamw(groups: list[tuple[list[Tensor], float, float]], epsilon: float) -> torch.optim.Optimizer:
     return AdamW(
         [
             {"params": params, "lr": lr, "initial_lr": lr, "weight_decay": decay}
@@ -174,6 +180,6 @@ def _adamw(groups: list[tuple[list[Tensor], float, float]]) -> torch.optim.Optim
             if params
         ],
         betas=(0.9, 0.98),
-        eps=1e-10,
+        eps=epsilon,
         fused=True,
     )

@@ -25,8 +25,8 @@ SAVING = 0.5  # seconds that a sample and a checkpoint take besides
 SAVES = 6  # at least, for only then may the end be moved to where the time is over
 READING = 1 / 3  # of the time that learning from a token takes
 HOPE = 0.15  # of a step's time by the arithmetic in it: none is sooner, and a slower one need not be probed
-DIFFERENT_PER_PARAMETER = 0.3
-TIRES_AFTER = 4.0  # times that a text is read, before some of what is read is hidden by dropout
+DIFFERENT_PER_PARAMETER = 0.3  # characters
+TIRES_AFTER = 6.0  # times that a text is read, before some of what is read is hidden by dropout
 DROPOUT = 0.1
 FEW_STEPS = 100  # in one training: a smaller batch is better then
 
@@ -92,7 +92,7 @@ def _planned(
 def _chosen(asked: Asked, data: DataConfig, prepared: Prepared, room: Room, again: float) -> RunConfig:
     device = choose_device(asked.device)
     tokens = len(prepared.train.tokens) - 1
-    different = (1 - again) * tokens
+    different = (1 - again) * prepared.train.characters
     rungs = _affordable([of_rung(asked, data, prepared, shape, device) for shape in LADDER], room)
     ladder = list(zip(LADDER, rungs, strict=False))
     if asked.steps is not None:

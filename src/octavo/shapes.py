@@ -15,6 +15,7 @@ from octavo.presets import preset
 WINDOW, ROWS = 256, 16  # tokens of a row and rows of a batch, where a training goes on from a model
 FAR, MANY = 4096, 32  # and at most, where a model of a known shape begins with nothing
 SLOWEST = 8.0  # contexts that the slowest pair of rotary positions takes for a radian
+UNTIED = 8192  # tokens of a vocabulary up to which an output of its own is worth what it takes
 CONTINUED = 0.1  # of the usual rate, so that the model keeps what it has
 OWN = ("dialect", "layers", "heads", "kv_heads", "width")  # what a model keeps that is gone on from
 
@@ -88,7 +89,7 @@ def _model(asked: Asked, prepared: Prepared, shape: Shape) -> ModelConfig:
         heads=heads,
         kv_heads=asked.kv_heads or heads,
         width=width,
-        tied=asked.dialect == "gpt2" or prepared.tokenizer.vocab_size > 1024,
+        tied=asked.dialect == "gpt2" or prepared.tokenizer.vocab_size > UNTIED,
     )
     return replace(model, rope_base=SLOWEST * model.context) if model.rotary else model
 

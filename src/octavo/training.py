@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,8 @@ from octavo.trainer import Trainer
 
 Listener = Callable[[Event], None]
 Start = tuple[GPT, Tokenizer]  # what a training goes on from
-CHARACTERS_BELOW = 20_000_000  # bytes: a text up to here is learned by character, a longer one in pieces of words
-BPE_VOCABULARY = 8192
+FEWEST, MOST = 320, 8192  # pieces of words in a vocabulary: a text for which that is too much is learned by character
+ROUND = 32
 
 
 def ignore(event: Event) -> None:
@@ -46,7 +47,8 @@ def read_texts(
     if tokenizer is not None and (asked.tokenizer is not None or asked.vocab_size is not None):
         raise ConfigError("--tokenizer and --vocab-size are the model's own with --from; leave them out")
     sources = find_texts(texts, field=asked.field, errors=asked.errors, cache=places.cache(), on_event=on_event)
-    made = asked.tokenizer or ("character" if sources.bytes <= CHARACTERS_BELOW else "bpe")
+    pieces = pieces_for(sources.bytes)
+    made = asked.tokenizer or ("character" if pieces < max(FEWEST, sources.distinct()) else "bpe")
     kind = made if tokenizer is None else tokenizer.kind
     data = DataConfig(
         texts=tuple(texts),
@@ -55,10 +57,19 @@ def read_texts(
         split=asked.split,
         val=asked.val,
         tokenizer=kind,
-        vocab_size=asked.vocab_size or (BPE_VOCABULARY if kind == "bpe" and tokenizer is None else None),
+        vocab_size=asked.vocab_size or (max(FEWEST, pieces) if kind == "bpe" and tokenizer is None else None),
         shuffle=asked.shuffle,
     )
     return data, prepare(data, tokenizer, cache=places.cache(), on_event=on_event, sources=sources)
+
+
+def pieces_for(size: int) -> int:
+    """About the square root of the size of a text in bytes: how many pieces of words it is best cut into.
+
+    >>> [pieces_for(size) for size in (50_000, 1_000_000, 10**9)]
+    [224, 992, 8192]
+    """
+    return min(MOST, ROUND * round(sqrt(size) / ROUND))
 
 
 def plan_training(

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 PROMPTS = ("ROMEO:", "The king", "What is love?")
-CORPUS, MINUTES, TOKENS = "shakespeare", 2.0, 160
+CORPUS, MINUTES, TOKENS = "shakespeare", 2.0, 80
 
 
 def demo(

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
 
 from octavo.data.corpora import CORPORA, fetch
@@ -70,6 +71,16 @@ class Sources:
         """Every document from the first to the last, read anew and in bounded memory."""
         for file in self.files:
             yield from file.documents(self.errors)
+
+    def distinct(self, most: int = 1_000_000) -> int:
+        """How many different characters there are among the first ones, at most so many."""
+        seen: set[str] = set()
+        for piece in chain.from_iterable(document.pieces for document in self.documents()):
+            seen.update(piece[:most])
+            most -= len(piece)
+            if most <= 0:
+                break
+        return len(seen)
 
 
 def ignore(event: Event) -> None:
