@@ -136,11 +136,6 @@ def counted_in(line: dict[str, Any]) -> Counted:
     return Counted(*(float(np.interp(np.log(most), np.log(sizes), values)) for values in series))
 
 
-def measured() -> list[dict[str, Any]]:
-    """A line for each cell that was trained."""
-    return read(HERE / "forecast.jsonl")
-
-
 def table(lines: Sequence[dict[str, Any]]) -> str:
     """What the same number of tokens comes to, be they characters or pieces of words, in nats a character."""
     found: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
@@ -202,10 +197,10 @@ def main() -> None:
     words = parser.parse_args()
     torch.set_num_threads(words.threads)
     if words.what == "fit":
-        print(*fit(measured()))
+        print(*fit(read(words.out)))
         return
     if words.what == "page":
-        PAGE.write_text(with_table(PAGE.read_text("utf-8"), BEGIN, table(measured())), "utf-8")
+        PAGE.write_text(with_table(PAGE.read_text("utf-8"), BEGIN, table(read(words.out))), "utf-8")
         return
     part, of = words.part
     train_missing(words.out, list(grid())[part::of])

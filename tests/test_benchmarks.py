@@ -39,7 +39,7 @@ def test_the_tables_of_the_recipe_are_made_from_what_was_measured(recipe: Module
 
 def test_the_forecast_is_the_line_through_what_was_measured() -> None:
     grid = import_module("forecast")
-    lines = grid.measured()
+    lines = grid.read(grid.HERE / "forecast.jsonl")
     weights, off = grid.fit(lines)
     assert len(lines) >= 50
     assert pytest.approx(weights, abs=1e-3) == forecast.WEIGHTS
@@ -49,12 +49,12 @@ def test_the_forecast_is_the_line_through_what_was_measured() -> None:
 def test_the_table_of_characters_and_pieces_is_made_from_what_was_measured() -> None:
     grid = import_module("forecast")
     page = grid.PAGE.read_text("utf-8")
-    assert grid.with_table(page, grid.BEGIN, grid.table(grid.measured())) == page
+    assert grid.with_table(page, grid.BEGIN, grid.table(grid.read(grid.HERE / "forecast.jsonl"))) == page
 
 
 def test_no_text_that_judges_the_forecast_was_fitted_to() -> None:
     grid, texts = import_module("forecast"), import_module("wheels")
-    fitted = {line["text"] for line in grid.measured()}
+    fitted = {line["text"] for line in grid.read(grid.HERE / "forecast.jsonl")}
     assert fitted <= set(texts.FITTED) and not set(texts.FITTED) & set(texts.UNSEEN)
     hashes = [corpus.text.sha256 for corpus in (*texts.FITTED.values(), *texts.UNSEEN.values())]
     assert len(set(hashes)) == len(hashes) and all(hashes)

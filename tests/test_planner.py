@@ -211,6 +211,14 @@ def test_a_text_with_more_characters_than_pieces_is_learned_by_character(machine
     assert planned(steps=3)[1].tokenizer.kind == "character"
 
 
+def test_a_repeated_training_cuts_its_text_as_the_first_one_did(machine: Callable[..., None]) -> None:
+    for asked in ({"tokenizer": "character"}, {"tokenizer": "bpe", "vocab_size": 300}):
+        first, prepared = planned(steps=3, **asked)
+        repeated, again = training.plan_training(["text.txt"], Asked(), base=first.config)
+        assert repeated.config.data == first.config.data
+        assert again.tokenizer.backend.to_str() == prepared.tokenizer.backend.to_str()
+
+
 def test_nothing_is_forecast_of_a_recipe_that_was_not_measured(machine: Callable[..., None]) -> None:
     for asked in ({"dialect": "gpt2"}, {"steps": FEWEST - 1}):
         plan, _ = planned(**asked)

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -48,8 +48,9 @@ def read_texts(
         raise ConfigError("--tokenizer and --vocab-size are the model's own with --from; leave them out")
     sources = find_texts(texts, field=asked.field, errors=asked.errors, cache=places.cache(), on_event=on_event)
     pieces = pieces_for(sources.bytes)
-    made = asked.tokenizer or ("character" if pieces < max(FEWEST, sources.distinct()) else "bpe")
-    kind = made if tokenizer is None else tokenizer.kind
+    kind = tokenizer.kind if tokenizer is not None else asked.tokenizer
+    if kind is None:
+        kind = "bpe" if pieces >= FEWEST and pieces >= sources.distinct() else "character"
     data = DataConfig(
         texts=tuple(texts),
         field=asked.field,
@@ -85,6 +86,9 @@ def plan_training(
     if asked.preset is not None:
         preset_model(asked)  # for what is wrong with it, before the text is read
     model, tokenizer = start or (None, None)
+    if base is not None and tokenizer is None and asked.tokenizer is None:
+        size = asked.vocab_size or base.data.vocab_size
+        asked = replace(asked, tokenizer=base.data.tokenizer, vocab_size=size)
     data, prepared = read_texts(texts, asked, on_event, tokenizer)
     if asked.pack is not None and prepared.tokenizer.end_of_text is None:
         raise ConfigError("the tokenizer has no token that ends a document; leave --pack out")
