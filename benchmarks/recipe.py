@@ -3,10 +3,10 @@
     python benchmarks/recipe.py train    # what recipe.jsonl does not hold yet, a line each: an hour on two cores
     python benchmarks/recipe.py page     # the tables in docs/recipe.md, from recipe.jsonl and recipe-before.jsonl
 
-All read the same number of characters of tiny-Shakespeare in the same order. The losses do not depend on the clock, so
-several of these may run side by side, a thread each. `recipe-before.jsonl` is of the recipe as it was when heads began
-by looking anywhere (in bfloat16, at the rate 0.02, rotary positions to the base 10,000), and stays as it is. Both
-are by character, with AdamW as it was before texts were cut into pieces of words.
+All read the same number of tokens of tiny-Shakespeare, cut into pieces of words but where it says otherwise. The
+losses do not depend on the clock, so several of these may run side by side, a thread each. `recipe-before.jsonl` is of
+the recipe as it was by character, when heads began by looking anywhere (6 layers, context 128, in bfloat16, at the rate
+0.02, rotary positions to the base 10,000, AdamW at 0.15 of it with an ε of 1e-10), and stays as it is.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -25,14 +26,13 @@ from measured import read, with_table
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import octavo.model
-from octavo import optim
+from octavo import optim, places
 from octavo.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from octavo.data import Batches, Prepared, fetch, prepare
 from octavo.evaluation import examine
 from octavo.making import make_model
 from octavo.model import GPT
 from octavo.optim import make_optimizers
-from octavo.places import cache
 from octavo.schedule import Schedule
 from octavo.step import training_step
 
@@ -41,13 +41,13 @@ PAGE = HERE.parent / "docs" / "recipe.md"
 FOUND, FOUND_BEFORE = HERE / "recipe.jsonl", HERE / "recipe-before.jsonl"
 BEGIN = "<!-- made by benchmarks/recipe.py -->"
 BEFORE = "<!-- made by benchmarks/recipe.py of what was measured before -->"
-CHARACTERS = 500_000
+TOKENS = 256_000
+PIECES = 1056  # of words, as the planner would cut it; 0 for characters
 SEEDS = (0, 1, 2)
 MODEL = ModelConfig(
-    dialect="modern", vocab_size=67, context=128, layers=6, heads=2, width=128, tied=False, rope_base=1024
+    dialect="modern", vocab_size=PIECES, context=64, layers=4, heads=2, width=128, tied=False, rope_base=512
 )
-ADAMW = {"OUTER_RATE": 0.15, "OUTER_EPSILON": 1e-10}
-TRAIN = TrainConfig(steps=1, batch=16, lr=0.028, dtype="float32")
+TRAIN = TrainConfig(steps=1, batch=8, lr=0.02, dtype="float32")
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class Variant:
     """The recipe with one thing changed."""
 
     words: str
+    pieces: int = PIECES
     model: Mapping[str, Any] = field(default_factory=dict)
     train: Mapping[str, Any] = field(default_factory=dict)
     constants: Mapping[str, Any] = field(default_factory=dict)  # of `octavo.optim`
@@ -65,42 +66,48 @@ class Variant:
 
 VARIANTS = {
     "recipe": Variant("the recipe as it stands"),
-    "adamw": Variant("AdamW for everything, rate 0.001", train={"optimizer": "adamw", "lr": 1e-3}),
+    "character": Variant("characters", pieces=0),
+    "half": Variant("half as many pieces", pieces=PIECES // 2),
+    "twice": Variant("twice as many pieces", pieces=2 * PIECES),
+    "anywhere": Variant("heads begin by looking anywhere", anywhere=True),
     "adamw3": Variant("AdamW for everything, rate 0.003", train={"optimizer": "adamw", "lr": 3e-3}),
+    "tied": Variant("one matrix for what a token is, coming in and going out", model={"tied": True}),
+    "outer15": Variant("AdamW's rate 0.15 of Muon's", constants={"OUTER_RATE": 0.15}),
+    "epsilon": Variant("AdamW's ε 1e-10", constants={"OUTER_EPSILON": 1e-10}),
+    "batch4": Variant("4 rows a step, twice the steps", train={"batch": 4}),
+    "batch16": Variant("16 rows a step, half the steps", train={"batch": 16}),
+    "lr30": Variant("rate 0.03", train={"lr": 0.03}),
+    "wd0": Variant("no weight decay", train={"weight_decay": 0.0}),
+    "dropout": Variant("dropout 0.1", train={"dropout": 0.1}),
     "no-qk-norm": Variant("no norms on queries and keys", model={"qk_norm": False}),
+    "rope10k": Variant("rotary positions to the base 10,000", model={"rope_base": 10_000}),
+    "momentum95": Variant("Muon's momentum 0.95", constants={"MOMENTUM": 0.95}),
     "start": Variant("projections into the stream begin at random (σ 0.02)", start=0.02),
     "decay20": Variant("the rate falls over the last 20 % of the steps", train={"decay": 0.2}),
     "decay80": Variant("the rate falls over the last 80 % of the steps", train={"decay": 0.8}),
-    "average": Variant("weights averaged over about 50 steps", average=0.98),
-    "plateau-average": Variant(
-        "the rate never falls, weights averaged over about 50 steps", train={"decay": 0.0}, average=0.98
-    ),
-    "anywhere": Variant("heads begin by looking anywhere", anywhere=True),
-    "rope10k": Variant("rotary positions to the base 10,000", model={"rope_base": 10_000}),
-    "outer30": Variant("AdamW's rate 0.3 of Muon's", constants={"OUTER_RATE": 0.3}),
-    "momentum95": Variant("Muon's momentum 0.95", constants={"MOMENTUM": 0.95}),
-    "wd0": Variant("no weight decay", train={"weight_decay": 0.0}),
+    "outer60": Variant("AdamW's rate 0.6 of Muon's", constants={"OUTER_RATE": 0.6}),
     "wd3": Variant("weight decay 0.3", train={"weight_decay": 0.3}),
-    "lr20": Variant("rate 0.02", train={"lr": 0.02}),
-    "lr40": Variant("rate 0.04", train={"lr": 0.04}),
-    "batch8": Variant("8 rows a step, twice the steps", train={"batch": 8}),
-    "batch32": Variant("32 rows a step, half the steps", train={"batch": 32}),
-    "dropout": Variant("dropout 0.1", train={"dropout": 0.1}),
-    "tied": Variant("one matrix for what a token is, coming in and going out", model={"tied": True}),
+    "average": Variant("weights averaged over about 50 steps", average=0.98),
     "gpt2": Variant("GPT-2's dialect", model={"dialect": "gpt2", "tied": True, "qk_norm": False}),
 }
-WORDS = {name: variant.words for name, variant in VARIANTS.items()} | {
+WORDS = {name: variant.words for name, variant in VARIANTS.items()}
+WORDS_BEFORE = WORDS | {
+    "adamw": "AdamW for everything, rate 0.001",
+    "plateau-average": "the rate never falls, weights averaged over about 50 steps",
+    "outer30": "AdamW's rate 0.3 of Muon's",
+    "batch8": "8 rows a step, twice the steps",
+    "batch32": "32 rows a step, half the steps",
     "lr10": "rate 0.01",
-    "lr30": "rate 0.03",
     "float32": "float32 instead of bfloat16",
 }
 
 
-def config_of(variant: Variant, seed: int, characters: int) -> RunConfig:
-    """The settings of one training, and the steps that come to so many characters."""
-    model = replace(MODEL, kv_heads=None, head_width=None, feed_forward=None, norm_epsilon=None, **variant.model)
+def config_of(variant: Variant, seed: int, tokens: int, vocabulary: int) -> RunConfig:
+    """The settings of one training, and the steps that come to so many tokens."""
+    derived = {"kv_heads": None, "head_width": None, "feed_forward": None, "norm_epsilon": None}
+    model = replace(MODEL, vocab_size=vocabulary, **derived, **variant.model)
     train = replace(TRAIN, seed=seed, **variant.train)
-    return RunConfig(model=model, train=replace(train, steps=characters // (train.batch * model.context)))
+    return RunConfig(model=model, train=replace(train, steps=tokens // (train.batch * model.context)))
 
 
 def begun(config: RunConfig, variant: Variant) -> GPT:
@@ -115,12 +122,13 @@ def begun(config: RunConfig, variant: Variant) -> GPT:
     return model
 
 
-def learn(variant: Variant, seed: int, characters: int, prepared: Prepared) -> dict[str, float]:
-    """One training, and the losses it comes to on what it read last and on what it never read."""
-    config = config_of(variant, seed, characters)
+def learn(variant: Variant, seed: int, tokens: int) -> dict[str, float]:
+    """One training, and the losses it comes to on what it read last and on what it never read, in nats a character."""
+    prepared = text(variant.pieces)
+    config = config_of(variant, seed, tokens, prepared.tokenizer.vocab_size)
     train, dtype = config.train, getattr(torch, config.train.dtype)
     model = begun(config, variant)
-    with mock.patch.multiple(optim, **ADAMW | dict(variant.constants)):
+    with mock.patch.multiple(optim, **variant.constants) if variant.constants else nullcontext():
         optimizers = make_optimizers(model, train)
     schedule = Schedule.planned(train.steps, warmup=train.warmup, decay=train.decay)
     batches = Batches(prepared.train.tokens, config.model.context, train.batch, train.seed)
@@ -139,30 +147,31 @@ def learn(variant: Variant, seed: int, characters: int, prepared: Prepared) -> d
     seconds = time.perf_counter() - begin
     found = examine(model if averaged is None else averaged.module, prepared.val, step=train.steps, dtype=dtype)
     last = statistics.mean(losses[-max(1, len(losses) // 10) :])
-    return {"val_loss": found.val_loss, "train_loss": last, "seconds": seconds}
+    share = found.val_nats_per_character / found.val_loss  # tokens of a character
+    return {"val_loss": found.val_nats_per_character, "train_loss": last * share, "seconds": seconds}
 
 
-def text() -> Prepared:
-    """Tiny-Shakespeare by character, its last tenth held out."""
-    data = DataConfig(texts=(str(fetch("shakespeare")),), split=0.9)
-    return prepare(data, None, cache=cache())
+@cache
+def text(pieces: int) -> Prepared:
+    """Tiny-Shakespeare, its last tenth held out, in so many pieces of words, or by character."""
+    kind: dict[str, Any] = {"tokenizer": "bpe", "vocab_size": pieces} if pieces else {"tokenizer": "character"}
+    return prepare(DataConfig(texts=(str(fetch("shakespeare")),), split=0.9, **kind), None, cache=places.cache())
 
 
-def train_missing(out: Path, names: list[str], seeds: list[int], characters: int) -> None:
+def train_missing(out: Path, names: list[str], seeds: list[int], tokens: int) -> None:
     """Train each variant with each seed that the file does not hold yet; a line is written as soon as one is done."""
-    prepared = text()
     for seed in seeds:
         for name in names:
-            key = {"variant": name, "seed": seed, "characters": characters}
+            key = {"variant": name, "seed": seed, "tokens": tokens}
             if any(key.items() <= line.items() for line in read(out)):
                 continue
-            line = {**key, **learn(VARIANTS[name], seed, characters, prepared)}
+            line = {**key, **learn(VARIANTS[name], seed, tokens)}
             with out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
             print(line, flush=True)
 
 
-def table(lines: list[dict[str, Any]]) -> str:
+def table(lines: list[dict[str, Any]], known: Mapping[str, str]) -> str:
     """What each variant came to, beside the recipe with the same seed: the best first."""
     found: dict[str, dict[int, float]] = {}
     for line in lines:
@@ -172,14 +181,15 @@ def table(lines: list[dict[str, Any]]) -> str:
         more = [loss - found["recipe"][seed] for seed, loss in losses.items()]
         spread = "" if name == "recipe" else f"{min(more):+.3f} to {max(more):+.3f}"
         mean = "" if name == "recipe" else f"{statistics.mean(more):+.3f}"
-        words = f"**{WORDS[name]}**" if name == "recipe" else WORDS[name]
+        words = f"**{known[name]}**" if name == "recipe" else known[name]
         rows.append(f"| {words} | {statistics.mean(losses.values()):.3f} | {mean} | {spread} |")
     return "\n".join(rows) + "\n"
 
 
 def page(text: str, found: Path = FOUND) -> str:
     """The page with both tables made anew."""
-    return with_table(with_table(text, BEGIN, table(read(found))), BEFORE, table(read(FOUND_BEFORE)))
+    now = with_table(text, BEGIN, table(read(found), WORDS))
+    return with_table(now, BEFORE, table(read(FOUND_BEFORE), WORDS_BEFORE))
 
 
 def main() -> None:
@@ -188,14 +198,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=FOUND)
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS))
-    parser.add_argument("--characters", type=int, default=CHARACTERS)
+    parser.add_argument("--tokens", type=int, default=TOKENS)
     parser.add_argument("--threads", type=int, default=1)
     words = parser.parse_args()
     torch.set_num_threads(words.threads)
     if words.what == "page":
         PAGE.write_text(page(PAGE.read_text("utf-8"), words.out), "utf-8")
         return
-    train_missing(words.out, words.variants, words.seeds, words.characters)
+    train_missing(words.out, words.variants, words.seeds, words.tokens)
 
 
 if __name__ == "__main__":

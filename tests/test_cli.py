@@ -76,7 +76,8 @@ def test_train_generate_and_plan_work_together(said: Said) -> None:
     assert status == 0 and output.startswith("Ada ")
     assert said("generate", "Ada ", "--max-new-tokens", "5", "--temperature", "0")[1] == output
     status, output, _ = said("plan", "text.txt", *TINY)
-    assert status == 0 and "4 steps of 2 × 8 tokens" in output
+    assert status == 0 and "4 steps of 2 × 8 tokens" in output and "a step taking" in output
+    assert "a step taking" not in said("plan", "text.txt", "--minutes", "1")[1]  # its end is known
     assert sorted(path.name for path in Path("runs").iterdir()) == ["text-1"]
 
 

@@ -1,8 +1,9 @@
 """The training loop and the run it leaves: exact, resumable, and honest about its best weights."""
 
+import itertools
 import json
 import shutil
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -236,23 +237,31 @@ def test_numbers_gone_wrong_stop_the_training_and_leave_finite_weights() -> None
     assert all(weight.isfinite().all() for weight in model.parameters())
 
 
-def test_with_an_end_in_time_the_number_of_steps_follows_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
-    def clock() -> Iterator[float]:
-        now = 0.0
-        while True:
-            now += 0.25
-            yield now
+@pytest.fixture
+def ticking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that goes on by a quarter of a second whenever a training looks at it."""
+    ticks = itertools.count(0.25, 0.25)
+    monkeypatch.setattr("octavo.trainer.time.monotonic", lambda: next(ticks))
 
+
+def test_with_an_end_in_time_the_number_of_steps_follows_the_pace(ticking: None) -> None:
     trainer = begin(steps=100, eval_every=5)
     trainer.at.minutes = 0.5
-    ticking = clock()
-    monkeypatch.setattr("octavo.trainer.time.monotonic", lambda: next(ticking))
     events = whole(trainer)
     assert any(isinstance(event, Note) and "the end is moved" in event.text for event in events)
     finished = events[-1]
     assert isinstance(finished, Finished) and finished.reason == "done"
     assert finished.step == finished.steps < 100
     assert finished.seconds == pytest.approx(30, rel=0.1)
+
+
+@pytest.mark.parametrize(("minutes", "looks"), [(0.1, [0, 15]), (None, [0, 12, 14])])
+def test_an_end_that_has_moved_is_not_looked_at_twice(ticking: None, minutes: float | None, looks: list[int]) -> None:
+    trainer = begin(steps=14, eval_every=12)
+    trainer.config = replace(trainer.config, train=replace(trainer.config.train, save_every=2))
+    trainer.at.minutes = minutes
+    found = [event.step for event in whole(trainer) if isinstance(event, Evaluated)]
+    assert found == looks
 
 
 def running_out(monkeypatch: pytest.MonkeyPatch, at: set[int], rows: int) -> None:

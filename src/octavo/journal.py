@@ -4,10 +4,12 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
 from octavo.disk import saving, write_file
+from octavo.events import Stepped
 from octavo.figure import Series, line_chart
 
 Point = tuple[int, float, float | None]  # a step, its training loss, and the held-out one where it was looked at
@@ -16,6 +18,11 @@ Point = tuple[int, float, float | None]  # a step, its training loss, and the he
 def point(line: Mapping[str, Any]) -> Point:
     """What the picture shows of a line of metrics."""
     return line["step"], line["train_loss"], line.get("val_loss")
+
+
+def logged(stepped: Stepped) -> dict[str, Any]:
+    """The line of `metrics.jsonl` that a step is worth."""
+    return {name: value for name, value in asdict(stepped).items() if name not in ("steps", "remaining")}
 
 
 class Journal:

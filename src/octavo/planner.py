@@ -13,7 +13,7 @@ from octavo.errors import ConfigError
 from octavo.evaluation import held_out
 from octavo.forecast import forecast
 from octavo.memory import free_memory
-from octavo.probing import SHARE, Room, fit_into, probe, recomputed, step_memory, work
+from octavo.probing import ONE, SHARE, Room, fit_into, probe, recomputed, step_memory, work
 from octavo.scale import parameters
 from octavo.shapes import LADDER, Shape, choose_device, continued, of_preset, of_rung, repeated_run
 from octavo.spreading import Team
@@ -112,7 +112,7 @@ def _of_model(config: RunConfig, asked: Asked, prepared: Prepared, room: Room) -
         return _with_steps(config, asked.steps, EVALUATIONS, tokens, asked)
     seconds = 60 * (asked.minutes or MINUTES)
     few = replace(config.train, batch=room.processes, micro_batches=1)
-    row = _probed(replace(config, train=few), room)[0] / room.processes
+    row = probed(replace(config, train=few), room)[0] / room.processes
     if asked.batch is None:  # a model may be so large that a step of many rows takes a minute
         batch = min(config.train.batch, max(room.processes, int(seconds / (row * FEW_STEPS))))
         config = replace(config, train=replace(config.train, batch=batch, micro_batches=1))
@@ -155,7 +155,7 @@ def _looks_and_steps(config: RunConfig, held_out: int, seconds: float, pace: flo
 
 def _by_time(rungs: list[Rung], different: float, seconds: float, room: Room) -> tuple[RunConfig, float]:
     """The largest rung that still sees enough tokens in its time, and its pace in seconds a step, as measured."""
-    pace, chosen = _probed(rungs[0][1], room)
+    pace, chosen = probed(rungs[0][1], room)
     tried = rungs[0][1]
     for shape, config in rungs[1:]:
         if config == tried:
@@ -174,7 +174,8 @@ def _by_time(rungs: list[Rung], different: float, seconds: float, room: Room) ->
     return chosen, pace
 
 
-def _probed(config: RunConfig, room: Room) -> tuple[float, RunConfig]:
+def probed(config: RunConfig, room: Room = ONE) -> tuple[float, RunConfig]:
+    """Seconds that a step takes here, and in how many pieces it fits. Raises `ConfigError` where it does not."""
     try:
         return probe(config, room)
     except torch.OutOfMemoryError:

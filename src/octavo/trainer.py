@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from octavo.checkpoint import prune, save_checkpoint, save_snapshot, snapshot_steps
 from octavo.claim import Claim
@@ -14,7 +13,7 @@ from octavo.data import Prepared
 from octavo.errors import OctavoError
 from octavo.evaluation import GLANCE, VALIDATION, examine, held_out, sample
 from octavo.events import Evaluated, Event, Finished, Note, Sampled, Saved, Stepped
-from octavo.journal import Journal, Unwritten
+from octavo.journal import Journal, Unwritten, logged
 from octavo.learner import Learner
 from octavo.model import GPT
 from octavo.numerics import numerics
@@ -98,7 +97,7 @@ class Trainer(Learner):
         yield stepped
         if self.at.step in snapshot_steps(self.at.schedule.steps):
             self.spread.lend(lambda model: save_snapshot(self.run, self.at.step, model))
-        if self._comes(self.config.train.eval_every):
+        if self._looks():
             yield from self._examine(stepped)
             return
         self.journal.metrics(logged(stepped))
@@ -137,6 +136,11 @@ class Trainer(Learner):
     def _comes(self, every: int) -> bool:
         """Whether what is done every so many steps, and after the last one, is to be done now."""
         return self.at.step % every == 0 or self.at.step == self.at.schedule.steps
+
+    def _looks(self) -> bool:
+        """Whether the held-out text is read now: not shortly before an end that is a time and has moved."""
+        every, left = self.config.train.eval_every, self.at.schedule.steps - self.at.step
+        return self._comes(every) and (self.at.minutes is None or not 0 < 2 * left < every)
 
     def _try_room(self) -> Iterator[Event]:
         """Of several processes, each tries its largest piece beforehand: within a step none could tell the others."""
@@ -289,8 +293,3 @@ class Trainer(Learner):
         if train.forecast is None or train.forecast_within is None or not planned or at.step < at.schedule.steps:
             return None
         return train.forecast, train.forecast_within
-
-
-def logged(stepped: Stepped) -> dict[str, Any]:
-    """The line of `metrics.jsonl` that a step is worth."""
-    return {name: value for name, value in asdict(stepped).items() if name not in ("steps", "remaining")}

@@ -38,13 +38,21 @@ def plan(
         print("\n".join(of_size(asked, hardware(asked, gpus, tflops, memory))))
         return
 
-    from octavo.progress import Display
+    from octavo.progress import Display, duration
     from octavo.training import opened_start, plan_training
 
     start = opened_start(asked, base)
     with Display() as display:
         chosen, _ = plan_training(named(texts), asked, base=base, start=start, on_event=display.show)
     print("\n".join(chosen.lines))
+    if chosen.config.train.minutes is None:
+        from octavo.planner import probed
+
+        pace, _ = probed(chosen.config)
+        steps = chosen.config.train.steps
+        print(
+            f"time      about {duration(pace * steps)} of learning, a step taking {1000 * pace:,.0f} ms as tried here"
+        )
     if any(value is not None for value in (gpus, tflops, memory)):
         from octavo.outlook import outlook
 
