@@ -40,9 +40,9 @@ def test_the_flags_are_these_and_no_others() -> None:
     expected = {
         "demo": "minutes dialect seed",
         "train": f"minutes steps {text} {shape} out resume force allow-mismatch config quiet parallel page track",
-        "generate": f"{knobs} stop n slide no-slide json quantize",
-        "talk": f"{knobs} quantize server",
-        "serve": "host port api-key-file bitwise",
+        "generate": f"{knobs} stop n slide no-slide json quantize device",
+        "talk": f"{knobs} quantize device server",
+        "serve": "host port api-key-file device bitwise",
         "look": "lens layer head off step top json svg png",
         "explain": "layer head temperature seed json",
         "import": "to dtype force",
@@ -79,6 +79,23 @@ def test_train_generate_and_plan_work_together(said: Said) -> None:
     assert status == 0 and "4 steps of 2 × 8 tokens" in output and "a step taking" in output
     assert "a step taking" not in said("plan", "text.txt", "--minutes", "1")[1]  # its end is known
     assert sorted(path.name for path in Path("runs").iterdir()) == ["text-1"]
+
+
+@pytest.mark.parametrize("words", [("generate", "text-1", "Ada "), ("talk", "text-1"), ("serve", "text-1", "--port=0")])
+def test_a_device_that_is_not_there_is_one_line(
+    said: Said, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    said("train", "text.txt", *TINY)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    status, output, errors = said(*words, "--device", "cuda")
+    assert (status, output) == (2, "")
+    assert errors.strip() == "octavo: device is cuda, which PyTorch does not find here; give cpu, or leave it out"
+
+
+@pytest.mark.parametrize("flag", ["--device=cpu", "--quantize=int8"])
+def test_how_a_servers_model_computes_is_the_servers_to_say(said: Said, flag: str) -> None:
+    status, _, errors = said("talk", "--server", "http://127.0.0.1:1", flag)
+    assert status == 2 and f"{flag.split('=')[0]} is for a model that is opened here; leave it or --server" in errors
 
 
 @pytest.mark.parametrize("words", [("generate", "text-1", "Ada "), ("talk", "text-1")])

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 from octavo.errors import ConfigError
 
 Dialect = Literal["gpt2", "modern"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
 LONGEST = 2**22  # tokens; the rotary tables of a whole context stand in memory
 LOGITS = 2**26  # at once: of more, the surprise is summed up piece by piece
 USUAL, ANSWERING = 0.8, 0.3  # temperatures: of a text that goes on, and of an answer, where small models soon wander

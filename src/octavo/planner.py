@@ -9,13 +9,14 @@ from octavo.config import Asked, DataConfig, ModelConfig, RunConfig
 from octavo.data import Prepared
 from octavo.data.nature import known, repeated
 from octavo.describing import COPIED, described, epochs
+from octavo.devices import choose_device
 from octavo.errors import ConfigError
 from octavo.evaluation import held_out
 from octavo.forecast import forecast
 from octavo.memory import free_memory
 from octavo.probing import ONE, SHARE, Room, fit_into, probe, recomputed, step_memory, work
 from octavo.scale import parameters
-from octavo.shapes import LADDER, Shape, choose_device, continued, of_preset, of_rung, repeated_run
+from octavo.shapes import LADDER, Shape, continued, of_preset, of_rung, repeated_run
 from octavo.spreading import Team
 
 MINUTES = 5.0  # where neither minutes nor steps are asked for

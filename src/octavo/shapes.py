@@ -8,6 +8,7 @@ import torch
 from octavo.accelerated import compiles
 from octavo.config import Asked, DataConfig, ModelConfig, RunConfig, TrainConfig
 from octavo.data import Prepared
+from octavo.devices import choose_device
 from octavo.errors import ConfigError, TextError
 from octavo.optim import has_bfloat16_units
 from octavo.presets import preset
@@ -42,16 +43,6 @@ LADDER = (
     Shape(layers=8, heads=6, width=384, context=512, batch=16, tokens=40_000_000),
     Shape(layers=12, heads=12, width=768, context=1024, batch=32, tokens=200_000_000),
 )
-
-
-def choose_device(asked: str) -> str:
-    """The device asked for, or the fastest there is. Raises `ConfigError` where it is not there."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if asked == "auto":
-        return next(name for name, found in there.items() if found)
-    if not there[asked]:
-        raise ConfigError(f"device is {asked}, which PyTorch does not find here; give cpu, or leave it out")
-    return asked
 
 
 def of_rung(asked: Asked, data: DataConfig, prepared: Prepared, shape: Shape, device: str) -> RunConfig:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from octavo.cli import STDIN
-from octavo.config import Asked, Dialect, RunConfig
+from octavo.config import Asked, Device, Dialect, RunConfig
 from octavo.errors import ConfigError
 
 
@@ -60,7 +60,7 @@ class Shape:
         Literal["documents"] | None, Parameter(help="Let none of the documents in a window see another.")
     ] = None
     seed: Annotated[int | None, Parameter(help="Same seed, same text, same machine: same model (0).")] = None
-    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Parameter(help="Where to compute.")] = "auto"
+    device: Annotated[Device, Parameter(help="Where to compute.")] = "auto"
     start: Annotated[str | None, Parameter(name="--from", help="Go on from a run's or a .gguf file's weights.")] = None
     dtype: Annotated[Literal["auto", "float32", "bfloat16"], Parameter(help="The precision of matrix products.")] = (
         "auto"

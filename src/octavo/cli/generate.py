@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from octavo.config import USUAL
+from octavo.config import USUAL, Device
 from octavo.errors import RunError, UserError
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Quantize = Annotated[
     Literal["int8"] | None, Parameter(help="Round weights to eight bits: sooner on a CPU, and nearly the same text.")
 ]
+Where = Annotated[Device, Parameter(help="Where to compute: auto takes a GPU for a large model.")]
 
 
 @Parameter(name="*")
@@ -49,6 +50,7 @@ def generate(
     ] = True,
     json: Annotated[bool, Parameter(help="One JSON object for each completion, one a line.", negative=())] = False,
     quantize: Quantize = None,
+    device: Where = "auto",
 ) -> None:
     """Complete a text, or several at once."""
     from octavo.cli.opening import open_run, unknown_note
@@ -56,7 +58,7 @@ def generate(
     from octavo.progress import printable, say
 
     name, texts = which(run, prompts)
-    model, tokenizer = open_run(name, rows=len(texts) * n, quantize=quantize)
+    model, tokenizer = open_run(name, rows=len(texts) * n, quantize=quantize, device=device)
     for text in texts:
         if note := unknown_note(tokenizer, text):
             say(note)

@@ -10,15 +10,20 @@ if TYPE_CHECKING:
     from octavo.tokenizers import Tokenizer
 
 
-def open_run(name: str | None, *, rows: int = 1, quantize: Literal["int8"] | None = None) -> "tuple[GPT, Tokenizer]":
-    """The model and the tokenizer of a run, by path or name, ready to write so many texts at once."""
-    where = find_model(name)  # before torch is imported: a wrong name is answered at once
+def open_run(
+    name: str | None, *, rows: int = 1, quantize: Literal["int8"] | None = None, device: str = "auto"
+) -> "tuple[GPT, Tokenizer]":
+    """The model and the tokenizer of a run, by path or name, ready to write so many texts at once on a device."""
+    place = find_model(name)  # before torch is imported: a wrong name is answered at once
 
+    from octavo.devices import choose_device, placed
     from octavo.fused import fused
     from octavo.porting import load
 
-    model, tokenizer = load(where)
-    return fused(model.eval(), rows=rows, quantize=quantize), tokenizer
+    where = "cpu" if device == "auto" and quantize is not None else device
+    choose_device(where)
+    model, tokenizer = load(place)
+    return fused(placed(model, where).eval(), rows=rows, quantize=quantize), tokenizer
 
 
 def unknown_note(tokenizer: "Tokenizer", text: str) -> str:

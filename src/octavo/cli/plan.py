@@ -73,8 +73,9 @@ def hardware(asked: Asked, gpus: int | None, tflops: float | None, memory: float
     """What was told of the GPUs, completed by what is here."""
     import torch
 
+    from octavo.devices import choose_device
     from octavo.outlook import GPUS, Hardware
-    from octavo.shapes import choose_device, choose_dtype
+    from octavo.shapes import choose_dtype
     from octavo.speed import peak
 
     device = choose_device(asked.device)

@@ -3,13 +3,14 @@
 from collections.abc import Iterable
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from octavo.config import Device
 from octavo.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def report(
     json: Annotated[bool, Parameter(help="Print one JSON object and nothing else.", negative=())] = False,
     samples: Annotated[int, Parameter(help="How many samples are looked through for copies.")] = 20,
     seed: Annotated[int, Parameter(help="Of samples and intervals; same seed, same report.")] = 0,
-    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Parameter(help="Where to compute.")] = "auto",
+    device: Annotated[Device, Parameter(help="Where to compute.")] = "auto",
 ) -> None:
     """Say how good a model is on text that it has not learned from."""
     from octavo.places import find_run

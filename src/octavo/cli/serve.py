@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from octavo.cli.generate import Where
 from octavo.errors import UserError
 
 
@@ -15,6 +16,7 @@ def serve(
     ),
     port: Annotated[int, Parameter(help="The port; 0 takes a free one.")] = 8000,
     api_key_file: Annotated[Path | None, Parameter(help="A file with the key that clients have to send.")] = None,
+    device: Where = "auto",
     bitwise: Annotated[bool, Parameter(help="Let no text depend on others by a bit; slower.", negative=())] = False,
 ) -> None:
     """Serve models over the API that OpenAI's clients speak."""
@@ -26,6 +28,10 @@ def serve(
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"two models are called {twice}; rename the folder of one")
     rules = rules_for(host, read_key(api_key_file))
+    if device != "auto":  # for a wrong one, before anything is opened
+        from octavo.devices import choose_device
+
+        choose_device(device)
     at = listen(host, port)
 
     from octavo.progress import say
@@ -34,7 +40,7 @@ def serve(
     served = []
     for place, name in zip(places, names, strict=True):
         say(f"opening {place}")
-        served.append(open_served(place, name, bitwise=bitwise))
+        served.append(open_served(place, name, bitwise=bitwise, device=device))
     address = f"[{host}]" if ":" in host else host
     home = f"http://{address}:{at.getsockname()[1]}"
     say(f"serving {', '.join(names)} at {home}/v1; Ctrl-C ends it")

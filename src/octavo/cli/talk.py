@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from octavo.cli.generate import Knobs, Quantize
+from octavo.cli.generate import Knobs, Quantize, Where
 from octavo.errors import UserError
 
 
@@ -17,14 +17,17 @@ def talk(
     ] = None,
     knobs: Knobs | None = None,
     quantize: Quantize = None,
+    device: Where = "auto",
 ) -> None:
     """Talk to a model: what you type goes on as the model would have it."""
     if server is not None and quantize is not None:
         raise UserError("--quantize is for a model that is opened here; leave it or --server out")
+    if server is not None and device != "auto":
+        raise UserError("--device is for a model that is opened here; leave it or --server out")
 
     from octavo.cli.conversation import Conversation
     from octavo.cli.opening import open_run
     from octavo.cli.speakers import Local, Remote
 
-    speaker = Local(*open_run(run, quantize=quantize)) if server is None else Remote(server, run)
+    speaker = Local(*open_run(run, quantize=quantize, device=device)) if server is None else Remote(server, run)
     Conversation(speaker, knobs).run()

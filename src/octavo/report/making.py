@@ -10,6 +10,7 @@ from octavo import toml
 from octavo.config import RunConfig
 from octavo.data import Part, Prepared
 from octavo.data.parts import VALIDATION_TOKENS
+from octavo.devices import choose_device
 from octavo.errors import ConfigError, RunError, TextError
 from octavo.events import Event, Note
 from octavo.fused import fused
@@ -26,7 +27,6 @@ from octavo.report.texts import PartName, Passage, Texts, texts_of
 from octavo.resumption import same_text
 from octavo.sampling import SEEDS
 from octavo.saved import checkpoint_folder, read_facts, steps_saved
-from octavo.shapes import choose_device
 from octavo.tokenizers import Tokenizer
 
 Listener = Callable[[Event], None]

@@ -13,6 +13,7 @@ from octavo import toml
 from octavo.chat import read_conversation
 from octavo.completion import opened
 from octavo.config import ANSWERING, USUAL
+from octavo.devices import placed
 from octavo.errors import OctavoError
 from octavo.porting import load
 from octavo.sampling import SEEDS, Sampling
@@ -115,12 +116,14 @@ class Served:
         return list(self.tokenizer.decode([token]).encode())
 
 
-def open_served(place: Path, name: str, *, bitwise: bool = False) -> Served:
+def open_served(place: Path, name: str, *, bitwise: bool = False, device: str = "auto") -> Served:
     """The model at a place under a name; that of a run is opened again when its training has written better weights."""
     written = written_at(place)  # before they are read: what is written meanwhile is newer
     run = place if (place / toml.NAME).is_file() else None
-    again = partial(open_served, place, name, bitwise=bitwise) if run else None
-    return Served(name, Engine(*load(place), bitwise=bitwise), run=run, source=place, written=written, again=again)
+    again = partial(open_served, place, name, bitwise=bitwise, device=device) if run else None
+    model, tokenizer = load(place)
+    engine = Engine(placed(model, device), tokenizer, bitwise=bitwise)
+    return Served(name, engine, run=run, source=place, written=written, again=again)
 
 
 class Models:

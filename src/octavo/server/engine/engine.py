@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from octavo.completion import Writer
+from octavo.devices import free_on
 from octavo.errors import OctavoError
 from octavo.fused import memory_dtype
-from octavo.memory import free_memory
 from octavo.model import GPT
 from octavo.server.engine.memory import Memory, blocks_for, bytes_per_block
 from octavo.server.engine.runner import Runner
@@ -92,7 +92,8 @@ class Engine:
         self.runner = Runner(model, bitwise=bitwise)
         self.config = model.config
         dtype, device = memory_dtype(self.runner.model), model.embed.weight.device
-        blocks = blocks or _affordable(bytes_per_block(self.config, dtype), blocks_for(self.config.context))
+        size, longest = bytes_per_block(self.config, dtype), blocks_for(self.config.context)
+        blocks = blocks or _affordable(size, longest, free_on(device))
         self.scheduler = Scheduler(Memory(self.config, blocks, dtype, device), most)
         self.steps = self.read = self.reused = self.written = 0
         self._arrived: list[Sequence] = []  # since the last step: who comes does not wait while one is planned
@@ -238,7 +239,6 @@ def failed(error: Exception) -> Said:
     return Said(error=str(error) or type(error).__name__)
 
 
-def _affordable(size: int, longest: int) -> int:
+def _affordable(size: int, longest: int, free: int | None) -> int:
     """How many blocks of so many bytes there may be: at least enough for one text as long as the context."""
-    free = free_memory()
     return max(longest + 1, int(USUAL if free is None else free * SHARE) // size)
