@@ -7,13 +7,14 @@ BIN := .venv/bin
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check fix bench bench-long clean
+.PHONY: help demo test test-all check fix bench bench-long bench-gpu clean
 
 help:
 	@echo "make demo      train on real text for about two minutes, see it learn, give it a prompt"
 	@echo "make test      the tests (make test-all: the long sweeps too)"
 	@echo "make check     format, lint, types, floors, tests        make fix: format and lint, repaired"
 	@echo "make bench     measure octavo beside its peers and write docs/benchmarks.md (make bench-long: two hours more)"
+	@echo "make bench-gpu what a GPU makes of it, printed: a quarter of an hour"
 
 .venv/installed: pyproject.toml constraints.txt
 	@echo "Setting up .venv, a minute or two the first time"
@@ -51,6 +52,9 @@ bench-long: .venv/installed
 	@$(BIN)/python benchmarks/fifteen.py
 	@$(BIN)/python benchmarks/pairs.py train
 	@$(BIN)/python benchmarks/pairs.py page
+
+bench-gpu: .venv/installed
+	@$(BIN)/python benchmarks/gpu.py
 
 clean:
 	rm -rf .venv runs

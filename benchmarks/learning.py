@@ -50,11 +50,11 @@ def yardstick(text: Path) -> Process:
     return Process(said["loss"], said["seconds"], whole, memory, said["way"])
 
 
-def octavo(text: Path, minutes: float) -> Process:
+def octavo(text: Path, minutes: float, *more: str) -> Process:
     """`octavo train TEXT --split 0.9 --minutes …`, in a process of its own."""
     with TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        flags = ["--split", "0.9", "--minutes", f"{minutes:.4f}", "--quiet", "--out", str(run)]
+        flags = ["--split", "0.9", "--minutes", f"{minutes:.4f}", "--quiet", "--out", str(run), *more]
         whole, memory = timed("-m", "octavo", "train", str(text), *flags)
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
     best = min((line for line in lines if "val_loss" in line), key=lambda line: line["val_loss"])

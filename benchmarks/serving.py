@@ -128,6 +128,7 @@ PEERS = (
 
 
 BITWISE = Peer("octavo, bitwise", octavo_words("--bitwise"), endless)
+ON_A_GPU = Peer("octavo, bitwise, on a GPU", octavo_words("--bitwise", "--device", "cuda"), endless)
 
 
 def prompts(count: int, words: int, seed: int = 0) -> list[str]:
@@ -234,7 +235,7 @@ def percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
-def streams(model: Path, count: int = 1000) -> list[str]:
+def streams(model: Path, count: int = 1000, peer: Peer = BITWISE) -> list[str]:
     """So many streams at once, each compared with the text that it is alone."""
     draw = random.Random(0)
     bodies = [
@@ -250,7 +251,7 @@ def streams(model: Path, count: int = 1000) -> list[str]:
     async def one_by_one(port: int) -> list[Answer]:
         return [await ask(port, "/v1/completions", body) for body in bodies]
 
-    with BITWISE.started(model) as port:
+    with peer.started(model) as port:
         alone = asyncio.run(one_by_one(port))
         with felt(port) as health:
             answers, seconds = asyncio.run(all_at_once(port))

@@ -8,6 +8,7 @@ from types import ModuleType
 import pytest
 
 from octavo import forecast
+from octavo.config import ModelConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -25,6 +26,13 @@ def recipe() -> ModuleType:
 @pytest.fixture
 def pairs() -> ModuleType:
     return import_module("pairs")
+
+
+def test_learning_on_a_gpu_is_measured_by_what_runs_on_a_cpu_too() -> None:
+    gpu = import_module("gpu")
+    tiny = ModelConfig(dialect="gpt2", vocab_size=64, context=16, layers=1, heads=2, width=32)
+    lines = gpu.learn("cpu", (gpu.Case("tiny", tiny, rows=2, steps=2),))
+    assert [line.split(" | ")[1] for line in lines[2:4]] == ["octavo", "transformers"]
 
 
 def test_the_tables_of_the_recipe_are_made_from_what_was_measured(recipe: ModuleType) -> None:
