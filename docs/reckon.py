@@ -17,6 +17,7 @@ from octavo.scale import (
     activations,
     held,
     most_rows,
+    muon_work,
     parameters,
     seconds,
     sent,
@@ -156,18 +157,6 @@ def fewest_tokens() -> Iterator[Cells]:
         model, _, window = shape(size)
         pace = PEAK * USED / work_per_token(model, window).total
         yield size, *(f"{sent(model, Way(512)) / speed * pace:,.0f} tokens" for speed in (LINK, NETWORK))
-
-
-def muon_work(model: ModelConfig) -> float:
-    """Operations of one update, five steps of 4 r² c + 2 r³ for each matrix of r ≤ c  [Jordan 2024].
-
-    They are X Xᵀ, its square, and both of them into X.
-    """
-    width, heads, keys = model.width, model.heads * model.head_width, model.kv_heads * model.head_width
-    inner = [(model.feed_forward, width)] * (3 if model.gated else 2)
-    matrices = [(width, heads), (width, keys), (width, keys), (heads, width), *inner]
-    sorted_ = [(min(pair), max(pair)) for pair in matrices]
-    return model.layers * sum(5 * (4 * rows**2 * columns + 2 * rows**3) for rows, columns in sorted_)
 
 
 def besides() -> Iterator[Cells]:

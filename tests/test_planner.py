@@ -18,7 +18,7 @@ from octavo.evaluation import held_out
 from octavo.forecast import FEWEST, count, expect
 from octavo.planner import Plan
 from octavo.probing import SHARE, step_memory, work
-from octavo.scale import parameters
+from octavo.scale import muon_work, parameters, work_per_token
 from octavo.shapes import LADDER
 from texts import sentences
 
@@ -67,6 +67,18 @@ def test_more_time_never_gives_a_smaller_model_and_always_more_tokens(machine: C
         tokens.append(config.train.steps * config.train.batch * config.model.context)
     assert sizes == sorted(sizes) and sizes[0] < sizes[-1]
     assert tokens == sorted(tokens)
+
+
+def test_the_rows_of_a_large_model_share_one_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    def seconds(config: RunConfig) -> float:
+        row = work_per_token(config.model, config.window).total * config.window
+        return (muon_work(config.model) + row * config.train.batch) / 1e11
+
+    monkeypatch.setattr(planner, "probe", lambda config, room: (seconds(config), config))
+    monkeypatch.setattr(planner, "free_memory", lambda: 64 * GB)
+    config = chosen(preset="smollm2-135m", context=256, minutes=60)
+    assert config.train.optimizer == "muon" and config.train.batch > 4
+    assert config.train.steps * seconds(config) == pytest.approx(3600, rel=0.15)  # evaluations take the rest
 
 
 def test_a_faster_machine_gets_a_larger_model(machine: Callable[..., None]) -> None:

@@ -14,7 +14,7 @@ from octavo.errors import ConfigError
 from octavo.evaluation import held_out
 from octavo.forecast import forecast
 from octavo.memory import free_memory
-from octavo.probing import ONE, SHARE, Room, fit_into, probe, recomputed, step_memory, work
+from octavo.probing import ONE, SHARE, Room, fit_into, probe, recomputed, step_memory, update_share, work
 from octavo.scale import parameters
 from octavo.shapes import LADDER, Shape, continued, of_preset, of_rung, repeated_run
 from octavo.spreading import Team
@@ -112,13 +112,14 @@ def _of_model(config: RunConfig, asked: Asked, prepared: Prepared, room: Room) -
     if asked.steps is not None:
         return _with_steps(config, asked.steps, EVALUATIONS, tokens, asked)
     seconds = 60 * (asked.minutes or MINUTES)
-    few = replace(config.train, batch=room.processes, micro_batches=1)
-    row = probed(replace(config, train=few), room)[0] / room.processes
+    few = replace(config, train=replace(config.train, batch=room.processes, micro_batches=1))
+    once, stays = probed(few, room)[0], update_share(config)  # a row in each process, and what more rows do not add to
     if asked.batch is None:  # a model may be so large that a step of many rows takes a minute
-        batch = min(config.train.batch, max(room.processes, int(seconds / (row * FEW_STEPS))))
+        rows = room.processes * (seconds / (once * FEW_STEPS) - stays) / (1 - stays)
+        batch = min(config.train.batch, max(room.processes, int(rows)))
         config = replace(config, train=replace(config.train, batch=batch, micro_batches=1))
         config = _affordable([config], room)[0]
-    pace = row * config.train.batch  # at most: rows share the optimizer's work
+    pace = once * (stays + (1 - stays) * config.train.batch / room.processes)
     looks, steps = _looks_and_steps(config, len(held_out(prepared).tokens), seconds, pace)
     config = replace(config, train=replace(config.train, minutes=seconds / 60))
     return _with_steps(config, steps, looks, tokens, asked)

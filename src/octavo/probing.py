@@ -11,7 +11,7 @@ from octavo.config import LOGITS, RunConfig
 from octavo.data.batches import cuts, more_pieces
 from octavo.making import make_model, prepare_to_learn
 from octavo.optim import make_optimizers
-from octavo.scale import PER_LOGIT, parameters, work_per_token
+from octavo.scale import PER_LOGIT, muon_work, parameters, work_per_token
 from octavo.speed import peak
 from octavo.step import training_step
 
@@ -24,6 +24,14 @@ HOPED_SHARE = 0.3  # of a device's peak, of a model that cannot be tried
 def work(config: RunConfig) -> float:
     """The arithmetic of one step, as far as its size goes: parameters times tokens."""
     return float(parameters(config.model)) * config.train.batch * config.window
+
+
+def update_share(config: RunConfig) -> float:
+    """How much of the arithmetic of a step of one row is the optimizer's: of a large model, most of Muon's step."""
+    if config.train.optimizer != "muon":
+        return 0.0
+    update, row = muon_work(config.model), work_per_token(config.model, config.window).total * config.window
+    return update / (update + row)
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,18 @@ def work_per_token(model: ModelConfig, window: int | None = None) -> Work:
     return Work(6 * multiplied, 12 * model.layers * model.heads * model.head_width * (window or model.context))
 
 
+def muon_work(model: ModelConfig) -> float:
+    """Operations of one update, five steps of 4 r² c + 2 r³ for each matrix of r ≤ c  [Jordan 2024].
+
+    They are X Xᵀ, its square, and both of them into X.
+    """
+    width, heads, keys = model.width, model.heads * model.head_width, model.kv_heads * model.head_width
+    inner = [(model.feed_forward, width)] * (3 if model.gated else 2)
+    matrices = [(width, heads), (width, keys), (width, keys), (heads, width), *inner]
+    sorted_ = [(min(pair), max(pair)) for pair in matrices]
+    return model.layers * sum(5 * (4 * rows**2 * columns + 2 * rows**3) for rows, columns in sorted_)
+
+
 @dataclass(frozen=True)
 class State:
     """Bytes that stay from step to step, and the weights in half precision beside them."""

@@ -12,12 +12,13 @@ from octavo.devices import choose_device
 from octavo.errors import ConfigError, TextError
 from octavo.optim import has_bfloat16_units
 from octavo.presets import preset
+from octavo.scale import Optimizer, parameters
 
 WINDOW, ROWS = 256, 16  # tokens of a row and rows of a batch, where a training goes on from a model
 FAR, MANY = 4096, 32  # and at most, where a model of a known shape begins with nothing
 SLOWEST = 8.0  # contexts that the slowest pair of rotary positions takes for a radian
 UNTIED = 8192  # tokens of a vocabulary up to which an output of its own is worth what it takes
-CONTINUED = 0.1  # of the usual rate, so that the model keeps what it has
+KNOWN = 1.5e6, 2e-3  # parameters of a model that is gone on from, and AdamW's rate for it, at most
 OWN = ("dialect", "layers", "heads", "kv_heads", "width")  # what a model keeps that is gone on from
 
 
@@ -94,7 +95,11 @@ def choose_dtype(asked: str, device: str) -> Any:
 
 
 def continued(asked: Asked, data: DataConfig, prepared: Prepared, start: ModelConfig) -> RunConfig:
-    """Go on from a model: its shape, shorter rows where it sees far, and a smaller rate, for it knows much already."""
+    """Go on from a model: its shape, shorter rows where it sees far, and AdamW at a smaller rate the larger it is.
+
+    A few rows of a large model take less arithmetic than one of Muon's updates. The rate is between what was best for
+    1.5 million parameters (1e-3 to 3e-3) and for the 135 million of SmolLM2 (1e-4).
+    """
     for name in OWN:
         if getattr(asked, name) not in (None, getattr(start, name)):
             flag = name.replace("_", "-")
@@ -107,8 +112,18 @@ def continued(asked: Asked, data: DataConfig, prepared: Prepared, start: ModelCo
             f"--context is {asked.context}; the model sees {start.context} tokens, the text has {tokens}; ask for less"
         )
     window = asked.context or min(WINDOW, start.context, tokens)
-    rate = 0.02 if start.dialect == "modern" else 1e-3
-    return _known(asked, data, start, window, min(ROWS, max(1, tokens // window)), CONTINUED * rate)
+    rows = min(ROWS, max(1, tokens // window))
+    return _known(asked, data, start, window, rows, "adamw", gentle(parameters(start)))
+
+
+def gentle(count: int) -> float:
+    """AdamW's rate for a model of so many parameters that knows much already.
+
+    >>> f"{gentle(1_550_000):.1e} {gentle(135_000_000):.1e} {gentle(8_000_000_000):.1e}"
+    '2.0e-03 1.0e-04 6.6e-06'
+    """
+    size, rate = KNOWN
+    return rate * min(1.0, size / count) ** (2 / 3)
 
 
 def of_preset(asked: Asked, data: DataConfig, prepared: Prepared, name: str) -> RunConfig:
@@ -116,8 +131,10 @@ def of_preset(asked: Asked, data: DataConfig, prepared: Prepared, name: str) -> 
     model = preset_model(asked, prepared.tokenizer.vocab_size)
     tokens = len(prepared.train.tokens) - 1
     window = min(FAR, model.context, tokens)
-    rate = 0.02 if model.dialect == "modern" else min(1e-3, 0.5 / model.width)
-    return _known(asked, data, model, window, min(MANY, max(1, tokens // window)), rate)
+    rows = min(MANY, max(1, tokens // window))
+    muon = model.dialect == "modern"
+    rate = 0.02 if muon else min(1e-3, 0.5 / model.width)
+    return _known(asked, data, model, window, rows, "muon" if muon else "adamw", rate)
 
 
 def preset_model(asked: Asked, vocab_size: int | None = None) -> ModelConfig:
@@ -134,14 +151,16 @@ def preset_model(asked: Asked, vocab_size: int | None = None) -> ModelConfig:
     return replace(shape, **given, vocab_size=vocab_size or asked.vocab_size or shape.vocab_size)
 
 
-def _known(asked: Asked, data: DataConfig, model: ModelConfig, window: int, rows: int, rate: float) -> RunConfig:
+def _known(
+    asked: Asked, data: DataConfig, model: ModelConfig, window: int, rows: int, optimizer: Optimizer, rate: float
+) -> RunConfig:
     device = choose_device(asked.device)
     train = TrainConfig(
         steps=1,
         batch=asked.batch or rows,
         seed=asked.seed or 0,
         lr=asked.lr or rate,
-        optimizer="muon" if model.dialect == "modern" else "adamw",
+        optimizer=optimizer,
         device=device,
         dtype=choose_dtype(asked.dtype, device),
         dropout=asked.dropout or 0.0,
