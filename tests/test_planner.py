@@ -238,6 +238,15 @@ def test_nothing_is_forecast_of_a_recipe_that_was_not_measured(machine: Callable
         assert "forecast  none for these settings" in plan.lines[4]
 
 
+def test_nothing_is_forecast_of_a_size_that_was_not_measured(machine: Callable[..., None]) -> None:
+    tokens = {"steps": 300, "batch": 16, "context": 128}
+    usual = chosen(**tokens)
+    same = chosen(**tokens, layers=usual.model.layers, width=usual.model.width)
+    assert usual.train.forecast == same.train.forecast is not None
+    for shape in ({"width": 16}, {"layers": 24, "width": 192}):
+        assert chosen(**tokens, **shape).train.forecast is None
+
+
 def test_nothing_is_forecast_where_what_is_held_out_was_copied(machine: Callable[..., None]) -> None:
     half = varied(300_000)
     Path("text.txt").write_text(half + half[:200_000])

@@ -29,6 +29,7 @@ HOPE = 0.15  # of a step's time by the arithmetic in it: none is sooner, and a s
 DIFFERENT_PER_PARAMETER = 0.3  # characters
 TIRES_AFTER = 6.0  # times that a text is read, before some of what is read is hidden by dropout
 DROPOUT = 0.1
+ABOUT = 2.0  # times as large, or as small
 FEW_STEPS = 100  # in one training: a smaller batch is better then
 
 Rung = tuple[Shape, RunConfig]
@@ -84,7 +85,9 @@ def _planned(
         config = _of_model(of_preset(asked, data, prepared, asked.preset), asked, prepared, room)
     else:
         config = _chosen(asked, data, prepared, room, again)
-    told = forecast(config, learned, looked_at) if copied < COPIED and start is None and asked.preset is None else None
+    known_recipe = copied < COPIED and start is None and asked.preset is None
+    known_recipe = known_recipe and _usual(config, asked, data, prepared, (1 - again) * prepared.train.characters)
+    told = forecast(config, learned, looked_at) if known_recipe else None
     loss, within = (None, None) if told is None else (told.loss, told.within)
     config = replace(config, train=replace(config.train, forecast=loss, forecast_within=within))
     return Plan(config, parameters(config.model), described(config, prepared, room, again, copied))
@@ -97,7 +100,7 @@ def _chosen(asked: Asked, data: DataConfig, prepared: Prepared, room: Room, agai
     rungs = _affordable([of_rung(asked, data, prepared, shape, device) for shape in LADDER], room)
     ladder = list(zip(LADDER, rungs, strict=False))
     if asked.steps is not None:
-        return _with_steps(_fitting(ladder, different, float(asked.steps)), asked.steps, EVALUATIONS, tokens, asked)
+        return _with_steps(_fitting(ladder, different, asked.steps), asked.steps, EVALUATIONS, tokens, asked)
     seconds = 60 * (asked.minutes or MINUTES)
     config, pace = _by_time(ladder, different, seconds, room)
     looks, steps = _looks_and_steps(config, len(held_out(prepared).tokens), seconds, pace)
@@ -187,7 +190,7 @@ def probed(config: RunConfig, room: Room = ONE) -> tuple[float, RunConfig]:
         ) from None
 
 
-def _fitting(rungs: list[Rung], different: float, steps: float) -> RunConfig:
+def _fitting(rungs: list[Rung], different: float, steps: int) -> RunConfig:
     fitting = [config for shape, config in rungs if _worth(shape, config, different, steps)]
     return fitting[-1] if fitting else rungs[0][1]
 
@@ -196,6 +199,17 @@ def _worth(shape: Shape, config: RunConfig, different: float, steps: float) -> b
     """Whether a model of this size has enough different text to learn from, and the time to read it."""
     seen = steps * config.train.batch * config.window
     return seen >= shape.tokens and different >= DIFFERENT_PER_PARAMETER * parameters(config.model)
+
+
+def _usual(config: RunConfig, asked: Asked, data: DataConfig, prepared: Prepared, different: float) -> bool:
+    """Whether a model is about as large as that of the ladder for so much text: of others no loss was measured."""
+    if asked.layers is None and asked.width is None:
+        return True
+    free = replace(asked, layers=None, width=None, heads=None, kv_heads=None, context=config.model.context)
+    free = replace(free, batch=config.train.batch)
+    ladder = [(shape, of_rung(free, data, prepared, shape, config.train.device)) for shape in LADDER]
+    size = parameters(_fitting(ladder, different, config.train.steps).model)
+    return size / ABOUT < parameters(config.model) < size * ABOUT
 
 
 def _with_steps(config: RunConfig, steps: int, looks: int, tokens: int, asked: Asked) -> RunConfig:
