@@ -25,7 +25,8 @@ EVALUATION_SHARE = 0.1
 SAVING = 0.5  # seconds that a sample and a checkpoint take besides
 SAVES = 6  # at least, for only then may the end be moved to where the time is over
 READING = 1 / 3  # of the time that learning from a token takes
-HOPE = 0.15  # of a step's time by the arithmetic in it: none is sooner, and a slower one need not be probed
+HOPE = {"cpu": 0.5}  # of a step's time by the arithmetic in it: none is sooner, and a slower one need not be probed
+ELSEWHERE = 0.15  # on a GPU a larger step may take hardly longer
 DIFFERENT_PER_PARAMETER = 0.3  # characters
 TIRES_AFTER = 6.0  # times that a text is read, before some of what is read is hidden by dropout
 DROPOUT = 0.1
@@ -166,7 +167,9 @@ def _by_time(rungs: list[Rung], different: float, seconds: float, room: Room) ->
         if config == tried:
             continue
         tried = config
-        hoped = HOPE * pace * work(config) / work(chosen)  # a larger step has less overhead; the probe must not last
+        hoped = (
+            HOPE.get(config.train.device, ELSEWHERE) * pace * work(config) / work(chosen)
+        )  # a larger step has less overhead; the probe must not last
         if not _worth(shape, config, different, seconds / hoped):
             break
         try:
