@@ -22,6 +22,7 @@ from octavo.fused import fused
 from octavo.generation import generate
 from octavo.layouts import layout_for
 from octavo.model import GPT
+from octavo.optim import has_bfloat16_units
 
 CLASSES = {"gpt2": (GPT2Config, GPT2LMHeadModel), "qwen3": (Qwen3Config, Qwen3ForCausalLM)}
 DEMO = ModelConfig(dialect="modern", vocab_size=67, context=256, layers=6, heads=2, width=128, tied=False)
@@ -41,8 +42,10 @@ class Case:
     new: int
 
 
+# in bfloat16 a processor without units for it takes the peer a second a token
+HALF = torch.bfloat16 if has_bfloat16_units() else torch.float32
 CASES = (
-    Case("GPT-2, 124M parameters", GPT2, torch.bfloat16, 64),
+    Case("GPT-2, 124M parameters", GPT2, HALF, 64),
     Case("the demo's shape, 1.2M parameters", DEMO, torch.float32, 200),
 )
 

@@ -1,5 +1,10 @@
-"""Texts that are no texts: how fast a gigabyte of one letter, of empty lines or of random bytes becomes tokens."""
+"""Texts that are no texts: how fast a gigabyte of one letter, of empty lines or of random bytes becomes tokens.
 
+python benchmarks/hostile.py                                     # all of it: above an hour
+python benchmarks/hostile.py 200 --kinds bpe --texts "random bytes"  # beside words, 200 MB of each
+"""
+
+import argparse
 import sys
 import tempfile
 from collections.abc import Callable
@@ -36,17 +41,20 @@ TEXTS: dict[str, Callable[[Path, int], None]] = {
 }
 
 
-def measure(megabytes: int) -> list[str]:
+KINDS = {"character": "0", "bpe": "8192"}  # and the size of the vocabulary
+
+
+def measure(megabytes: int, kinds: list[str], texts: list[str]) -> list[str]:
     """The lines of a Markdown table, with the speed beside that of words."""
     lines = [f"| {megabytes:,} MB of | cut into | prepared at | beside words | memory |", "|---|---|---|---|---|"]
-    for kind, vocabulary in (("character", "0"), ("bpe", "8192")):
+    for kind in kinds:
         words = 0.0
-        for name, write in TEXTS.items():
+        for name in ("words", *(text for text in texts if text != "words")):
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "text.txt"
-                write(path, megabytes * MEGABYTE)
+                TEXTS[name](path, megabytes * MEGABYTE)
                 size = path.stat().st_size / MEGABYTE
-                found = in_its_own_process("prepare", str(path), kind, vocabulary)
+                found = in_its_own_process("prepare", str(path), kind, KINDS[kind])
             speed = size / found["seconds"]
             words = words or speed
             memory = found["memory"] / 2**20
@@ -56,4 +64,9 @@ def measure(megabytes: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join(measure(int(sys.argv[1]) if len(sys.argv) > 1 else 1000)))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("megabytes", nargs="?", type=int, default=1000)
+    parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS))
+    parser.add_argument("--texts", nargs="*", default=list(TEXTS), choices=list(TEXTS))
+    asked = parser.parse_args()
+    print("\n".join(measure(asked.megabytes, asked.kinds, asked.texts)))

@@ -88,6 +88,7 @@ def main() -> None:
     for title, (script, words) in SECTIONS.items():
         print(f"{title} …", file=sys.stderr, flush=True)
         parts += [f"## {title}", words, section(script)]
+        print(parts[-1], file=sys.stderr, flush=True)  # what is measured is not lost when the next one fails
     PAGE.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     print(PAGE.read_text("utf-8"))
 

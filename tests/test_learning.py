@@ -159,6 +159,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         patch.setenv("OCTAVO_HOME", str(place / "home"))
+        patch.setattr("octavo.planner.ABOUT", 1e9)  # a loss is forecast of a model as small as this one, too
         Path("text.txt").write_text(sentences(200))
         octavo.train("text.txt", out="run", steps=100, eval_every=25, **TINY)
         yield place / "run"
