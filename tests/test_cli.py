@@ -81,6 +81,13 @@ def test_train_generate_and_plan_work_together(said: Said) -> None:
     assert sorted(path.name for path in Path("runs").iterdir()) == ["text-1"]
 
 
+def test_the_time_of_a_step_that_lasts_is_told_by_its_arithmetic(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "s as tried here" in said("plan", "text.txt", *TINY)[1]
+    monkeypatch.setattr("octavo.planner.MOMENT", 0.0)
+    monkeypatch.setattr("octavo.planner.probe", None)  # nothing is tried
+    assert "s as its arithmetic has it" in said("plan", "text.txt", *TINY)[1]
+
+
 @pytest.mark.parametrize("words", [("generate", "text-1", "Ada "), ("talk", "text-1"), ("serve", "text-1", "--port=0")])
 def test_a_device_that_is_not_there_is_one_line(
     said: Said, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]

@@ -124,4 +124,9 @@ def test_weights_that_do_not_fit_stay_unless_they_were_asked_to_go(monkeypatch: 
     assert placed(model).embed.weight.device.type == "cpu"
     with pytest.raises(ConfigError, match="meta has not enough memory for the model's weights; give --device cpu"):
         placed(model, "meta")
-    assert free_on(torch.device("cpu")) != 0
+
+
+def test_what_is_free_is_asked_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3, 8))
+    monkeypatch.setattr(devices, "free_memory", lambda: 5)
+    assert (free_on(torch.device("cuda")), free_on(torch.device("cpu"))) == (3, 5)

@@ -139,10 +139,10 @@ def make_optimizers(
     vectors: list[Tensor] = [weight for weight in named.values() if weight.dim() < 2]
     outer: list[Tensor] = [weight for name, weight in named.items() if weight.dim() == 2 and name not in inner]
     hidden: list[Tensor] = [named[name] for name in named if name in inner]
-    whole = [weight for name, weight in model.named_parameters() if weight.dim() == 2 and name not in inner]
-    tokens = max((weight.size(0) for weight in whole), default=1)
     if train.optimizer == "adamw":
         return [_adamw([(outer + hidden, train.lr, train.weight_decay), (vectors, train.lr, 0.0)], 1e-10)]
+    whole = [weight for name, weight in model.named_parameters() if weight.dim() == 2 and name not in inner]
+    tokens = max((weight.size(0) for weight in whole), default=1)
     optimizers = [
         Muon(hidden, lr=train.lr, weight_decay=train.weight_decay, momentum=MOMENTUM, matrices=matrices),
         _adamw(

@@ -14,7 +14,19 @@ from octavo.errors import ConfigError
 from octavo.evaluation import held_out
 from octavo.forecast import forecast
 from octavo.memory import free_memory
-from octavo.probing import ONE, SHARE, Room, fit_into, probe, recomputed, step_memory, update_share, work
+from octavo.probing import (
+    MOMENT,
+    ONE,
+    SHARE,
+    Room,
+    fit_into,
+    probe,
+    reckoned,
+    recomputed,
+    step_memory,
+    update_share,
+    work,
+)
 from octavo.scale import parameters
 from octavo.shapes import LADDER, Shape, continued, of_preset, of_rung, repeated_run
 from octavo.spreading import Team
@@ -25,8 +37,8 @@ EVALUATION_SHARE = 0.1
 SAVING = 0.5  # seconds that a sample and a checkpoint take besides
 SAVES = 6  # at least, for only then may the end be moved to where the time is over
 READING = 1 / 3  # of the time that learning from a token takes
-HOPE = {"cpu": 0.5}  # of a step's time by the arithmetic in it: none is sooner, and a slower one need not be probed
-ELSEWHERE = 0.15  # on a GPU a larger step may take hardly longer
+# of a step's time by the arithmetic in it: none is sooner, and a slower one need not be probed
+HOPE = {"cpu": 0.5, "cuda": 0.15, "mps": 0.15}  # on a GPU a larger step may take hardly longer
 DIFFERENT_PER_PARAMETER = 0.3  # characters
 TIRES_AFTER = 6.0  # times that a text is read, before some of what is read is hidden by dropout
 DROPOUT = 0.1
@@ -167,9 +179,7 @@ def _by_time(rungs: list[Rung], different: float, seconds: float, room: Room) ->
         if config == tried:
             continue
         tried = config
-        hoped = (
-            HOPE.get(config.train.device, ELSEWHERE) * pace * work(config) / work(chosen)
-        )  # a larger step has less overhead; the probe must not last
+        hoped = HOPE[config.train.device] * pace * work(config) / work(chosen)  # a larger step has less overhead
         if not _worth(shape, config, different, seconds / hoped):
             break
         try:
@@ -180,6 +190,12 @@ def _by_time(rungs: list[Rung], different: float, seconds: float, room: Room) ->
             break
         chosen, pace = config, measured
     return chosen, pace
+
+
+def step_time(config: RunConfig) -> tuple[float, bool]:
+    """Seconds that a step takes here, and whether that was tried: one that lasts is told by its arithmetic."""
+    expected = reckoned(config)
+    return (probed(config)[0], True) if expected < MOMENT else (expected, False)
 
 
 def probed(config: RunConfig, room: Room = ONE) -> tuple[float, RunConfig]:

@@ -83,9 +83,7 @@ def probe(config: RunConfig, room: Room = ONE, steps: int = 3) -> tuple[float, R
     """
     whole = Room(room.free, room.processes)
     if room.in_parts and not whole.holds(config):
-        train = config.train
-        work = work_per_token(config.model, config.window).total * train.batch * config.window
-        return work / (peak(train.device, train.dtype) * HOPED_SHARE * room.processes), config
+        return reckoned(config) / room.processes, config
     while True:
         rows = -(-config.train.batch // room.processes)
         own = replace(config.train, batch=rows, micro_batches=min(rows, config.train.micro_batches))
@@ -96,6 +94,13 @@ def probe(config: RunConfig, room: Room = ONE, steps: int = 3) -> tuple[float, R
             if less is None:
                 raise
             config = less
+
+
+def reckoned(config: RunConfig) -> float:
+    """Seconds that a step takes by its arithmetic, at a share of the device's peak that may be hoped for."""
+    train = config.train
+    work = work_per_token(config.model, config.window).total * train.batch * config.window
+    return work / (peak(train.device, train.dtype) * HOPED_SHARE)
 
 
 def halved(config: RunConfig, processes: int = 1) -> RunConfig | None:

@@ -46,13 +46,12 @@ def plan(
         chosen, _ = plan_training(named(texts), asked, base=base, start=start, on_event=display.show)
     print("\n".join(chosen.lines))
     if chosen.config.train.minutes is None:
-        from octavo.planner import probed
+        from octavo.planner import step_time
 
-        pace, _ = probed(chosen.config)
-        steps = chosen.config.train.steps
-        print(
-            f"time      about {duration(pace * steps)} of learning, a step taking {1000 * pace:,.0f} ms as tried here"
-        )
+        seconds, tried = step_time(chosen.config)
+        learning = duration(seconds * chosen.config.train.steps)
+        how = "as tried here" if tried else "as its arithmetic has it"
+        print(f"time      about {learning} of learning, a step taking {seconds:,.2f} s {how}")
     if any(value is not None for value in (gpus, tflops, memory)):
         from octavo.outlook import outlook
 
