@@ -1,17 +1,18 @@
-"""What a GPU can do besides: compiled blocks, and products of float32 matrices by units made for shorter numbers.
+"""What a GPU can do besides: compiled blocks, recorded steps, and float32 matrices in units made for shorter numbers.
 
 The rest is there on any device: matrices in bfloat16 around weights in float32 (`objective`), optimizers whose whole
 update is one kernel (`optim`), and the fused attention of PyTorch, which on a GPU is the flash kernel [Dao 2022]
 wherever numbers are of half precision, and a memory-efficient one elsewhere.
 """
 
-import importlib.util
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from octavo.loss import has_triton
 from octavo.model import GPT
 
 
@@ -21,21 +22,46 @@ def compiles(device: str) -> bool:
     >>> compiles("cpu")
     False
     """
-    return device == "cuda" and importlib.util.find_spec("triton") is not None
+    return device == "cuda" and has_triton()
 
 
 def compile_blocks(model: GPT) -> None:
     """Compile each block by itself: all are one program, whatever the number of layers, and compiled once.
 
-    Only for learning. What is read or written besides comes in other shapes, each of which would be compiled anew.
+    Each shape is compiled for itself, which makes quicker programs. Only for learning: what is read or written besides
+    comes in many shapes.
     """
     for block in model.blocks:
-        block.compile()
+        block.compile(dynamic=False)
         block._compiled_call_impl = partial(_learning, block, block._compiled_call_impl)
 
 
 def _learning(block: nn.Module, compiled: Any, *given: Any) -> Tensor:
     return compiled(*given) if torch.is_grad_enabled() else block._call_impl(*given)
+
+
+def records(device: torch.device) -> bool:
+    """Whether work that comes again and again is recorded there."""
+    return device.type == "cuda"
+
+
+class Recording:
+    """Work told to a GPU once, to be done again at each call: its result stands in the same place every time.
+
+    A processor takes longer to launch many a small kernel than a GPU takes to run it, and a CUDA graph launches all of
+    them at once. The work must have been done before, so that nothing is compiled or chosen while it is recorded. A
+    recording that reads what an earlier one wrote comes `after` it, and shares its memory.
+    """
+
+    def __init__(self, work: Callable[[], Tensor], after: "Recording | None" = None) -> None:
+        self.graph = torch.cuda.CUDAGraph()
+        pool = None if after is None else after.graph.pool()
+        with torch.cuda.graph(self.graph, pool=pool, capture_error_mode="thread_local"):  # other threads may go on
+            self.result = work()
+
+    def __call__(self) -> Tensor:
+        self.graph.replay()
+        return self.result
 
 
 def quick_products(device: torch.device) -> None:
