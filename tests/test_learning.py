@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import load_file
 
 import octavo
-from octavo import learner, toml, training
+from octavo import repeating, toml, training
 from octavo.claim import Claim
 from octavo.cli import page as cli_page
 from octavo.cli import run as command
@@ -106,9 +106,9 @@ class Asking:
 
 # A training that waits after each step, so that whoever looks on finds it at work, and not the processor.
 GENTLY = """
-import sys, time, octavo.cli, octavo.evaluation, octavo.learner
-octavo.evaluation.SAMPLE_TOKENS, step = 8, octavo.learner.training_step
-octavo.learner.training_step = lambda *given, **words: (time.sleep(0.02), step(*given, **words))[1]
+import sys, time, octavo.cli, octavo.evaluation, octavo.repeating
+octavo.evaluation.SAMPLE_TOKENS, step = 8, octavo.repeating.training_step
+octavo.repeating.training_step = lambda *given, **words: (time.sleep(0.02), step(*given, **words))[1]
 sys.exit(octavo.cli.run(sys.argv[1:]))
 """
 
@@ -445,14 +445,14 @@ def port(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     with listen("127.0.0.1", 0) as free:
         found: int = free.getsockname()[1]
     monkeypatch.setattr(cli_page, "PORT", found)
-    step = learner.training_step
+    step = repeating.training_step
 
     def gently(*given: Any, **words: Any) -> Any:
         """As `GENTLY` has it."""
         time.sleep(0.02)
         return step(*given, **words)
 
-    monkeypatch.setattr(learner, "training_step", gently)
+    monkeypatch.setattr(repeating, "training_step", gently)
     return found
 
 

@@ -263,7 +263,7 @@ def test_running_out_of_memory_ends_a_training_of_several(monkeypatch: pytest.Mo
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr("octavo.learner.spread_over", lambda _, model, *__: Spread(model))
-    monkeypatch.setattr("octavo.learner.training_step", no_room)
+    monkeypatch.setattr("octavo.repeating.training_step", no_room)
     trainer = training.begin(["text.txt"], Asked(**TINY, steps=5), out="run", processes=Silent(0, 2))
     with pytest.raises(OctavoError, match="process 0 ran out of memory within a step, where it cannot tell the others"):
         list(trainer.events())

@@ -211,7 +211,7 @@ def test_blocks_are_compiled_for_learning_alone(
 
 
 def test_a_gpu_is_used_as_it_is_made_for_and_a_cpu_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("octavo.accelerated.importlib.util.find_spec", lambda name: name == "triton")
+    monkeypatch.setattr("octavo.accelerated.has_triton", lambda: True)
     assert compiles("cuda") and not compiles("cpu") and not compiles("mps")
     before = torch.get_float32_matmul_precision()
     try:
@@ -241,3 +241,15 @@ def test_a_checkpoint_from_before_a_setting_was_there_goes_on_where_that_is_off(
     assert mismatch(facts, run, "x") is None
     again = replace(run, train=replace(TRAIN, recompute=True))
     assert mismatch(facts, again, "x") == "train.recompute is True and was None"
+
+
+def test_weights_cast_all_at_once_come_to_the_same_bits(config: ModelConfig, random_model: Models) -> None:
+    found = []
+    for together in (False, True):
+        model = random_model(config, dtype=torch.float32)
+        objective = Objective(model, torch.bfloat16)
+        objective.together = together
+        loss = objective(*batch_of(config))
+        found.append([loss, *torch.autograd.grad(loss, list(model.parameters()))])
+    for one, other in zip(*found, strict=True):
+        assert one.dtype == torch.float32 and torch.equal(one, other)

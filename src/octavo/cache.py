@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from octavo.config import ModelConfig
 from octavo.errors import ConfigError
 
-Seen = tuple[Float[Tensor, "B K S D"], Float[Tensor, "B K S D"], Bool[Tensor, "B 1 T S"] | None]
+# keys, values, and a mask in which what is hidden is false, or −∞
+Seen = tuple[Float[Tensor, "B K S D"], Float[Tensor, "B K S D"], Shaped[Tensor, "B 1 T S"] | None]
 
 
 @runtime_checkable

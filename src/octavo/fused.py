@@ -1,9 +1,9 @@
-"""The same model in fewer, larger steps, for reading one token at a time on a CPU.
+"""The same model in fewer, larger steps, for reading one token at a time.
 
 A step of generation does little arithmetic: its time goes into fetching weights, and into calling small operations one
 after the other. So what reads the same input becomes one matrix, a norm's weight goes into the matrix behind it, and
-large matrices are laid out in the order in which the processor fetches them. It is a copy, as large as the model; twice
-as large where the model is in half precision and the processor is not made for that.
+large matrices are laid out in the order in which a processor fetches them. It is a copy, as large as the model; twice
+as large where the model is in half precision and the processor is not made for that. On a GPU it shares what it can.
 """
 
 import math
@@ -19,28 +19,45 @@ from octavo.cache import LayerCache
 from octavo.errors import ConfigError
 from octavo.model import GPT, GPTBlock, Rotation, rotate
 from octavo.optim import has_bfloat16_units
-from octavo.products import EightBitProduct, HalfProduct, Product, WideProduct, counts_in_eight_bits, halves
+from octavo.products import (
+    EightBitProduct,
+    HalfProduct,
+    Product,
+    TiledProduct,
+    WideProduct,
+    counts_in_eight_bits,
+    halves,
+)
 from octavo.slots import SideLayer
 
+SMALL = 0.25  # of the memory that is free on a GPU
 ALONE_UNDER = 2**18  # numbers to look back at; a second thread is woken later than one has looked at fewer
 
 
-def fused(model: GPT, *, rows: int | None = None, quantize: str | None = None, everywhere: bool = False) -> GPT:
+def fused(
+    model: GPT,
+    *,
+    rows: int | None = None,
+    quantize: str | None = None,
+    everywhere: bool = False,
+    bitwise: bool = False,
+) -> GPT:
     """A copy of a model that says the same up to rounding, and sooner; the model itself where there is none.
 
     A copy does not learn when the model does, has no dropout, and none of its taps can be listened to: a model on
-    which somebody listens comes back as it is, and so does one that is not on a CPU, or is a copy already. For one of
-    `rows`, bfloat16 weights are laid out for one text. With `everywhere` there is a copy on other devices too.
+    which somebody listens comes back as it is, and so does one that is a copy already, or on a device without room for
+    another. For one of `rows`, bfloat16 weights are laid out for one text. With `everywhere` there is a copy on any
+    device, and if it is to be `bitwise`, no row of it asks how many others there are.
     `quantize="int8"` rounds weights to eight bits, which is said to be near, not the same; it raises `ConfigError`
     where that cannot be had.
     """
-    heard = any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
+    heard = overheard(model)
     if quantize is not None:
         check_quantize(model, quantize, heard)
-    elsewhere = model.embed.weight.device.type != "cpu" and not everywhere
-    if heard or elsewhere or isinstance(model.unembed, Product):
+    if heard or not (everywhere or has_room(model)) or isinstance(model.unembed, Product):
         return model
-    kind = kind_for(model, rows, quantize)
+    tiled = bitwise and model.embed.weight.device.type == "cuda"  # on a CPU it suffices to fill up to eight rows
+    kind = TiledProduct if tiled else kind_for(model, rows, quantize)
     swift = copy(model)
     norm = Norm(model.norm, kind)
     parts = {
@@ -51,6 +68,19 @@ def fused(model: GPT, *, rows: int | None = None, quantize: str | None = None, e
     }
     swift._modules = {**model._modules, **parts}  # what is not replaced is shared
     return swift
+
+
+def has_room(model: GPT) -> bool:
+    """Whether a copy may be made: on a CPU, and on a GPU where models of this size are a small part of what is free."""
+    device = model.embed.weight.device
+    if device.type == "cuda":
+        return sum(weight.nbytes for weight in model.parameters()) < SMALL * torch.cuda.mem_get_info(device)[0]
+    return device.type == "cpu"
+
+
+def overheard(model: GPT) -> bool:
+    """Whether somebody listens to a part of a model."""
+    return any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
 
 
 def check_quantize(model: GPT, quantize: str, heard: bool) -> None:
@@ -84,16 +114,18 @@ def kind_for(model: GPT, rows: int | None, quantize: str | None) -> type[Product
 def memory_dtype(model: GPT) -> torch.dtype:
     """What a cache holds for this model: its own type, but at least float32 for a copy made here.
 
-    The kernel that looks back from one position takes five to ten times as long in bfloat16.
+    The kernel of a CPU that looks back from one position takes five to ten times as long in bfloat16.
     """
-    dtype = model.embed.weight.dtype
-    return torch.promote_types(dtype, torch.float32) if isinstance(model.unembed, Product) else dtype
+    weight = model.embed.weight
+    wide = isinstance(model.unembed, Product) and weight.device.type == "cpu"
+    return torch.promote_types(weight.dtype, torch.float32) if wide else weight.dtype
 
 
 class Norm(nn.Module):
     """LayerNorm, or RMSNorm without its weight, which belongs into the matrix behind it.
 
-    x / √(mean(x²) + ε) · g = x / √(‖x‖² + εC) · √C g: three steps for the processor, where PyTorch takes six. In half
+    x / √(mean(x²) + ε) · g = x / √(‖x‖² + εC) · √C g: three steps for the processor, where PyTorch takes six; on a GPU
+    it takes one for x / √(mean(x²) + ε). In half
     precision those six are the more exact way, and the matrix stays as it was; so it does where it is held as float16.
     """
 
@@ -103,12 +135,13 @@ class Norm(nn.Module):
         self.norm = cast(nn.LayerNorm | nn.RMSNorm, deepcopy(norm).float() if kind.wide else norm)
         size, weight = self.norm.normalized_shape[0], self.norm.weight.detach()
         self.folds = isinstance(norm, nn.RMSNorm) and weight.dtype.itemsize >= 4 and kind is not HalfProduct
-        self.scale = weight * math.sqrt(size)
+        self.scale = weight * math.sqrt(size) if weight.device.type == "cpu" else weight
         self.least = weight.new_tensor(math.sqrt((self.norm.eps or 0.0) * size))
 
     def into(self, *linears: nn.Linear, gelu: bool = False) -> Product:
         """The matrices that read what is normed, below each other, with the weight in them."""
-        weight = torch.cat([linear.weight.detach() for linear in linears])
+        weights = [linear.weight.detach() for linear in linears]
+        weight = torch.cat(weights) if len(weights) > 1 else weights[0]
         biases = [linear.bias.detach() for linear in linears if linear.bias is not None]
         weight = weight * self.scale if self.folds else weight
         return self.kind(weight, torch.cat(biases) if biases else None, gelu=gelu)
@@ -117,8 +150,12 @@ class Norm(nn.Module):
         return self.forward(x)  # as of a `Product`
 
     def forward(self, x: Float[Tensor, "*rows C"]) -> Float[Tensor, "*rows C"]:
-        if not self.folds:
-            return self.norm(x)
+        return self.without_weight(x) if self.folds else self.norm(x)
+
+    def without_weight(self, x: Float[Tensor, "*rows C"]) -> Float[Tensor, "*rows C"]:
+        """What is to be multiplied by `scale`."""
+        if x.device.type != "cpu":
+            return F.rms_norm(x, x.shape[-1:], eps=self.norm.eps)
         return x / torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), self.least)
 
 
@@ -139,8 +176,10 @@ class FusedBlock(nn.Module):
         self.gated = feed_forward.gate is not None
         self.up = self.feed_forward_norm.into(*ups, gelu=not self.gated)
         self.down = kind(feed_forward.down.weight, feed_forward.down.bias)
-        self.head_type = torch.promote_types(heads.query.weight.dtype, torch.float32)
-        self.stream_type = torch.float32 if kind.wide else heads.query.weight.dtype
+        dtype = heads.query.weight.dtype
+        on_a_cpu = heads.query.weight.device.type == "cpu"
+        self.head_type = torch.promote_types(dtype, torch.float32) if on_a_cpu else dtype
+        self.stream_type = torch.float32 if kind.wide else dtype
         norms = [Norm(deepcopy(norm).to(self.head_type)) for norm in (heads.query_norm, heads.key_norm) if norm]
         self.head_norm = norms[0] if norms else None
         if norms:
@@ -155,7 +194,7 @@ class FusedBlock(nn.Module):
         heads = heads.unflatten(-1, (-1, self.head_width)).transpose(1, 2)
         turned, values = heads[:, : -self.kv_heads], heads[:, -self.kv_heads :]
         if self.head_norm is not None:
-            turned = self.head_norm(turned) * self.head_scale
+            turned = self.head_norm.without_weight(turned) * self.head_scale
         if rotation is not None:
             turned = rotate(turned, rotation)
         q, k = turned[:, : self.heads], turned[:, self.heads :]

@@ -4,6 +4,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import torch
+from torch import Tensor
 
 from octavo.config import RunConfig
 from octavo.data import Batches, Prepared
@@ -14,8 +15,9 @@ from octavo.optim import make_optimizers
 from octavo.processes import ALONE, Processes
 from octavo.randomness import seed_for
 from octavo.rehearsal import can_tell, fits
+from octavo.repeating import Repeated
 from octavo.spreading import Parallel, spread_over
-from octavo.step import Batch, StepResult, training_step
+from octavo.step import Batch, StepResult
 
 
 class Learner:
@@ -31,6 +33,7 @@ class Learner:
         self.spread = spread_over(processes, make_model(config), config, parallel, boundary)
         self.model, self.device = self.spread.model, self.spread.device
         self.optimizers = make_optimizers(self.model, train, self.spread.weights, self.spread.matrices)
+        self.repeated = Repeated(self.spread, self.optimizers, train.clip)
         self.batches = Batches(prepared.train.tokens, config.window, train.batch, train.seed)
         self.recomputes = train.recompute
 
@@ -43,15 +46,7 @@ class Learner:
         pieces = [self._rows(step, *cut) for cut in self._cuts(micro_batches)[rank :: self.processes.size]]
         seeds = [seed_for("dropout", train.seed, step, piece, rank) for piece in range(len(pieces))]
         try:
-            return training_step(
-                self.model,
-                self.optimizers,
-                pieces,
-                rate=rate,
-                clip=train.clip,
-                seeds=seeds,
-                spread=self.spread,
-            )
+            return self.repeated.step(pieces, rate=rate, seeds=seeds)
         except torch.OutOfMemoryError:
             if self.processes.size > 1:  # the others are in the middle of an exchange, and wait for this one
                 raise OctavoError(
@@ -74,6 +69,7 @@ class Learner:
     def take_less(self, *, recompute: bool) -> None:
         """Let go of what a step that did not fit has left, and from now on compute blocks again where that is asked."""
         self.spread.forget_gradients()
+        self.repeated.begin_anew()
         self._give_back()
         if recompute and not self.recomputes:
             recompute_from_now_on(self.model, self.config)
@@ -90,4 +86,10 @@ class Learner:
 
     def _rows(self, step: int, start: int, stop: int) -> Batch:
         tokens, targets = self.batches.rows(step, start, stop)
-        return torch.from_numpy(tokens).to(self.device), torch.from_numpy(targets).to(self.device)
+        return self._there(torch.from_numpy(tokens)), self._there(torch.from_numpy(targets))
+
+    def _there(self, tokens: Tensor) -> Tensor:
+        """On a GPU as soon as it comes to it: nobody waits for what it does before that."""
+        if self.device.type != "cuda":
+            return tokens.to(self.device)
+        return tokens.pin_memory().to(self.device, non_blocking=True)

@@ -1,5 +1,8 @@
 """What is learned: to be little surprised. A model and its loss as one module, for whoever wraps modules."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -22,13 +25,42 @@ class Objective(nn.Module):
     def __init__(self, model: GPT, dtype: torch.dtype = torch.float32, boundary: int | None = None) -> None:
         super().__init__()
         self.model, self.dtype, self.boundary = model, dtype, boundary
+        self.together = False  # whether weights are cast all at once, and so are their gradients, after the last one
 
     def forward(self, tokens: Int[Tensor, "B T"], targets: Int[Tensor, "B T"]) -> Float[Tensor, ""]:
         if self.dtype == torch.bfloat16:
-            whole = (*self.model.named_parameters(), *self.model.named_buffers())
-            cast = {f"model.{name}": value.to(self.dtype) for name, value in whole}
+            names, weights = zip(*self.model.named_parameters(), strict=True)
+            cast = {f"model.{name}": half for name, half in zip(names, self._halves(weights), strict=True)}
+            cast |= {f"model.{name}": buffer.to(self.dtype) for name, buffer in self.model.named_buffers()}
             return functional_call(Objective(self.model, boundary=self.boundary), cast, (tokens, targets))
         cache = None if self.boundary is None else Documents(self.model.config, tokens, self.boundary)
         if tokens.numel() * self.model.config.vocab_size <= LOGITS:
             return cross_entropy(self.model(tokens, cache), targets)
         return cross_entropy_in_pieces(self.model.read(tokens, cache), self.model.unembed.weight, targets)
+
+    def _halves(self, weights: Sequence[Tensor]) -> Sequence[Tensor]:
+        if self.together:
+            halves: tuple[Tensor, ...] = Halves.apply(self.dtype, *weights)
+            return halves
+        return [weight.to(self.dtype) for weight in weights]
+
+
+class Halves(torch.autograd.Function):
+    """Many tensors in half precision by a few kernels, where one by one they would be a few hundred."""
+
+    @staticmethod
+    def forward(ctx: Any, dtype: torch.dtype, *values: Tensor) -> tuple[Tensor, ...]:
+        ctx.dtypes = [value.dtype for value in values]
+        ctx.set_materialize_grads(False)
+        halves = [torch.empty_like(value, dtype=dtype) for value in values]
+        torch._foreach_copy_(halves, values)
+        return tuple(halves)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        found = [gradient for gradient in gradients if gradient is not None]
+        wide = [torch.empty_like(g, dtype=kind) for g, kind in zip(gradients, ctx.dtypes, strict=True) if g is not None]
+        torch._foreach_copy_(wide, found)
+        rest = iter(wide)
+        return (None, *(None if gradient is None else next(rest) for gradient in gradients))

@@ -81,7 +81,11 @@ class Muon(torch.optim.Optimizer):
         updates = self.matrices.orthogonalise(list(ahead), shape, newton_schulz_dtype(weights[0]))
         scale = max(1.0, shape[0] / shape[1]) ** 0.5
         torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(weights, updates, alpha=-group["lr"] * scale)
+        if isinstance(group["lr"], Tensor):
+            torch._foreach_mul_(updates, -group["lr"] * scale)
+            torch._foreach_add_(weights, updates)
+        else:
+            torch._foreach_add_(weights, updates, alpha=-group["lr"] * scale)
 
     def _momentum(self, weight: Tensor) -> Tensor:
         state = self.state[weight]
@@ -140,7 +144,7 @@ def make_optimizers(
     outer: list[Tensor] = [weight for name, weight in named.items() if weight.dim() == 2 and name not in inner]
     hidden: list[Tensor] = [named[name] for name in named if name in inner]
     if train.optimizer == "adamw":
-        return [_adamw([(outer + hidden, train.lr, train.weight_decay), (vectors, train.lr, 0.0)], 1e-10)]
+        return _on_a_gpu([_adamw([(outer + hidden, train.lr, train.weight_decay), (vectors, train.lr, 0.0)], 1e-10)])
     whole = [weight for name, weight in model.named_parameters() if weight.dim() == 2 and name not in inner]
     tokens = max((weight.size(0) for weight in whole), default=1)
     optimizers = [
@@ -152,6 +156,16 @@ def make_optimizers(
     ]
     for group in optimizers[0].param_groups:
         group["initial_lr"] = group["lr"]
+    return _on_a_gpu(optimizers)
+
+
+def _on_a_gpu(optimizers: list[torch.optim.Optimizer]) -> list[torch.optim.Optimizer]:
+    """Where the weights are on a GPU, rates are numbers there: so an update can be recorded, and have another rate."""
+    for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+        device = group["params"][0].device
+        if device.type == "cuda":
+            group["lr"] = torch.tensor(group["initial_lr"], dtype=torch.float32, device=device)
+            group["capturable"] = True
     return optimizers
 
 

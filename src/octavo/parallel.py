@@ -36,6 +36,7 @@ class Spread:
     ) -> None:
         self.model, self.processes = model, processes
         self.objective = Objective(model, dtype, boundary)
+        self.objective.together = model.embed.weight.is_cuda and self.way is None  # others exchange gradients early
         self.shapes = {name: weight.shape for name, weight in model.named_parameters()}
         self.weights: dict[str, Tensor] = dict(model.named_parameters())  # what this process learns
 
@@ -57,9 +58,9 @@ class Spread:
         found: Tensor = self.objective(tokens, targets)
         return found
 
-    def clip(self, limit: float) -> float:
+    def clip(self, limit: float) -> Tensor:
         """Shorten the gradient to `limit`, as long as it is longer, and say how long it was  [Pascanu 2013]."""
-        return nn.utils.clip_grad_norm_(self.weights.values(), limit).item()
+        return nn.utils.clip_grad_norm_(self.weights.values(), limit)
 
     def forget_gradients(self) -> None:
         """Make room, and begin anew."""
@@ -143,14 +144,14 @@ class Sharded(Spread):
     def rows(self, name: str) -> Rows:
         return rows_of(self.shapes[name][0], self.processes.rank, self.processes.size)
 
-    def clip(self, limit: float) -> float:
+    def clip(self, limit: float) -> Tensor:
         for name, weight in self.weights.items():
             gradient = self.parts[name].grad
             weight.grad = None if gradient is None else gradient.to_local()
         gradients = [weight.grad for weight in self.weights.values() if weight.grad is not None]
         own = nn.utils.get_total_norm(gradients).item()
-        norm = self.processes.summed(own**2) ** 0.5
-        nn.utils.clip_grads_with_norm_(self.weights.values(), limit, gradients[0].new_tensor(norm))
+        norm = gradients[0].new_tensor(self.processes.summed(own**2) ** 0.5)
+        nn.utils.clip_grads_with_norm_(self.weights.values(), limit, norm)
         return norm
 
     def forget_gradients(self) -> None:

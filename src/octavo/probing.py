@@ -11,9 +11,10 @@ from octavo.config import LOGITS, RunConfig
 from octavo.data.batches import cuts, more_pieces
 from octavo.making import make_model, prepare_to_learn
 from octavo.optim import make_optimizers
+from octavo.parallel import Spread
+from octavo.repeating import PLAIN, Repeated
 from octavo.scale import PER_LOGIT, muon_work, parameters, work_per_token
 from octavo.speed import peak
-from octavo.step import training_step
 
 PER_PARAMETER = 20  # bytes: the weight, its gradient, its momentum, its change, and its cast for one step
 SHARE = 0.6  # of the free memory of a CPU: what takes more of it is ended by the system, without a word
@@ -122,14 +123,17 @@ def _measure(config: RunConfig, steps: int) -> float:
     optimizers = make_optimizers(model, train)
     pieces = [(tokens[start:stop],) * 2 for start, stop in pairwise(cuts(train.batch, train.micro_batches))]
     seeds = [0] * len(pieces)
+    repeated = Repeated(Spread(model, getattr(torch, train.dtype)), optimizers, train.clip)
 
     def step() -> float:
         begin = time.perf_counter()
-        dtype = getattr(torch, train.dtype)
-        training_step(model, optimizers, pieces, rate=1.0, clip=1.0, dtype=dtype, seeds=seeds)
+        repeated.step(pieces, rate=1.0, seeds=seeds)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
         return time.perf_counter() - begin
 
-    step()
+    for _ in range(1 + PLAIN * repeated.works):
+        step()
     times = [step()]
     while len(times) < steps and sum(times) < MOMENT:
         times.append(step())

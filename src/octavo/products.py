@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+TILE = 64  # rows that a GPU multiplies at a time where all are to be multiplied alike
 PACKED_FROM = 2**18  # numbers in a float32 matrix; a packed product takes longer to call, and a smaller one is quick
 
 
@@ -26,7 +27,7 @@ class Product(nn.Module):
         self.packed = worth and weight.device.type == "cpu" and packs(weight.dtype)
         if self.packed:
             self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight, 16)
-        else:  # one row is multiplied with columns sooner than with rows
+        elif weight.device.type == "cpu":  # one row is multiplied with columns sooner than with rows
             self.weight = self.weight.t().contiguous()
 
     def __call__(self, x: Tensor, stream: Tensor | None = None) -> Tensor:
@@ -37,13 +38,28 @@ class Product(nn.Module):
     ) -> Float[Tensor, "*rows out"]:
         if self.packed:
             return packed_product(x, self.weight, self.bias, self.gelu, stream)
-        return self.finish(x @ self.weight, stream)
+        if x.device.type != "cpu":
+            return self.finish(self.linear(x), stream)
+        y = x @ self.weight
+        return self.finish(y if self.bias is None else y + self.bias, stream)
+
+    def linear(self, x: Tensor) -> Tensor:
+        """x Wᵀ + b where the weights stay as they are."""
+        return F.linear(x, self.weight, self.bias)
 
     def finish(self, y: Tensor, stream: Tensor | None) -> Tensor:
-        """What comes behind x Wᵀ."""
-        y = y if self.bias is None else y + self.bias
+        """What comes behind x Wᵀ + b."""
         y = F.gelu(y, approximate="tanh") if self.gelu else y
         return y if stream is None else y + stream
+
+
+class TiledProduct(Product):
+    """The same, always so many rows at a time: by how many there are, a GPU would choose other ways to sum up."""
+
+    def linear(self, x: Tensor) -> Tensor:
+        rows = x.size(-2)
+        tiles = F.pad(x, (0, 0, 0, -rows % TILE)).split(TILE, -2)
+        return torch.cat([F.linear(tile, self.weight, self.bias) for tile in tiles], -2)[..., :rows, :]
 
 
 class WideProduct(Product):

@@ -7,14 +7,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from octavo.accelerated import records
 from octavo.cache import StaticCache
 from octavo.errors import SamplingError
-from octavo.fused import fused, memory_dtype
+from octavo.fused import fused, memory_dtype, overheard
 from octavo.model import GPT
-from octavo.products import Product, WideProduct
+from octavo.products import Product, TiledProduct, WideProduct
+from octavo.replayed import Replayed
 from octavo.slots import BLOCK, Part, SideBySide, Slot
 
 Texts = Sequence[Sequence[int]]
+UNIT = 8  # slots: a GPU looks back behind a mask soonest where their number is a multiple of it
 
 
 def window_start(length: int, context: int) -> int:
@@ -31,7 +34,10 @@ class Reader:
     """Reads what is new in each text and remembers the rest."""
 
     def __init__(self, model: GPT, capacity: int, rows: int) -> None:
-        self.model, self.capacity = fused(model, rows=rows), capacity
+        self.model = fused(model, rows=rows)
+        self.replays = records(model.embed.weight.device) and not overheard(model)
+        self.capacity = -(-capacity // UNIT) * UNIT if self.replays else capacity
+        self.steps: Replayed | None = None
         self.starts: list[int] = []
         self.cache: StaticCache | None = None
         self.dropouts = [part for part in self.model.modules() if isinstance(part, nn.Dropout) and part.p]
@@ -55,6 +61,9 @@ class Reader:
 
     def _read_newest(self, cache: StaticCache, texts: Texts) -> Float[Tensor, "B V"]:
         cache.keep([len(text) - start - 1 for text, start in zip(texts, self.starts, strict=True)])
+        if self.replays:
+            self.steps = self.steps if self.steps and self.steps.fits(cache) else Replayed(self.model, cache)
+            return self.steps.read([text[-1] for text in texts])
         x = self.model.read(self._stack([text[-1:] for text in texts], 1), cache)
         return self.model.unembed(x[:, -1])
 
@@ -102,7 +111,7 @@ class BitwiseReader:
     """The same, in such a way that a text's numbers do not depend on its neighbours by a bit (see `slots`)."""
 
     def __init__(self, model: GPT, capacity: int) -> None:
-        self.model, self.blocks = readable_side_by_side(model), -(-capacity // BLOCK)
+        self.model, self.blocks = readable_side_by_side(model, bitwise=True), -(-capacity // BLOCK)
         self.starts: list[int] = []
         self.slots: list[Slot] = []
 
@@ -138,15 +147,15 @@ class BitwiseReader:
                 slot.take_from(first[window], len(window))
 
 
-def readable_side_by_side(model: GPT) -> GPT:
+def readable_side_by_side(model: GPT, *, bitwise: bool) -> GPT:
     """A copy of a model that reads texts side by side.
 
     Raises `SamplingError` where somebody listens to the model, or it is a copy that was made for one text or in eight
     bits: those round a text by its neighbours.
     """
-    copy = fused(model, everywhere=True)
+    copy = fused(model, everywhere=True, bitwise=bitwise)
     kind: type[nn.Module] = type(copy.unembed)
-    if kind not in (Product, WideProduct):
+    if kind not in (Product, TiledProduct, WideProduct):
         raise SamplingError("somebody listens to the model, or it is a quick copy already; give the model itself")
     return copy
 

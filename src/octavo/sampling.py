@@ -109,10 +109,11 @@ def choose(logits: Float[Tensor, "B V"], samplings: Sequence[Sampling], history:
     logits = logits.detach()
     precise = logits.dtype if logits.dtype == torch.float64 else torch.float32
     chosen = _choose(logits, samplings, history)
-    logprobs = logits.log_softmax(-1, dtype=precise).gather(-1, chosen[:, None])[:, 0].tolist()
+    found = logits.log_softmax(-1, dtype=precise).gather(-1, chosen[:, None])[:, 0]
+    tokens, logprobs = torch.stack([chosen.double(), found.double()]).tolist()  # asked of a GPU once
     if not all(map(math.isfinite, logprobs)):
         raise OctavoError("the model's logits are not finite; its training diverged or its weights are damaged")
-    return Choice(chosen.tolist(), logprobs)
+    return Choice(list(map(int, tokens)), logprobs)
 
 
 def _choose(logits: Float[Tensor, "B V"], samplings: Sequence[Sampling], history: History) -> Int[Tensor, " B"]:

@@ -43,32 +43,59 @@ def training_step(
     Where the model is `spread` over processes, these are the pieces of one of them.
     """
     spread = spread or Spread(model, dtype)
-    targets = spread.processes.summed(sum(int((wanted != IGNORED).sum()) for _, wanted in pieces))
-    loss = 0.0
-    for index, (piece, seed) in enumerate(_seeded(pieces, seeds), 1):
-        loss += _accumulate(spread, piece, targets, seed, last=index == len(pieces))
-    loss, norm = spread.processes.summed(loss), spread.clip(clip)
-    finite = isfinite(loss) and isfinite(norm)
+    losses, norm = learn_from(spread, pieces, clip, seeds)
+    loss, length = spread.processes.summed(sum(loss.item() for loss in losses)), norm.item()
+    finite = isfinite(loss) and isfinite(length)
     if finite:
+        set_rate(optimizers, rate)
         for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * rate
             optimizer.step()
     spread.forget_gradients()
-    return StepResult(loss, norm, finite)
+    return StepResult(loss, length, finite)
+
+
+def learn_from(
+    spread: Spread, pieces: Sequence[Batch], clip: float, seeds: Sequence[int] = ()
+) -> tuple[list[Tensor], Tensor]:
+    """Make the gradient of one global batch, shortened to `clip`; each piece's share of the loss, and its length.
+
+    Nothing here asks a GPU for a number, unless the model is spread over several processes.
+    """
+    targets, losses = _targets(spread, pieces), []
+    for index, (piece, seed) in enumerate(_seeded(pieces, seeds), 1):
+        losses.append(_accumulate(spread, piece, targets, seed, last=index == len(pieces)))
+    return losses, spread.clip(clip)
+
+
+def set_rate(optimizers: Sequence[torch.optim.Optimizer], rate: float) -> None:
+    """Let each group learn at this part of its peak rate; on a GPU that is a number there."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(group["initial_lr"] * rate)
+            else:
+                group["lr"] = group["initial_lr"] * rate
+
+
+def _targets(spread: Spread, pieces: Sequence[Batch]) -> float | Tensor:
+    """How many tokens the processes predict together."""
+    counts = [(wanted != IGNORED).sum() for _, wanted in pieces]
+    if spread.device.type == "cuda" and spread.way is None:
+        return torch.stack(counts).sum().to(torch.float32)
+    return spread.processes.summed(sum(map(int, counts)))
 
 
 def _seeded(pieces: Sequence[Batch], seeds: Sequence[int]) -> Iterable[tuple[Batch, int | None]]:
     return zip(pieces, seeds if seeds else [None] * len(pieces), strict=True)
 
 
-def _accumulate(spread: Spread, piece: Batch, targets: float, seed: int | None, *, last: bool) -> float:
+def _accumulate(spread: Spread, piece: Batch, targets: float | Tensor, seed: int | None, *, last: bool) -> Tensor:
     tokens, wanted = piece
     if seed is not None and spread.model.dropout.p > 0:
         torch.manual_seed(seed)
     loss = spread.surprise(tokens, wanted, last=last) / targets
     (loss * spread.processes.size if spread.way else loss).backward()  # gradients come back as the processes' mean
-    return loss.item()
+    return loss.detach()
 
 
 def evaluate(

@@ -16,7 +16,7 @@ class Runner:
     """A model, as it reads many texts side by side."""
 
     def __init__(self, model: GPT, *, bitwise: bool) -> None:
-        self.model, self.bitwise = readable_side_by_side(model.eval()), bitwise
+        self.model, self.bitwise = readable_side_by_side(model.eval(), bitwise=bitwise), bitwise
 
     @torch.inference_mode()
     def step(self, planned: Planned) -> list[tuple[Sequence, Said | None]]:
