@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from octavo import forecast, planner, probing, training
+from octavo import forecast, planner, probing, repeating, training
 from octavo.config import Asked, ModelConfig, RunConfig
 from octavo.data import Prepared
+from octavo.describing import epochs
 from octavo.errors import ConfigError
 from octavo.evaluation import held_out
 from octavo.forecast import FEWEST, count, expect
@@ -67,6 +68,19 @@ def test_more_time_never_gives_a_smaller_model_and_always_more_tokens(machine: C
         tokens.append(config.train.steps * config.train.batch * config.model.context)
     assert sizes == sorted(sizes) and sizes[0] < sizes[-1]
     assert tokens == sorted(tokens)
+
+
+def test_a_text_is_read_no_more_often_than_it_teaches(machine: Callable[..., None]) -> None:
+    """However quick the machine: more of it would be learned by heart."""
+    slow = chosen(minutes=1)
+    assert slow.train.most_steps is None
+    machine(speed=1e15)
+    plan, prepared = planned(minutes=5)
+    train, tokens = plan.config.train, len(prepared.train.tokens) - 1
+    assert train.steps == train.most_steps and train.minutes == 5
+    assert epochs(plan.config, train.steps, tokens) == pytest.approx(planner.READINGS, rel=0.1)
+    assert "done before 5 min 0 s are over: read more often, the text would only be learned by heart" in plan.lines[-1]
+    assert chosen(steps=10**6).train.steps == 10**6  # who asks for steps gets them
 
 
 def test_the_rows_of_a_large_model_share_one_update(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +183,7 @@ def test_a_slow_step_is_not_tried_again_and_again(monkeypatch: pytest.MonkeyPatc
     def step(*_: Any, **__: Any) -> None:
         clock.append(clock[-1] + seconds)
 
-    monkeypatch.setattr(probing, "training_step", step)
+    monkeypatch.setattr(repeating, "training_step", step)
     monkeypatch.setattr(probing.time, "perf_counter", lambda: clock[-1])
     assert probing.probe(chosen(steps=3, batch=8))[0] == pytest.approx(seconds)
     assert len(clock) - 1 == taken  # the first one warms up

@@ -255,6 +255,15 @@ def test_with_an_end_in_time_the_number_of_steps_follows_the_pace(ticking: None)
     assert finished.seconds == pytest.approx(30, rel=0.1)
 
 
+def test_a_training_that_is_quicker_than_planned_does_not_read_a_text_too_often(ticking: None) -> None:
+    trainer = begin(steps=10, eval_every=2)
+    train = replace(trainer.config.train, minutes=5.0, most_steps=20, save_every=2)
+    trainer.config, trainer.at.minutes = replace(trainer.config, train=train), 5.0
+    finished = whole(trainer)[-1]
+    assert isinstance(finished, Finished) and finished.reason == "done"
+    assert finished.step == finished.steps == 20 and finished.seconds < 100
+
+
 @pytest.mark.parametrize(("minutes", "looks"), [(0.1, [0, 15]), (None, [0, 12, 14])])
 def test_an_end_that_has_moved_is_not_looked_at_twice(ticking: None, minutes: float | None, looks: list[int]) -> None:
     trainer = begin(steps=14, eval_every=12)
@@ -274,7 +283,7 @@ def running_out(monkeypatch: pytest.MonkeyPatch, at: set[int], rows: int) -> Non
         done[0] += 1
         return real(model, optimizers, pieces, **words)
 
-    monkeypatch.setattr("octavo.learner.training_step", training_step)
+    monkeypatch.setattr("octavo.repeating.training_step", training_step)
 
 
 def test_a_device_that_runs_out_reads_in_smaller_pieces_and_goes_on_to_the_same_bits(
@@ -317,7 +326,7 @@ def running_out_of_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
             raise torch.OutOfMemoryError
         return real(model, *given, **words)
 
-    monkeypatch.setattr("octavo.learner.training_step", training_step)
+    monkeypatch.setattr("octavo.repeating.training_step", training_step)
 
 
 def test_where_a_row_is_too_much_blocks_are_computed_again_to_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:

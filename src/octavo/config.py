@@ -170,6 +170,7 @@ class TrainConfig:
     batch: int  # rows of the global batch
     micro_batches: int = 1  # the global batch is read in so many pieces, for memory's sake
     minutes: float | None = None
+    most_steps: int | None = None  # where the end is a time: after so many the text is only learned by heart
     seed: int = 0
     lr: float = DERIVED  # of the matrices; 0.02 with Muon, 1e-3 with AdamW alone
     weight_decay: float = 0.1
@@ -196,8 +197,9 @@ class TrainConfig:
         if self.save_every is None:
             object.__setattr__(self, "save_every", self.eval_every)
         _check_whole(self, "steps", "batch", "micro_batches", "eval_every", "save_every")
-        if self.window is not None:
-            _check_whole(self, "window")
+        for name in ("window", "most_steps"):
+            if getattr(self, name) is not None:
+                _check_whole(self, name)
         _check_positive(self, "lr", "clip")
         for name in ("dropout", "warmup", "decay"):
             if not 0 <= getattr(self, name) < (1.0001 if name == "decay" else 1):

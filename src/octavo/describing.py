@@ -71,4 +71,6 @@ def _end(train: TrainConfig) -> str:
     if train.minutes is None:
         return "it takes as long as the steps do"
     seconds = 60 * train.minutes
+    if train.steps == train.most_steps:
+        return f"done before {duration(seconds)} are over: read more often, the text would only be learned by heart"
     return f"done in {duration(seconds)}, about {time.strftime('%H:%M', time.localtime(time.time() + seconds))}"

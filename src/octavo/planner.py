@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from octavo.accelerated import compiles
 from octavo.config import Asked, DataConfig, ModelConfig, RunConfig
 from octavo.data import Prepared
 from octavo.data.nature import known, repeated
@@ -40,9 +41,11 @@ READING = 1 / 3  # of the time that learning from a token takes
 # of a step's time by the arithmetic in it: none is sooner, and a slower one need not be probed
 HOPE = {"cpu": 0.5, "cuda": 0.15, "mps": 0.15}  # on a GPU a larger step may take hardly longer
 DIFFERENT_PER_PARAMETER = 0.3  # characters
+READINGS = 30.0  # of a text, after which a training ends before its time: more of them make it worse
 TIRES_AFTER = 6.0  # times that a text is read, before some of what is read is hidden by dropout
 DROPOUT = 0.1
 ABOUT = 2.0  # times as large, or as small
+COMPILED_FROM = 60.0  # seconds of a training on a GPU: to compile takes some ten of them
 FEW_STEPS = 100  # in one training: a smaller batch is better then
 
 Rung = tuple[Shape, RunConfig]
@@ -113,12 +116,15 @@ def _chosen(asked: Asked, data: DataConfig, prepared: Prepared, room: Room, agai
     rungs = _affordable([of_rung(asked, data, prepared, shape, device) for shape in LADDER], room)
     ladder = list(zip(LADDER, rungs, strict=False))
     if asked.steps is not None:
-        return _with_steps(_fitting(ladder, different, asked.steps), asked.steps, EVALUATIONS, tokens, asked)
+        config = _compiled_for(_fitting(ladder, different, asked.steps), asked.steps, room)
+        return _with_steps(config, asked.steps, EVALUATIONS, tokens, asked)
     seconds = 60 * (asked.minutes or MINUTES)
-    config, pace = _by_time(ladder, different, seconds, room)
+    config, pace = _compiled(*_by_time(ladder, different, seconds, room), seconds, room)
     looks, steps = _looks_and_steps(config, len(held_out(prepared).tokens), seconds, pace)
-    config = replace(config, train=replace(config.train, minutes=seconds / 60))
-    return _with_steps(config, steps, looks, tokens, asked)
+    most = max(1, round(READINGS / epochs(config, 1, tokens)))
+    near = most if steps > most / 2 else None  # a training may turn out to be quicker than planned
+    config = replace(config, train=replace(config.train, minutes=seconds / 60, most_steps=near))
+    return _with_steps(config, min(steps, most), looks, tokens, asked)
 
 
 def _of_model(config: RunConfig, asked: Asked, prepared: Prepared, room: Room) -> RunConfig:
@@ -126,7 +132,7 @@ def _of_model(config: RunConfig, asked: Asked, prepared: Prepared, room: Room) -
     tokens = len(prepared.train.tokens) - 1
     config = _affordable([config], room)[0]
     if asked.steps is not None:
-        return _with_steps(config, asked.steps, EVALUATIONS, tokens, asked)
+        return _with_steps(_compiled_for(config, asked.steps, room), asked.steps, EVALUATIONS, tokens, asked)
     seconds = 60 * (asked.minutes or MINUTES)
     few = replace(config, train=replace(config.train, batch=room.processes, micro_batches=1))
     once, stays = probed(few, room)[0], update_share(config)  # a row in each process, and what more rows do not add to
@@ -136,9 +142,28 @@ def _of_model(config: RunConfig, asked: Asked, prepared: Prepared, room: Room) -
         config = replace(config, train=replace(config.train, batch=batch, micro_batches=1))
         config = _affordable([config], room)[0]
     pace = once * (stays + (1 - stays) * config.train.batch / room.processes)
+    if config.train.device != "cpu":  # where many rows may take hardly longer than one
+        pace, config = probed(config, room)
+    config, pace = _compiled(config, pace, seconds, room)
     looks, steps = _looks_and_steps(config, len(held_out(prepared).tokens), seconds, pace)
     config = replace(config, train=replace(config.train, minutes=seconds / 60))
     return _with_steps(config, steps, looks, tokens, asked)
+
+
+def _compiled(config: RunConfig, pace: float, seconds: float, room: Room) -> tuple[RunConfig, float]:
+    """The same with its blocks compiled where that makes a training of so many seconds quicker, and its pace."""
+    if seconds < COMPILED_FROM or not compiles(config.train.device):
+        return config, pace
+    measured, found = probed(replace(config, train=replace(config.train, compile=True)), room)
+    return (found, measured) if measured < pace else (config, pace)
+
+
+def _compiled_for(config: RunConfig, steps: int, room: Room) -> RunConfig:
+    """The same where the length is so many steps: how long they take is measured only where it matters."""
+    if not compiles(config.train.device):
+        return config
+    pace, config = probed(config, room)
+    return _compiled(config, pace, steps * pace, room)[0]
 
 
 def _affordable(configs: list[RunConfig], room: Room) -> list[RunConfig]:

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 
-from octavo.accelerated import compiles
 from octavo.config import Asked, DataConfig, ModelConfig, RunConfig, TrainConfig
 from octavo.data import Prepared
 from octavo.devices import choose_device
@@ -59,7 +58,6 @@ def of_rung(asked: Asked, data: DataConfig, prepared: Prepared, shape: Shape, de
         device=device,
         dtype=choose_dtype(asked.dtype, device),
         pack=asked.pack,
-        compile=compiles(device),
         **{name: value for name, value in given.items() if value is not None},
     )
     return RunConfig(model=model, data=data, train=train)
@@ -167,7 +165,6 @@ def _known(
         start=asked.start,
         pack=asked.pack,
         window=None if window == model.context else window,
-        compile=compiles(device),
     )
     return RunConfig(model=model, data=data, train=train)
 

@@ -244,7 +244,10 @@ class Trainer(Learner):
         self._mark = (self.at.step, self.at.seconds)
         if minutes is None or self.at.step >= self.at.schedule.steps:
             return
-        steps = max(self.at.step + 1, self.at.step + round((60 * minutes - self.at.seconds) / pace))
+        steps = self.at.step + round((60 * minutes - self.at.seconds) / pace)
+        if self.config.train.most_steps is not None and minutes == self.config.train.minutes:  # nobody asked for more
+            steps = min(steps, self.config.train.most_steps)
+        steps = max(self.at.step + 1, steps)
         moved = abs(steps - self.at.schedule.steps) / self.at.schedule.steps
         if moved > TOLD:
             yield Note(f"{steps} steps fit into the time, not {self.at.schedule.steps}: the end is moved")
