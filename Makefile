@@ -7,14 +7,14 @@ BIN := .venv/bin
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check fix bench bench-long bench-gpu clean
+.PHONY: help demo test test-all test-gpu check fix bench bench-long bench-gpu clean
 
 help:
 	@echo "make demo      train on real text for about two minutes, see it learn, give it a prompt"
 	@echo "make test      the tests (make test-all: the long sweeps too)"
 	@echo "make check     format, lint, types, floors, tests        make fix: format and lint, repaired"
 	@echo "make bench     measure octavo beside its peers and write docs/benchmarks.md (make bench-long: two hours more)"
-	@echo "make bench-gpu what a GPU makes of it, printed: a quarter of an hour"
+	@echo "make test-gpu  what only a GPU can tell        make bench-gpu: what one makes of it, a quarter of an hour"
 
 .venv/installed: pyproject.toml constraints.txt
 	@echo "Setting up .venv, a minute or two the first time"
@@ -42,6 +42,9 @@ check: .venv/installed
 fix: .venv/installed
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+test-gpu: .venv/installed
+	@OCTAVO_TEST_GPU=1 $(BIN)/python -m pytest -q -n $(WORKERS) tests/test_gpu.py
 
 bench: .venv/installed
 	@$(BIN)/python benchmarks/run.py

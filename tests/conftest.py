@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 from random import Random
@@ -14,6 +15,9 @@ import torch
 from texts import sentences
 from warm import Warm
 
+ON_A_GPU = "OCTAVO_TEST_GPU" in os.environ  # `make test-gpu`; all other tests mean a CPU, on any machine
+if not ON_A_GPU:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 CHECKED = [
     f"octavo.{name}"
     for name in (
@@ -31,7 +35,7 @@ CHECKED = [
         "slots",
     )
 ]
-with jaxtyping.install_import_hook(CHECKED, "beartype.beartype"):
+with nullcontext() if ON_A_GPU else jaxtyping.install_import_hook(CHECKED, "beartype.beartype"):  # none is compiled
     for name in CHECKED:
         import_module(name)
     from octavo import evaluation
