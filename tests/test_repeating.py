@@ -146,6 +146,19 @@ def test_what_is_written_by_replaying_is_what_is_written(
             assert logprob == (other_logprob and pytest.approx(other_logprob, rel=1e-9))
 
 
+def test_what_cannot_be_recorded_is_written_all_the_same(
+    config: ModelConfig, random_model: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: Any) -> None:
+        raise torch.OutOfMemoryError
+
+    model, knobs = random_model(config), {"max_new_tokens": 12, "temperature": 0.0}
+    monkeypatch.setattr(replayed, "Recording", none)
+    tried = list(generate(model, [[1, 2, 3], [4]], **knobs))
+    monkeypatch.setattr(reading, "records", lambda device: False)
+    assert tried == list(generate(model, [[1, 2, 3], [4]], **knobs))
+
+
 def test_a_model_that_somebody_listens_to_is_not_recorded(
     config: ModelConfig, random_model: Models, recordings: list[Again]
 ) -> None:

@@ -5,6 +5,7 @@ update is one kernel (`optim`), and the fused attention of PyTorch, which on a G
 wherever numbers are of half precision, and a memory-efficient one elsewhere.
 """
 
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 
 from octavo.loss import has_triton
 from octavo.model import GPT
+
+RECORDING = threading.Lock()
 
 
 def compiles(device: str) -> bool:
@@ -56,7 +59,8 @@ class Recording:
     def __init__(self, work: Callable[[], Tensor], after: "Recording | None" = None) -> None:
         self.graph = torch.cuda.CUDAGraph()
         pool = None if after is None else after.graph.pool()
-        with torch.cuda.graph(self.graph, pool=pool, capture_error_mode="thread_local"):  # other threads may go on
+        # other threads may go on, but not record anything of their own
+        with RECORDING, torch.cuda.graph(self.graph, pool=pool, capture_error_mode="thread_local"):
             self.result = work()
 
     def __call__(self) -> Tensor:

@@ -41,7 +41,7 @@ READING = 1 / 3  # of the time that learning from a token takes
 # of a step's time by the arithmetic in it: none is sooner, and a slower one need not be probed
 HOPE = {"cpu": 0.5, "cuda": 0.15, "mps": 0.15}  # on a GPU a larger step may take hardly longer
 DIFFERENT_PER_PARAMETER = 0.3  # characters
-READINGS = 30.0  # of a text, after which a training ends before its time: more of them make it worse
+READINGS = 15.0  # of a text, after which a training ends before its time: more of them make it worse
 TIRES_AFTER = 6.0  # times that a text is read, before some of what is read is hidden by dropout
 DROPOUT = 0.1
 ABOUT = 2.0  # times as large, or as small

@@ -77,7 +77,7 @@ class Repeated:
         try:
             self.gradient = Recording(self._gradient)
             self.update = Recording(self._update, after=self.gradient)
-        except torch.OutOfMemoryError:  # a recording has memory of its own; without it there is room
+        except RuntimeError:  # a recording has memory of its own, which may not be there; it only saves time
             self.begin_anew()
             self.works = False
         self.spread.forget_gradients()

@@ -31,15 +31,21 @@ class Replayed:
 
     def read(self, tokens: Sequence[int]) -> Float[Tensor, "B V"]:
         """The logits of what follows each row's next token; they are gone with the next call."""
-        if self.plain < PLAIN:
-            self.plain += 1
-            return self._logits(torch.tensor(tokens, device=self.memory.device)[:, None], self.cache)
         told = torch.tensor([tokens, self.cache.lengths], pin_memory=self.memory.is_cuda)
+        if self.plain == PLAIN and self.again is None:
+            self._record(told.to(self.memory.device))
         if self.again is None:
-            self._told = told.to(self.memory.device)
-            self.again = Recording(self._step)
+            self.plain = min(self.plain + 1, PLAIN)
+            return self._logits(told[0].to(self.memory.device)[:, None], self.cache)
         self._told.copy_(told, non_blocking=True)
         return self.again()
+
+    def _record(self, told: Int[Tensor, "2 B"]) -> None:
+        self._told = told
+        try:
+            self.again = Recording(self._step)
+        except RuntimeError:  # no memory for it, which only saves time
+            self.plain = 0
 
     def _step(self) -> Float[Tensor, "B V"]:
         tokens, lengths = self._told[:, :, None]
