@@ -14,7 +14,17 @@ from octavo.errors import ConfigError
 from octavo.fused import fused, memory_dtype
 from octavo.generation import generate
 from octavo.model import GPT
-from octavo.products import EightBitProduct, HalfProduct, Product, WideProduct, counts_in_eight_bits, halves, packs
+from octavo.products import (
+    TILE,
+    EightBitProduct,
+    HalfProduct,
+    Product,
+    TiledProduct,
+    WideProduct,
+    counts_in_eight_bits,
+    halves,
+    packs,
+)
 
 Models = Callable[..., GPT]
 Configs = Callable[[str, int], ModelConfig]
@@ -227,3 +237,16 @@ def test_where_eight_bits_cannot_be_had_a_line_says_so(
     monkeypatch.setattr(torch.ops.quantized, "linear_dynamic", None)
     with pytest.raises(ConfigError, match="this PyTorch does not multiply in int8 on this processor; leave quantize"):
         fused(model, quantize="int8")
+
+
+@pytest.mark.parametrize("rows", [1, 7, TILE, TILE + 1, 3 * TILE])
+def test_in_tiles_a_row_comes_to_the_same_bits_whoever_is_beside_it(rows: int) -> None:
+    """As a GPU does it in the bitwise mode; a CPU would have other tiles, but the sums are these."""
+    draw = torch.Generator().manual_seed(rows)
+    weight, bias, x = (torch.randn(*size, generator=draw) for size in ((33, 17), (33,), (2, rows, 17)))
+    product = TiledProduct(weight, bias)
+    product.weight = weight  # which stays as it is there
+    together = product.linear(x)
+    torch.testing.assert_close(together, x @ weight.mT + bias)
+    for row in {0, rows // 2, rows - 1}:
+        assert torch.equal(product.linear(x[:, row : row + 1])[:, 0], together[:, row])

@@ -124,9 +124,9 @@ def memory_dtype(model: GPT) -> torch.dtype:
 class Norm(nn.Module):
     """LayerNorm, or RMSNorm without its weight, which belongs into the matrix behind it.
 
-    x / √(mean(x²) + ε) · g = x / √(‖x‖² + εC) · √C g: three steps for the processor, where PyTorch takes six; on a GPU
-    it takes one for x / √(mean(x²) + ε). In half
-    precision those six are the more exact way, and the matrix stays as it was; so it does where it is held as float16.
+    x / √(mean(x²) + ε) · g = x / √(‖x‖² + εC) · √C g: three steps for a processor, where PyTorch takes six; a GPU has
+    one kernel for all but g. In half precision PyTorch's is the more exact way, and the matrix stays as it was; so it
+    does where it is held as float16.
     """
 
     def __init__(self, norm: nn.Module, kind: type[Product] = Product) -> None:
