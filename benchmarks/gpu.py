@@ -218,7 +218,7 @@ def small_pace(model: ModelConfig, rows: int, compiled: bool, recorded: bool) ->
 
 def write() -> list[str]:
     """A table of generation, one text and 64."""
-    case = Writing("GPT-2, 124M parameters", GPT2, torch.bfloat16, 200)
+    case = Writing("GPT-2, 124M parameters", GPT2, torch.bfloat16, 100)
     return writing_table(written(cases=[case], batches=(1, 64), repeats=3, device="cuda"))
 
 
