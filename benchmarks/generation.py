@@ -111,7 +111,7 @@ def their_writer(model: torch.nn.Module, **mode: object) -> Writer:
 def their_writers(model: torch.nn.Module, compiled: bool) -> dict[str, Writer]:
     """The peer's modes: a cache that grows, one that is taken at once, and the latter with a compiled model.
 
-    On a GPU the peer compiles of itself, and records its steps; the others take many times as long there.
+    On a GPU the peer compiles of itself, and records its steps; the others are not timed there.
     """
     if model.device.type == "cuda":
         return {"compiled": their_writer(model, cache_implementation="static")}
