@@ -2,7 +2,7 @@
 
     python benchmarks/forecast.py train     # what forecast.jsonl does not hold yet, a line each: hours on two cores
     python benchmarks/forecast.py fit       # the coefficients for octavo/forecast.py, and how far off they are
-    python benchmarks/forecast.py page      # the table in docs/planner.md of characters beside pieces of words
+    python benchmarks/forecast.py page      # its tables in docs/planner.md
 
 The losses do not depend on the clock, so several of these may run side by side, a thread each. Those by character were
 made when AdamW's rate was 0.15 of Muon's, which `recipe.py` has found to come to the same.
@@ -33,6 +33,8 @@ from octavo.shapes import LADDER
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "planner.md"
 BEGIN = "<!-- made by benchmarks/forecast.py -->"
+READINGS = "<!-- readings, made by benchmarks/forecast.py -->"
+OFTEN = 8  # readings of a text, of which the second table tells
 ORDER = 6
 COUNTED = (10_000, 20_000, 50_000, 100_000, 200_000, 400_000)
 LOOKED_AT = 50_000
@@ -154,6 +156,28 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
     return "\n".join(rows) + "\n"
 
 
+def readings(lines: Sequence[dict[str, Any]]) -> str:
+    """What the same text comes to, read a few times and read often; where the loss was lowest, in readings."""
+    found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for line in sorted(lines, key=lambda line: line["tokens"]):
+        place = (line["text"], line["megabytes"], line["tokenizer"], line["rung"])
+        found.setdefault(place, []).append(line)
+    rows = ["| text | model | tokens for each parameter | readings: loss, lowest after | |", "|---|---|---|---|---|"]
+    for (text, megabytes, tokenizer, rung), pair in found.items():
+        if len(pair) == 2 and pair[1]["tokens"] > OFTEN * pair[1]["different"]:
+            shape, name = LADDER[rung], text if megabytes is None else f"{text}, {megabytes:g} MB of it"
+            cells = " | ".join(_read_so_often(line) for line in pair)
+            share = pair[0]["different"] / pair[0]["parameters"]
+            unit = "by character" if tokenizer == "character" else "in pieces"
+            rows.append(f"| {name}, {unit} | {shape.layers} × {shape.width} | {share:.2f} | {cells} |")
+    return "\n".join(rows) + "\n"
+
+
+def _read_so_often(line: dict[str, Any]) -> str:
+    often = line["tokens"] / line["different"]
+    return f"{often:.0f}: {line['val_loss']:.3f}, {often * line['best_step'] / line['steps']:.0f}"
+
+
 def fit(lines: Sequence[dict[str, Any]]) -> tuple[list[float], float]:
     """The coefficients of the line, and how far off it is for a text that it was not fitted to, per nat of loss.
 
@@ -200,7 +224,8 @@ def main() -> None:
         print(*fit(read(words.out)))
         return
     if words.what == "page":
-        PAGE.write_text(with_table(PAGE.read_text("utf-8"), BEGIN, table(read(words.out))), "utf-8")
+        page = with_table(PAGE.read_text("utf-8"), BEGIN, table(read(words.out)))
+        PAGE.write_text(with_table(page, READINGS, readings(read(words.out))), "utf-8")
         return
     part, of = words.part
     train_missing(words.out, list(grid())[part::of])

@@ -54,10 +54,11 @@ def test_the_forecast_is_the_line_through_what_was_measured() -> None:
     assert pytest.approx(off, abs=1e-3) == forecast.OFF
 
 
-def test_the_table_of_characters_and_pieces_is_made_from_what_was_measured() -> None:
+def test_the_tables_of_pieces_and_of_readings_are_made_from_what_was_measured() -> None:
     grid = import_module("forecast")
-    page = grid.PAGE.read_text("utf-8")
-    assert grid.with_table(page, grid.BEGIN, grid.table(grid.read(grid.HERE / "forecast.jsonl"))) == page
+    page, lines = grid.PAGE.read_text("utf-8"), grid.read(grid.HERE / "forecast.jsonl")
+    assert grid.with_table(page, grid.BEGIN, grid.table(lines)) == page
+    assert grid.with_table(page, grid.READINGS, grid.readings(lines)) == page
 
 
 def test_no_text_that_judges_the_forecast_was_fitted_to() -> None:

@@ -41,7 +41,8 @@ READING = 1 / 3  # of the time that learning from a token takes
 # of a step's time by the arithmetic in it: none is sooner, and a slower one need not be probed
 HOPE = {"cpu": 0.5, "cuda": 0.15, "mps": 0.15}  # on a GPU a larger step may take hardly longer
 DIFFERENT_PER_PARAMETER = 0.3  # characters
-READINGS = 15.0  # of a text, after which a training ends before its time: more of them make it worse
+READINGS = 10.0  # of a text at the most, after which a training ends before its time, for more would make it worse;
+READ_BY_SIZE = 60.0  # or, where that is more, so many times the tokens it has for each parameter
 TIRES_AFTER = 6.0  # times that a text is read, before some of what is read is hidden by dropout
 DROPOUT = 0.1
 ABOUT = 2.0  # times as large, or as small
@@ -121,7 +122,8 @@ def _chosen(asked: Asked, data: DataConfig, prepared: Prepared, room: Room, agai
     seconds = 60 * (asked.minutes or MINUTES)
     config, pace = _compiled(*_by_time(ladder, different, seconds, room), seconds, room)
     looks, steps = _looks_and_steps(config, len(held_out(prepared).tokens), seconds, pace)
-    most = max(1, round(READINGS / epochs(config, 1, tokens)))
+    readings = max(READINGS, READ_BY_SIZE * tokens / parameters(config.model))
+    most = max(1, round(readings / epochs(config, 1, tokens)))
     near = most if steps > most / 2 else None  # a training may turn out to be quicker than planned
     config = replace(config, train=replace(config.train, minutes=seconds / 60, most_steps=near))
     return _with_steps(config, min(steps, most), looks, tokens, asked)
