@@ -82,6 +82,9 @@ def test_a_text_is_read_no_more_often_than_it_teaches(machine: Callable[..., Non
     assert epochs(plan.config, train.steps, tokens) == pytest.approx(often, rel=0.1)
     assert "done before 5 min 0 s are over: read more often, the text would only be learned by heart" in plan.lines[-1]
     assert chosen(steps=10**6).train.steps == 10**6  # who asks for steps gets them
+    for words, most in (({}, train.most_steps), ({"steps": 10**6}, None)):
+        again = training.plan_training(["text.txt"], Asked(**words), base=plan.config)[0].config.train
+        assert (again.steps, again.most_steps) == (words.get("steps", train.steps), most)
 
 
 def test_the_rows_of_a_large_model_share_one_update(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,6 +96,8 @@ def _planned(
     copied = known(learned, looked_at) if prepared.held_out else 1.0
     if base is not None:
         config = _affordable([repeated_run(asked, data, prepared, base)], room)[0]
+        if base.train.most_steps is not None:
+            config = _bounded(config, config.train.steps, len(learned) - 1, asked)
     elif start is not None:
         config = _of_model(continued(asked, data, prepared, start), asked, prepared, room)
     elif asked.preset is not None:
@@ -122,11 +124,18 @@ def _chosen(asked: Asked, data: DataConfig, prepared: Prepared, room: Room, agai
     seconds = 60 * (asked.minutes or MINUTES)
     config, pace = _compiled(*_by_time(ladder, different, seconds, room), seconds, room)
     looks, steps = _looks_and_steps(config, len(held_out(prepared).tokens), seconds, pace)
+    config = _bounded(replace(config, train=replace(config.train, minutes=seconds / 60)), steps, tokens, asked)
+    return _with_steps(config, config.train.steps, looks, tokens, asked)
+
+
+def _bounded(config: RunConfig, steps: int, tokens: int, asked: Asked) -> RunConfig:
+    """A training of so many steps, or as many as a text of so many tokens is good for, unless they were asked for."""
+    if asked.steps is not None:
+        return replace(config, train=replace(config.train, most_steps=None))
     readings = max(READINGS, READ_BY_SIZE * tokens / parameters(config.model))
     most = max(1, round(readings / epochs(config, 1, tokens)))
     near = most if steps > most / 2 else None  # a training may turn out to be quicker than planned
-    config = replace(config, train=replace(config.train, minutes=seconds / 60, most_steps=near))
-    return _with_steps(config, min(steps, most), looks, tokens, asked)
+    return replace(config, train=replace(config.train, steps=min(steps, most), most_steps=near))
 
 
 def _of_model(config: RunConfig, asked: Asked, prepared: Prepared, room: Room) -> RunConfig:
