@@ -16,7 +16,12 @@ from octavo.errors import ConfigError
 class Time:
     """When a training ends."""
 
-    minutes: Annotated[float | None, Parameter(help="Train for so many minutes (5 where nothing is said).")] = None
+    minutes: Annotated[
+        float | None,
+        Parameter(
+            help="Train for so many minutes (5 where nothing is said), or less where a small text gives no more."
+        ),
+    ] = None
     steps: Annotated[int | None, Parameter(help="Train for so many steps instead.")] = None
 
 
