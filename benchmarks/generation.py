@@ -192,7 +192,7 @@ def working(writers: dict[str, Writer], texts: Texts, new: int) -> dict[str, Wri
     return found
 
 
-def table(rows: Sequence[Row]) -> list[str]:
+def table(rows: Sequence[Row], alike: str = "the same") -> list[str]:
     """The lines of a Markdown table, with a line of what was compared below it."""
     lines = [
         f"| model | type | batch | octavo | transformers {transformers.__version__}, at best | ratio | its others |",
@@ -208,7 +208,7 @@ def table(rows: Sequence[Row]) -> list[str]:
     alike = ", ".join(f"{row.same:.0%}" for row in rows)
     lines += [
         "",
-        f"The greedy tokens of both are the same in float32; in the type that is timed, they are the same up to "
+        f"The greedy tokens of both are {alike} in float32; in the type that is timed, they are the same up to "
         f"{alike} of the text. torch {torch.__version__}, {torch.get_num_threads()} threads.",
     ]
     return lines

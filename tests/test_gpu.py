@@ -11,7 +11,7 @@ from torch import Tensor
 
 from octavo import training
 from octavo.config import Asked, ModelConfig, RunConfig, TrainConfig
-from octavo.events import Event, Note, Stepped
+from octavo.events import Note
 from octavo.generation import generate
 from octavo.loss import IGNORED, cross_entropy, cross_entropy_in_pieces
 from octavo.making import make_model, prepare_to_learn
@@ -23,7 +23,7 @@ from octavo.server.engine.sequence import Request, Said
 from octavo.step import evaluate, training_step
 from octavo.tokenizers import SimpleTokenizer
 from octavo.trainer import Trainer
-from test_trainer import assert_same_state, state
+from test_trainer import assert_same_state, state, until, whole
 
 if not torch.cuda.is_available():
     pytest.skip("there is no GPU, or it is not for these tests: see make test-gpu", allow_module_level=True)
@@ -35,6 +35,7 @@ SHAPES = {
     "modern": ModelConfig(**TINY, dialect="modern", tied=False),
     "grouped": ModelConfig(**TINY | {"heads": 4}, kv_heads=2, dialect="modern"),
 }
+COMPILED = TrainConfig(steps=12, batch=8, eval_every=4, device="cuda", dtype="bfloat16", compile=True)
 shapes = pytest.mark.parametrize("shape", SHAPES)
 TEXT = "the quick brown fox jumps over the lazy dog, and then over the next one, while nobody is looking. "
 PROMPTS = [[1, 2, 3], [5], list(range(40))]
@@ -112,19 +113,12 @@ def test_the_loss_of_a_large_vocabulary_is_the_loss_and_so_are_its_gradients(siz
         assert (one - other).norm() < (1e-2 if dtype == torch.bfloat16 else 1e-4) * other.norm()
 
 
-def begin(out: str, **asked: Any) -> Trainer:
+def begin(out: str, base: RunConfig | None = None, **asked: Any) -> Trainer:
     Path("text.txt").write_text(TEXT * 40)
+    if base is not None:
+        return training.begin(["text.txt"], Asked(device="cuda"), out=out, base=base)
     small = {"layers": 2, "heads": 2, "width": 64, "context": 32, "batch": 8, "eval_every": 4, "steps": 12}
     return training.begin(["text.txt"], Asked(device="cuda", **{**small, **asked}), out=out)
-
-
-def until(trainer: Trainer, step: int | None = None) -> list[Event]:
-    events = []
-    for event in trainer.events():
-        events.append(event)
-        if isinstance(event, Stepped) and event.step == step:
-            trainer.stop()
-    return events
 
 
 @pytest.mark.parametrize(
@@ -133,14 +127,15 @@ def until(trainer: Trainer, step: int | None = None) -> list[Event]:
         {"dialect": "modern", "dropout": 0.1},
         {"dialect": "gpt2", "dropout": 0.1, "dtype": "float32"},
         {"dialect": "gpt2", "tokenizer": "bpe", "vocab_size": 300},
+        {"base": RunConfig(model=SHAPES["modern"], train=COMPILED)},
     ],
-    ids=["modern", "gpt2 in float32", "pieces"],
+    ids=["modern", "gpt2 in float32", "pieces", "compiled"],
 )
 @pytest.mark.usefixtures("workplace")
 def test_going_on_comes_to_the_same_bits(asked: dict[str, Any]) -> None:
-    until(begin("one", **asked))
+    whole(begin("one", **asked))
     until(begin("two", **asked), 5)
-    until(training.resume(Path("two"), Asked()))
+    whole(training.resume(Path("two"), Asked()))
     assert_same_state(state("one", 12), state("two", 12))
 
 
@@ -148,7 +143,7 @@ def test_going_on_comes_to_the_same_bits(asked: dict[str, Any]) -> None:
 def test_a_gpu_that_runs_out_of_memory_reads_a_batch_in_pieces() -> None:
     trainer = begin("run", batch=512, context=256, layers=4, width=256, steps=4)
     torch.cuda.set_per_process_memory_fraction(1.5e9 / torch.cuda.get_device_properties(0).total_memory)
-    notes = [event.text for event in until(trainer) if isinstance(event, Note)]
+    notes = [event.text for event in whole(trainer) if isinstance(event, Note)]
     assert notes and all("cuda ran out of memory: from step" in note for note in notes)
 
 
