@@ -110,7 +110,10 @@ def choose(logits: Float[Tensor, "B V"], samplings: Sequence[Sampling], history:
     precise = logits.dtype if logits.dtype == torch.float64 else torch.float32
     chosen = _choose(logits, samplings, history)
     found = logits.log_softmax(-1, dtype=precise).gather(-1, chosen[:, None])[:, 0]
-    tokens, logprobs = torch.stack([chosen.double(), found.double()]).tolist()  # asked of a GPU once
+    if found.is_cuda:  # is asked once
+        tokens, logprobs = torch.stack([chosen.double(), found.double()]).tolist()
+    else:
+        tokens, logprobs = chosen.tolist(), found.tolist()
     if not all(map(math.isfinite, logprobs)):
         raise OctavoError("the model's logits are not finite; its training diverged or its weights are damaged")
     return Choice(list(map(int, tokens)), logprobs)
