@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from octavo import fused as fusing
 from octavo import products as module
 from octavo.cache import StaticCache
 from octavo.config import ModelConfig
@@ -176,7 +177,14 @@ def error_of(model: GPT, exact: Tensor, tokens: Tensor) -> float:
     return float((found - exact).norm() / exact.norm())
 
 
-@pytest.mark.skipif(not halves(), reason="this processor does not read float16 in one step")
+@pytest.fixture
+def reads_float16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a processor does that has instructions for it; others come to the same, if not as soon."""
+    for found in ("halves", "has_bfloat16_units"):
+        monkeypatch.setattr(fusing, found, lambda: True)
+
+
+@pytest.mark.usefixtures("reads_float16")
 def test_one_text_is_read_in_float16_and_no_less_exactly(
     config: ModelConfig, random_model: Models, tokens: Tensor
 ) -> None:
@@ -189,7 +197,12 @@ def test_one_text_is_read_in_float16_and_no_less_exactly(
     assert error_of(swift, exact[:1], rows) <= error_of(fused(model), exact[:1], rows)
 
 
-@pytest.mark.skipif(not halves(), reason="this processor does not read float16 in one step")
+@pytest.mark.usefixtures("reads_float16")
+def test_on_another_device_no_text_is_read_in_float16() -> None:
+    model = GPT(ModelConfig(vocab_size=5, context=8, layers=1, heads=1, width=8)).bfloat16().to("meta")
+    assert not any(isinstance(part, HalfProduct) for part in fused(model, rows=1, everywhere=True).modules())
+
+
 @pytest.mark.parametrize("factor", [1e6, 1e-7, 1.0])
 def test_what_float16_cannot_hold_stays_as_it_was_and_nothing_overflows(factor: float) -> None:
     torch.manual_seed(0)

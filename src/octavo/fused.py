@@ -44,9 +44,9 @@ def fused(
 ) -> GPT:
     """A copy of a model that says the same up to rounding, and sooner; the model itself where there is none.
 
-    A copy does not learn when the model does, has no dropout, and none of its taps can be listened to: a model on
-    which somebody listens comes back as it is, and so does one that is a copy already, or on a device without room for
-    another. For one of `rows`, bfloat16 weights are laid out for one text. With `everywhere` there is a copy on any
+    A copy is of the model as it is now: what the model learns later, it knows in part at most. It has no dropout, and
+    none of its taps can be listened to: a model on which somebody listens comes back as it is, and so does one that is
+    a copy already, or on a device without room for another. For one of `rows`, bfloat16 weights are laid out for one text. With `everywhere` there is a copy on any
     device, and if it is to be `bitwise`, no row of it asks how many others there are.
     `quantize="int8"` rounds weights to eight bits, which is said to be near, not the same; it raises `ConfigError`
     where that cannot be had.
@@ -107,7 +107,7 @@ def kind_for(model: GPT, rows: int | None, quantize: str | None) -> type[Product
     weight = model.embed.weight
     if weight.device.type == "cpu" and weight.dtype.itemsize == 2 and not has_bfloat16_units():
         return WideProduct
-    half = rows == 1 and weight.dtype == torch.bfloat16 and halves()
+    half = rows == 1 and weight.dtype == torch.bfloat16 and weight.device.type == "cpu" and halves()
     return HalfProduct if half else Product
 
 
