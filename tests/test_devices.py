@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from octavo import devices, lens
+from octavo import devices, lens, sampling
 from octavo.config import ModelConfig, TrainConfig
 from octavo.devices import free_on, placed
 from octavo.errors import ConfigError
@@ -98,13 +98,20 @@ def test_serving_stays_there(dialect: str, bitwise: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("large", "asked", "where"), [(True, "auto", "meta"), (False, "auto", "cpu"), (False, "meta", "meta")]
+    ("large", "quick", "asked", "where"),
+    [
+        (True, True, "auto", "meta"),
+        (False, True, "auto", "cpu"),
+        (True, False, "auto", "cpu"),
+        (False, False, "meta", "meta"),
+    ],
 )
 def test_a_large_model_goes_to_a_gpu_of_itself(
-    monkeypatch: pytest.MonkeyPatch, large: bool, asked: str, where: str
+    monkeypatch: pytest.MonkeyPatch, large: bool, quick: bool, asked: str, where: str
 ) -> None:
     monkeypatch.setattr(devices, "choose_device", lambda asked: "meta")  # as if it were the fastest there is
     monkeypatch.setattr(devices, "LARGE", 1000 if large else 10**9)
+    monkeypatch.setattr(devices, "QUICK", {"meta"} if quick else {"cuda"})
     model = GPT(ModelConfig(dialect="modern", vocab_size=5, context=32, layers=1, heads=2, width=32))
     assert placed(model, asked).embed.weight.device.type == where
 
@@ -112,6 +119,7 @@ def test_a_large_model_goes_to_a_gpu_of_itself(
 def test_weights_that_do_not_fit_stay_unless_they_were_asked_to_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "choose_device", lambda asked: "meta")
     monkeypatch.setattr(devices, "LARGE", 1)
+    monkeypatch.setattr(devices, "QUICK", {"meta"})
     model = GPT(ModelConfig(dialect="modern", vocab_size=5, context=32, layers=1, heads=2, width=32))
     real = GPT.to
 
@@ -124,6 +132,13 @@ def test_weights_that_do_not_fit_stay_unless_they_were_asked_to_go(monkeypatch: 
     assert placed(model).embed.weight.device.type == "cpu"
     with pytest.raises(ConfigError, match="meta has not enough memory for the model's weights; give --device cpu"):
         placed(model, "meta")
+
+
+def test_what_was_drawn_elsewhere_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a device knows no float64, and the draw is a CPU's."""
+    monkeypatch.setattr(sampling, "_choose", lambda *_: torch.zeros(2, dtype=torch.long))
+    logits = torch.zeros(2, 5, device=ELSEWHERE)
+    assert len(sampling.choose(logits, [Sampling()] * 2, [[], []]).tokens) == 2
 
 
 def test_what_is_free_is_asked_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:

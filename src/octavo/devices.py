@@ -8,6 +8,7 @@ from octavo.model import GPT
 from octavo.scale import parameters
 
 LARGE = 2**26  # parameters: a smaller model writes as soon on a CPU, where a step is not waited for
+QUICK = frozenset({"cuda"})  # the devices on which writing was measured
 
 
 def choose_device(asked: str) -> str:
@@ -21,12 +22,12 @@ def choose_device(asked: str) -> str:
 
 
 def placed(model: GPT, asked: str = "auto") -> GPT:
-    """A model where it is to write: on the device asked for; of itself, a large one on a GPU that has room for it.
+    """A model where it is to write: on the device asked for; of itself, a large one on a GPU whose room its weights fit.
 
     Raises `ConfigError` where the device is not there, or has too little memory.
     """
     device = choose_device(asked)
-    if asked == "auto" and parameters(model.config) < LARGE:
+    if asked == "auto" and (parameters(model.config) < LARGE or device not in QUICK):
         return model
     try:
         return model.to(device)

@@ -108,7 +108,7 @@ def choose(logits: Float[Tensor, "B V"], samplings: Sequence[Sampling], history:
     """
     logits = logits.detach()
     precise = logits.dtype if logits.dtype == torch.float64 else torch.float32
-    chosen = _choose(logits, samplings, history)
+    chosen = _choose(logits, samplings, history).to(logits.device)
     found = logits.log_softmax(-1, dtype=precise).gather(-1, chosen[:, None])[:, 0]
     if found.is_cuda:  # is asked once
         tokens, logprobs = torch.stack([chosen.double(), found.double()]).tolist()
