@@ -25,7 +25,7 @@ class Again:
 
     told: list["Again"] = []
 
-    def __init__(self, work: Callable[[], Tensor], after: "Again | None" = None) -> None:
+    def __init__(self, work: Callable[[], Tensor], device: torch.device, after: "Again | None" = None) -> None:
         self.work, self.calls = work, 0
         self.told.append(self)
 
@@ -149,12 +149,16 @@ def test_what_is_written_by_replaying_is_what_is_written(
 def test_what_cannot_be_recorded_is_written_all_the_same(
     config: ModelConfig, random_model: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked = []
+
     def none(*_: Any) -> None:
+        asked.append(1)
         raise torch.OutOfMemoryError
 
     model, knobs = random_model(config), {"max_new_tokens": 12, "temperature": 0.0}
     monkeypatch.setattr(replayed, "Recording", none)
     tried = list(generate(model, [[1, 2, 3], [4]], **knobs))
+    assert len(asked) == 1  # what does not fit is not tried at every token
     monkeypatch.setattr(reading, "records", lambda device: False)
     assert tried == list(generate(model, [[1, 2, 3], [4]], **knobs))
 

@@ -7,7 +7,7 @@ wherever numbers are of half precision, and a memory-efficient one elsewhere.
 
 import threading
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -56,16 +56,26 @@ class Recording:
     recording that reads what an earlier one wrote comes `after` it, and shares its memory.
     """
 
-    def __init__(self, work: Callable[[], Tensor], after: "Recording | None" = None) -> None:
+    def __init__(
+        self, work: Callable[[], Tensor], device: torch.device, after: "Recording | None" = None
+    ) -> None:
         self.graph = torch.cuda.CUDAGraph()
         pool = None if after is None else after.graph.pool()
-        # other threads may go on, but not record anything of their own
-        with RECORDING, torch.cuda.graph(self.graph, pool=pool, capture_error_mode="thread_local"):
-            self.result = work()
+        # other threads may go on, but not record anything of their own; what fails would leave its stream behind
+        with RECORDING, torch.cuda.device(device), torch.cuda.stream(torch.cuda.current_stream(device)):
+            stream = stream_for_recordings(torch.cuda.current_device())
+            with torch.cuda.graph(self.graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+                self.result = work()
 
     def __call__(self) -> Tensor:
         self.graph.replay()
         return self.result
+
+
+@cache
+def stream_for_recordings(device: int) -> torch.cuda.Stream:
+    """The stream of a GPU on which its work is recorded; one of another GPU would record nothing of it."""
+    return torch.cuda.Stream(device)
 
 
 def quick_products(device: torch.device) -> None:

@@ -114,7 +114,8 @@ def by_a_kernel(
     PyTorch's compiler takes three times as long. Of the columns only the first `size` are tokens.
     """
     losses = torch.empty(len(targets), dtype=torch.float32, device=logits.device)
-    surprise_kernel()[(len(targets),)](logits, targets, losses, size, logits.size(1), BLOCK=2048, num_warps=8)
+    with torch.cuda.device_of(logits):  # of several GPUs, that on which they are
+        surprise_kernel()[(len(targets),)](logits, targets, losses, size, logits.size(1), BLOCK=2048, num_warps=8)
     return losses.sum(), logits
 
 
@@ -142,6 +143,7 @@ def surprise_kernel() -> Any:
         row = tl.program_id(0).to(tl.int64)
         here, place = logits + row * columns, tl.arange(0, BLOCK)
         target = tl.load(targets + row)
+        wanted = tl.load(here + tl.maximum(target, 0)).to(tl.float32)  # before the gradient can stand in its place
         most = tl.full((BLOCK,), -1e30, tl.float32)
         total = tl.zeros((BLOCK,), tl.float32)
         for begin in range(0, size, BLOCK):
@@ -151,7 +153,6 @@ def surprise_kernel() -> Any:
             most = more
         top = tl.max(most, 0)
         sum_of_all = top + tl.log(tl.sum(total * tl.exp(most - top), 0))
-        wanted = tl.load(here + tl.maximum(target, 0)).to(tl.float32)
         tl.store(losses + row, tl.where(target >= 0, sum_of_all - wanted, 0.0))
         for begin in range(0, columns, BLOCK):
             column = begin + place

@@ -75,8 +75,8 @@ class Repeated:
     def _record(self, pieces: Sequence[Batch]) -> None:
         self.pieces = [(tokens.clone(), wanted.clone()) for tokens, wanted in pieces]
         try:
-            self.gradient = Recording(self._gradient)
-            self.update = Recording(self._update, after=self.gradient)
+            self.gradient = Recording(self._gradient, self.spread.device)
+            self.update = Recording(self._update, self.spread.device, after=self.gradient)
         except RuntimeError:  # a recording has memory of its own, which may not be there; it only saves time
             self.begin_anew()
             self.works = False

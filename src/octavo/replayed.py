@@ -24,6 +24,7 @@ class Replayed:
     def __init__(self, model: GPT, cache: StaticCache) -> None:
         self.model, self.cache, self.memory, self.plain = model, cache, cache.memory, 0
         self.again: Recording | None = None
+        self.works = True
 
     def fits(self, cache: StaticCache) -> bool:
         """Whether this is about such a cache: the same rows, in the same memory."""
@@ -32,7 +33,7 @@ class Replayed:
     def read(self, tokens: Sequence[int]) -> Float[Tensor, "B V"]:
         """The logits of what follows each row's next token; they are gone with the next call."""
         told = torch.tensor([tokens, self.cache.lengths], pin_memory=self.memory.is_cuda)
-        if self.plain == PLAIN and self.again is None:
+        if self.works and self.plain == PLAIN and self.again is None:
             self._record(told.to(self.memory.device))
         if self.again is None:
             self.plain = min(self.plain + 1, PLAIN)
@@ -43,9 +44,10 @@ class Replayed:
     def _record(self, told: Int[Tensor, "2 B"]) -> None:
         self._told = told
         try:
-            self.again = Recording(self._step)
+            self._step()  # once as it is: nothing may be done for the first time while it is recorded
+            self.again = Recording(self._step, self.memory.device)
         except RuntimeError:  # no memory for it, which only saves time
-            self.plain = 0
+            self.works = False
 
     def _step(self) -> Float[Tensor, "B V"]:
         tokens, lengths = self._told[:, :, None]
