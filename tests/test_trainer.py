@@ -16,10 +16,12 @@ from octavo import step, training
 from octavo.checkpoint import newest_valid, snapshot_steps
 from octavo.config import Asked
 from octavo.errors import ConfigError, OctavoError, RunError
+from octavo.evaluation import examine
 from octavo.events import Evaluated, Event, Finished, Note, Sampled, Saved, Stepped
 from octavo.saved import checkpoint_folder, read_facts, steps_saved
 from octavo.standing import Standing
 from octavo.trainer import Trainer
+from test_repeating import Again
 from texts import sentences
 from warm import Warm
 
@@ -315,6 +317,33 @@ def test_what_was_decided_when_memory_ran_out_is_on_the_disk_before_it_takes_eff
         shutil.rmtree(checkpoint_folder(Path("run"), 6))  # as if it had been ended there
         resumed = training.resume(Path("run"), Asked())
     assert (resumed.at.step, resumed.at.micro_batches) == (5, 2)
+
+
+def test_where_there_is_no_memory_to_evaluate_recorded_steps_give_theirs_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole(begin("again", steps=10, eval_every=5))
+    monkeypatch.setattr("octavo.repeating.records", lambda device: True)
+    monkeypatch.setattr("octavo.repeating.Recording", Again)
+    trainer = begin(steps=10, eval_every=5)
+
+    def reading(*given: Any, **words: Any) -> Any:
+        if trainer.repeated.recorded:
+            raise torch.OutOfMemoryError
+        return examine(*given, **words)
+
+    monkeypatch.setattr("octavo.trainer.examine", reading)
+    whole(trainer)
+    assert not trainer.repeated.works
+    assert_same_state(state("run", 10), state("again", 10))
+
+
+def test_where_there_is_no_memory_to_evaluate_at_all_a_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def reading(*given: Any, **words: Any) -> Any:
+        raise torch.OutOfMemoryError
+
+    trainer = begin(steps=10, eval_every=5)
+    monkeypatch.setattr("octavo.trainer.examine", reading)
+    with pytest.raises(OctavoError, match="cpu has not enough memory to read and write beside what is learned; the "):
+        whole(trainer)
 
 
 def running_out_of_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

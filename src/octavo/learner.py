@@ -1,7 +1,9 @@
 """A model, its optimizers, and the batches that it learns from, one step at a time."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +20,8 @@ from octavo.rehearsal import can_tell, fits
 from octavo.repeating import Repeated
 from octavo.spreading import Parallel, spread_over
 from octavo.step import Batch, StepResult
+
+T = TypeVar("T")
 
 
 class Learner:
@@ -54,6 +58,20 @@ class Learner:
                     "checkpoint is intact, go on with --resume, which begins by trying how much fits"
                 ) from None
             return None
+
+    def with_room(self, work: Callable[[], T]) -> T:
+        """Work besides the steps. Where a GPU has no memory left for it, recorded steps give theirs back."""
+        try:
+            return work()
+        except torch.OutOfMemoryError:
+            if not self.repeated.recorded:
+                raise OctavoError(
+                    f"{self.device} has not enough memory to read and write beside what is learned; "
+                    "the last checkpoint is intact, train with a smaller --context, --width or --layers"
+                ) from None
+        self.repeated.give_up()
+        self._give_back()
+        return self.with_room(work)
 
     def fits(self, micro_batches: int) -> bool:
         """Whether each of the processes has the memory for its pieces, where a batch is read in so many."""

@@ -35,6 +35,16 @@ class Repeated:
         self.update: Recording | None = None
         self.spread.forget_gradients()
 
+    def give_up(self) -> None:
+        """Take the steps one by one from now on."""
+        self.begin_anew()
+        self.works = False
+
+    @property
+    def recorded(self) -> bool:
+        """Whether there are recordings, which keep memory of their own."""
+        return self.gradient is not None
+
     def step(self, pieces: Sequence[Batch], *, rate: float, seeds: Sequence[int]) -> StepResult:
         """`training_step`, with the same words and the same bits."""
         if not self.works or not self._repeat(pieces):
@@ -78,8 +88,7 @@ class Repeated:
             self.gradient = Recording(self._gradient, self.spread.device)
             self.update = Recording(self._update, self.spread.device, after=self.gradient)
         except RuntimeError:  # a recording has memory of its own, which may not be there; it only saves time
-            self.begin_anew()
-            self.works = False
+            self.give_up()
         self.spread.forget_gradients()
 
     def _gradient(self) -> Tensor:

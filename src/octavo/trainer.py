@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from octavo.checkpoint import prune, save_checkpoint, save_snapshot, snapshot_steps
@@ -192,15 +193,8 @@ class Trainer(Learner):
         """Read the held-out text, keep the weights if they are the best so far, and write a sample, unless stopped."""
         whole = self.at.step > 0 or self.config.train.start is not None  # what was learned may be the best there is
         part = self.held_out if whole else self.held_out.head(GLANCE)
-        evaluated = examine(
-            self.model,
-            part,
-            step=self.at.step,
-            dtype=self.dtype,
-            window=self.config.window,
-            stopped=self._interrupted,
-            spread=self.spread,
-        )
+        read = partial(examine, self.model, part, step=self.at.step, dtype=self.dtype, window=self.config.window)
+        evaluated = self.with_room(lambda: read(stopped=self._interrupted, spread=self.spread))
         if evaluated is None:
             return
         improved = self.at.best is None or evaluated.val_loss < self.at.best.val_loss
@@ -216,7 +210,7 @@ class Trainer(Learner):
             train_loss=stepped.train_loss if stepped else None,
             remaining=stepped.remaining if stepped else 0.0,
         )
-        text = self._sample() if stepped else None
+        text = self.with_room(self._sample) if stepped else None
         if text is not None:
             self.journal.sample({"step": self.at.step, "text": text})
             yield Sampled(self.at.step, text)
