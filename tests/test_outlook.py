@@ -122,7 +122,7 @@ def test_blocks_are_computed_again_only_where_a_row_does_not_fit_otherwise(
 def test_a_device_that_runs_out_at_a_single_row_computes_blocks_again(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    def measure(config: RunConfig, steps: int) -> float:
+    def measure(config: RunConfig, steps: int, alone: bool) -> float:
         if not config.train.recompute:
             raise torch.OutOfMemoryError
         return 0.1

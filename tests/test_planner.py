@@ -11,16 +11,17 @@ import pytest
 import torch
 
 from octavo import forecast, planner, probing, repeating, training
-from octavo.config import Asked, ModelConfig, RunConfig
+from octavo.config import Asked, ModelConfig, RunConfig, TrainConfig
 from octavo.data import Prepared
 from octavo.describing import epochs
 from octavo.errors import ConfigError
 from octavo.evaluation import held_out
 from octavo.forecast import FEWEST, count, expect
 from octavo.planner import Plan
-from octavo.probing import SHARE, step_memory, work
+from octavo.probing import SHARE, Room, step_memory, work
 from octavo.scale import muon_work, parameters, work_per_token
 from octavo.shapes import LADDER
+from test_repeating import Again
 from texts import sentences
 
 GB = 10**9
@@ -73,7 +74,7 @@ def test_more_time_never_gives_a_smaller_model_and_always_more_tokens(machine: C
 def test_a_text_is_read_no_more_often_than_it_teaches(machine: Callable[..., None]) -> None:
     """However quick the machine: more of it would be learned by heart."""
     slow = chosen(minutes=1)
-    assert slow.train.most_steps is None
+    assert slow.train.steps < (slow.train.most_steps or 0)
     machine(speed=1e15)
     plan, prepared = planned(minutes=5)
     train, tokens = plan.config.train, len(prepared.train.tokens) - 1
@@ -82,9 +83,17 @@ def test_a_text_is_read_no_more_often_than_it_teaches(machine: Callable[..., Non
     assert epochs(plan.config, train.steps, tokens) == pytest.approx(often, rel=0.1)
     assert "done before 5 min 0 s are over: read more often, the text would only be learned by heart" in plan.lines[-1]
     assert chosen(steps=10**6).train.steps == 10**6  # who asks for steps gets them
-    for words, most in (({}, train.most_steps), ({"steps": 10**6}, None)):
+    for words, most, minutes in (({}, train.most_steps, 5), ({"steps": 10**6}, None, None)):
         again = training.plan_training(["text.txt"], Asked(**words), base=plan.config)[0].config.train
-        assert (again.steps, again.most_steps) == (words.get("steps", train.steps), most)
+        assert (again.steps, again.most_steps, again.minutes) == (words.get("steps", train.steps), most, minutes)
+
+
+def test_a_training_that_is_repeated_reads_a_smaller_text_no_more_often_than_it_teaches() -> None:
+    train = TrainConfig(steps=10**5, batch=4, minutes=5.0, eval_every=3000, save_every=1500)
+    base = replace(chosen(minutes=5), train=train)  # of a text so large that nothing bounded it
+    again = training.plan_training(["text.txt"], Asked(), base=base)[0].config.train
+    assert again.steps == again.most_steps and again.steps < 10**5
+    assert again.eval_every <= again.steps / 4 and again.save_every <= again.eval_every
 
 
 def test_the_rows_of_a_large_model_share_one_update(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +173,7 @@ def test_where_nobody_tells_how_much_memory_is_free_there_is_enough(machine: Cal
 def test_a_device_that_runs_out_in_the_probe_gets_smaller_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def measure(config: RunConfig, steps: int) -> float:
+    def measure(config: RunConfig, steps: int, alone: bool) -> float:
         seen.append(config.train.micro_batches)
         if config.train.micro_batches < 4:
             raise torch.OutOfMemoryError
@@ -191,6 +200,17 @@ def test_a_slow_step_is_not_tried_again_and_again(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(probing.time, "perf_counter", lambda: clock[-1])
     assert probing.probe(chosen(steps=3, batch=8))[0] == pytest.approx(seconds)
     assert len(clock) - 1 == taken  # the first one warms up
+
+
+@pytest.mark.parametrize(("processes", "recordings"), [(1, 2), (2, 0)])
+def test_the_pace_of_several_processes_is_that_of_steps_which_nobody_records(
+    monkeypatch: pytest.MonkeyPatch, processes: int, recordings: int
+) -> None:
+    monkeypatch.setattr(repeating, "records", lambda device: True)
+    monkeypatch.setattr(repeating, "Recording", Again)
+    monkeypatch.setattr(Again, "told", [])
+    probing.probe(chosen(steps=3, batch=8), Room(processes=processes))
+    assert len(Again.told) == recordings
 
 
 def test_the_plan_says_what_is_to_be_known(machine: Callable[..., None]) -> None:

@@ -56,9 +56,7 @@ class Recording:
     recording that reads what an earlier one wrote comes `after` it, and shares its memory.
     """
 
-    def __init__(
-        self, work: Callable[[], Tensor], device: torch.device, after: "Recording | None" = None
-    ) -> None:
+    def __init__(self, work: Callable[[], Tensor], device: torch.device, after: "Recording | None" = None) -> None:
         self.graph = torch.cuda.CUDAGraph()
         pool = None if after is None else after.graph.pool()
         # other threads may go on, but not record anything of their own; what fails would leave its stream behind

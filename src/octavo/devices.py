@@ -22,7 +22,7 @@ def choose_device(asked: str) -> str:
 
 
 def placed(model: GPT, asked: str = "auto") -> GPT:
-    """A model where it is to write: on the device asked for; of itself, a large one on a GPU whose room its weights fit.
+    """A model where it is to write: on the device asked for; of itself, a large one on a GPU that its weights fit into.
 
     Raises `ConfigError` where the device is not there, or has too little memory.
     """

@@ -46,8 +46,9 @@ def fused(
 
     A copy is of the model as it is now: what the model learns later, it knows in part at most. It has no dropout, and
     none of its taps can be listened to: a model on which somebody listens comes back as it is, and so does one that is
-    a copy already, or on a device without room for another. For one of `rows`, bfloat16 weights are laid out for one text. With `everywhere` there is a copy on any
-    device, and if it is to be `bitwise`, no row of it asks how many others there are.
+    a copy already, or on a device without room for another. For one of `rows`, bfloat16 weights are laid out for one
+    text. With `everywhere` there is a copy on any device, and if it is to be `bitwise`, no row of it asks how many
+    others there are.
     `quantize="int8"` rounds weights to eight bits, which is said to be near, not the same; it raises `ConfigError`
     where that cannot be had.
     """

@@ -95,9 +95,7 @@ def _planned(
     learned, looked_at = prepared.train.tokens, held_out(prepared).tokens
     copied = known(learned, looked_at) if prepared.held_out else 1.0
     if base is not None:
-        config = _affordable([repeated_run(asked, data, prepared, base)], room)[0]
-        if base.train.most_steps is not None:
-            config = _bounded(config, config.train.steps, len(learned) - 1, asked)
+        config = _again(_affordable([repeated_run(asked, data, prepared, base)], room)[0], len(learned) - 1, asked)
     elif start is not None:
         config = _of_model(continued(asked, data, prepared, start), asked, prepared, room)
     elif asked.preset is not None:
@@ -124,18 +122,28 @@ def _chosen(asked: Asked, data: DataConfig, prepared: Prepared, room: Room, agai
     seconds = 60 * (asked.minutes or MINUTES)
     config, pace = _compiled(*_by_time(ladder, different, seconds, room), seconds, room)
     looks, steps = _looks_and_steps(config, len(held_out(prepared).tokens), seconds, pace)
-    config = _bounded(replace(config, train=replace(config.train, minutes=seconds / 60)), steps, tokens, asked)
+    config = _bounded(replace(config, train=replace(config.train, minutes=seconds / 60)), steps, tokens)
     return _with_steps(config, config.train.steps, looks, tokens, asked)
 
 
-def _bounded(config: RunConfig, steps: int, tokens: int, asked: Asked) -> RunConfig:
-    """A training of so many steps, or as many as a text of so many tokens is good for, unless they were asked for."""
-    if asked.steps is not None:
-        return replace(config, train=replace(config.train, most_steps=None))
+def _bounded(config: RunConfig, steps: int, tokens: int) -> RunConfig:
+    """A training of so many steps, or as many as a text of so many tokens is good for, however quick it may be."""
     readings = max(READINGS, READ_BY_SIZE * tokens / parameters(config.model))
     most = max(1, round(readings / epochs(config, 1, tokens)))
-    near = most if steps > most / 2 else None  # a training may turn out to be quicker than planned
-    return replace(config, train=replace(config.train, steps=min(steps, most), most_steps=near))
+    return replace(config, train=replace(config.train, steps=min(steps, most), most_steps=most))
+
+
+def _again(config: RunConfig, tokens: int, asked: Asked) -> RunConfig:
+    """An earlier training repeated: where its end is a time, this text has its own bound, and no fewer evaluations."""
+    if config.train.minutes is None:
+        return config
+    before, config = config.train, _bounded(config, config.train.steps, tokens)
+    steps = config.train.steps
+    if steps == before.steps:
+        return config
+    every = asked.eval_every or min(before.eval_every, -(-steps // EVALUATIONS))
+    saves = min(before.save_every, every, -(-steps // SAVES))
+    return replace(config, train=replace(config.train, eval_every=every, save_every=saves))
 
 
 def _of_model(config: RunConfig, asked: Asked, prepared: Prepared, room: Room) -> RunConfig:

@@ -76,7 +76,7 @@ def fit_into(config: RunConfig, room: Room) -> RunConfig | None:
 
 
 def probe(config: RunConfig, room: Room = ONE, steps: int = 3) -> tuple[float, RunConfig]:
-    """Seconds a training step takes here, the median of a few after one to warm up; and in how many pieces it fits.
+    """Seconds a training step takes here, the median of a few once it is warm; and in how many pieces it fits.
 
     A slow one is not tried again and again. Of several processes each takes its share of the rows. What no process
     holds whole cannot be tried in one: its time is told by its arithmetic. Raises `torch.OutOfMemoryError` where not
@@ -89,7 +89,7 @@ def probe(config: RunConfig, room: Room = ONE, steps: int = 3) -> tuple[float, R
         rows = -(-config.train.batch // room.processes)
         own = replace(config.train, batch=rows, micro_batches=min(rows, config.train.micro_batches))
         try:
-            return _measure(replace(config, train=own), steps), config
+            return _measure(replace(config, train=own), steps, alone=room.processes == 1), config
         except torch.OutOfMemoryError:
             less = halved(config, room.processes) or recomputed(config)
             if less is None:
@@ -115,7 +115,7 @@ def recomputed(config: RunConfig) -> RunConfig | None:
     return None if config.train.recompute else replace(config, train=replace(config.train, recompute=True))
 
 
-def _measure(config: RunConfig, steps: int) -> float:
+def _measure(config: RunConfig, steps: int, *, alone: bool) -> float:
     train, device = config.train, torch.device(config.train.device)
     model = prepare_to_learn(make_model(config), config)
     with torch.random.fork_rng(devices=[]):
@@ -124,6 +124,8 @@ def _measure(config: RunConfig, steps: int) -> float:
     pieces = [(tokens[start:stop],) * 2 for start, stop in pairwise(cuts(train.batch, train.micro_batches))]
     seeds = [0] * len(pieces)
     repeated = Repeated(Spread(model, getattr(torch, train.dtype)), optimizers, train.clip)
+    if not alone:  # several processes take each step as it is
+        repeated.give_up()
 
     def step() -> float:
         begin = time.perf_counter()

@@ -178,7 +178,10 @@ def repeated_run(asked: Asked, data: DataConfig, prepared: Prepared, base: RunCo
     model_words = ("layers", "heads", "kv_heads", "width", "context")
     train_words = ("minutes", "steps", "batch", "lr", "dropout", "eval_every", "seed", "pack")
     model = replace(base.model, vocab_size=prepared.tokenizer.vocab_size, **_given(asked, model_words))
-    given = _given(asked, train_words) | ({} if asked.dtype == "auto" else {"dtype": asked.dtype})
+    given = _given(asked, train_words)
+    if asked.steps is not None:  # its end is no time any more
+        given |= {"minutes": None, "most_steps": None}
+    given |= {} if asked.dtype == "auto" else {"dtype": asked.dtype}
     train = replace(base.train, device=choose_device(asked.device), **given)
     return RunConfig(model=model, data=data, train=train)
 
