@@ -11,7 +11,9 @@ from torch import Tensor
 
 from octavo import training
 from octavo.config import Asked, ModelConfig, RunConfig, TrainConfig
+from octavo.errors import SamplingError
 from octavo.events import Note
+from octavo.fused import fused
 from octavo.generation import generate
 from octavo.loss import IGNORED, cross_entropy, cross_entropy_in_pieces
 from octavo.making import make_model, prepare_to_learn
@@ -172,6 +174,8 @@ def test_a_seed_draws_the_same_each_time(shape: str) -> None:
 def test_a_bitwise_text_does_not_depend_on_its_neighbours(shape: str, dtype: torch.dtype) -> None:
     model = drawn(shape, dtype)
     knobs: dict[str, Any] = {"max_new_tokens": 60, "temperature": 0, "bitwise": True}
+    with pytest.raises(SamplingError, match="it is a quick copy already; give the model itself"):
+        generate(fused(model), PROMPTS, **knobs)
     many = [[(3 * row + place) % 101 for place in range(1 + row)] for row in range(37)]
     together = list(generate(model, many, **knobs))
     for row in (0, 5, 36):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ import torch
 import octavo
 from octavo import toml
 from octavo.config import ModelConfig
+from octavo.errors import ConfigError
 from octavo.model import GPT
 from octavo.sampling import Sampling
 from octavo.server.engine.engine import BusyError
@@ -121,6 +123,23 @@ def test_weights_that_cannot_be_read_leave_those_that_are_there(
     assert written(running) != first
     shutil.rmtree(tmp_path / "ada")
     assert running.call("POST", "/v1/completions", ASKED)[0] == 200
+
+
+def test_weights_that_a_gpu_has_no_room_for_leave_those_that_are_there(
+    models: list[GPT], running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError
+
+    first = written(running)
+    with monkeypatch.context() as small:
+        small.setattr("octavo.server.models.Engine", full)
+        octavo.save(models[1], SPELLING, tmp_path / "ada")
+        assert written(running) == written(running) == first
+        with pytest.raises(ConfigError, match="ada and its copy do not fit into the memory of the GPU; give"):
+            open_served(tmp_path / "ada", "ada")
+    octavo.save(models[1], SPELLING, tmp_path / "ada")
+    assert written(running) != first
 
 
 def test_what_is_no_run_is_not_read_again(models: list[GPT], tmp_path: Path) -> None:

@@ -9,12 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
+
 from octavo import toml
 from octavo.chat import read_conversation
 from octavo.completion import opened
 from octavo.config import ANSWERING, USUAL
 from octavo.devices import placed
-from octavo.errors import OctavoError
+from octavo.errors import ConfigError, OctavoError
 from octavo.porting import load
 from octavo.sampling import SEEDS, Sampling
 from octavo.saved import written_at
@@ -122,7 +124,10 @@ def open_served(place: Path, name: str, *, bitwise: bool = False, device: str = 
     run = place if (place / toml.NAME).is_file() else None
     again = partial(open_served, place, name, bitwise=bitwise, device=device) if run else None
     model, tokenizer = load(place)
-    engine = Engine(placed(model, device), tokenizer, bitwise=bitwise)
+    try:
+        engine = Engine(placed(model, device), tokenizer, bitwise=bitwise)
+    except torch.OutOfMemoryError:
+        raise ConfigError(f"{place} and its copy do not fit into the memory of the GPU; give --device cpu") from None
     return Served(name, engine, run=run, source=place, written=written, again=again)
 
 
