@@ -257,6 +257,24 @@ def test_with_an_end_in_time_the_number_of_steps_follows_the_pace(ticking: None)
     assert finished.seconds == pytest.approx(30, rel=0.1)
 
 
+def test_a_slow_first_step_after_a_stop_does_not_decide_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+
+    def learn(self: Trainer, *given: Any) -> Any:
+        clock[0] += slow.pop() if slow else 0.25
+        return real(self, *given)
+
+    real, slow = Trainer.learn, [0.25]
+    monkeypatch.setattr("octavo.trainer.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr(Trainer, "learn", learn)
+    trainer = begin(steps=120, eval_every=20)
+    trainer.at.minutes = 0.5
+    until(trainer, 59)
+    slow.append(5.0)
+    finished = whole(training.resume(Path("run"), Asked()))[-1]
+    assert isinstance(finished, Finished) and finished.seconds == pytest.approx(30, rel=0.1)
+
+
 def test_a_training_that_is_quicker_than_planned_does_not_read_a_text_too_often(ticking: None) -> None:
     trainer = begin(steps=10, eval_every=2)
     train = replace(trainer.config.train, minutes=5.0, most_steps=20, save_every=2)
@@ -273,6 +291,27 @@ def test_an_end_that_has_moved_is_not_looked_at_twice(ticking: None, minutes: fl
     trainer.at.minutes = minutes
     found = [event.step for event in whole(trainer) if isinstance(event, Evaluated)]
     assert found == looks
+
+
+def test_a_training_finds_its_text_from_anywhere_and_misses_it_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    until(begin("runs/mine", steps=8), 4)
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    assert whole(training.resume(Path("../runs/mine"), Asked()))[-1].step == 8
+    Path("../text.txt").rename("../moved.txt")
+    with pytest.raises(
+        RunError, match=r"the text of .*mine cannot be read again: no such file: text\.txt; bring it back"
+    ):
+        training.resume(Path("../runs/mine"), Asked(steps=12))
+
+
+def test_without_its_checkpoints_a_trained_model_is_not_trained_over() -> None:
+    whole(begin(steps=9))
+    weights = Path("run/model.safetensors").read_bytes()
+    shutil.rmtree("run/checkpoints")
+    with pytest.raises(RunError, match="run has no checkpoint left; train --from run begins a new training with its"):
+        training.resume(Path("run"), Asked(steps=12))
+    assert Path("run/model.safetensors").read_bytes() == weights
 
 
 def running_out(monkeypatch: pytest.MonkeyPatch, at: set[int], rows: int) -> None:

@@ -1,16 +1,20 @@
 """Going back to a state that was saved and to the text it learned from, and moving the end of a training."""
 
+import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from octavo import places
 from octavo.checkpoint import forget, newest_valid, restore
-from octavo.config import RunConfig
+from octavo.config import DataConfig, RunConfig
 from octavo.data import Prepared, prepare, reopen
+from octavo.data.corpora import CORPORA
+from octavo.data.decoding import shown
 from octavo.errors import RunError
 from octavo.events import Event, Note
 from octavo.numerics import difference, numerics
-from octavo.saved import checkpoint_folder, read_facts, steps_saved
+from octavo.saved import checkpoint_folder, read_facts, snapshots, steps_saved
 from octavo.standing import Standing, mismatch
 from octavo.tokenizers import load_tokenizer
 from octavo.trainer import Trainer
@@ -19,10 +23,10 @@ from octavo.trainer import Trainer
 def same_text(run: Path, config: RunConfig, on_event: Callable[[Event], None]) -> Prepared:
     """The text of a training again, in parts and tokens; whether it is still the same is for the caller to see.
 
-    Raises `RunError` where it came from standard input and is not in the cache any more, `TextError` where it is gone.
+    Raises `RunError` where it is gone, or came from standard input and is not in the cache any more.
     """
     if "-" not in config.data.texts:
-        return prepare(config.data, load_tokenizer(run), cache=places.cache(), on_event=on_event)
+        return prepare(found_again(run, config.data), load_tokenizer(run), cache=places.cache(), on_event=on_event)
     known = [read_facts(checkpoint_folder(run, step))["fingerprint"] for step in steps_saved(run)[:1]]
     kept = reopen(places.cache(), known[0]) if known else None
     if kept is None:  # standard input is gone, and so is what it said
@@ -30,14 +34,34 @@ def same_text(run: Path, config: RunConfig, on_event: Callable[[Event], None]) -
     return kept
 
 
+def found_again(run: Path, data: DataConfig) -> DataConfig:
+    """The same texts, looked for from here and else from the folder above `runs`, where they were named."""
+
+    def there(name: str) -> str:
+        near = run.absolute().parent.parent / name
+        found = next((path for path in (Path(name), near) if os.path.lexists(path)), None)
+        if found is None and name not in CORPORA:
+            raise RunError(
+                f"the text of {run} cannot be read again: no such file: {shown(Path(name))}; bring it back, or call "
+                "octavo where it was trained"
+            )
+        return name if found is None else str(found)
+
+    return replace(data, texts=tuple(map(there, data.texts)), val=None if data.val is None else there(data.val))
+
+
 def go_back(trainer: Trainer, *, before: int | None = None, allow_mismatch: bool = False) -> list[Note]:
     """Back to the newest state that is whole; without any, to the beginning. What was found is told.
 
-    Raises `RunError` where the text or a setting is not what it was and that is not allowed, or no state is whole.
+    Raises `RunError` where the text or a setting is not what it was and that is not allowed, where no state is whole,
+    and where those that there were have been removed.
     """
     notes: list[Note] = []
     run = trainer.run
     if not steps_saved(run):
+        learned = max([0, *snapshots(run), *(line["step"] for line in trainer.journal.read())])
+        if learned > trainer.config.train.save_every:  # the first one was there
+            raise RunError(f"{run} has no checkpoint left; train --from {run} begins a new training with its weights")
         trainer.journal.cut(0)
         return [Note("no checkpoint yet: starting from the first step")]
     step, facts = newest_valid(run, before=before, on_damage=lambda line: notes.append(Note(line)))

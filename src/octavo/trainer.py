@@ -64,7 +64,7 @@ class Trainer(Learner):
     def events(self) -> Iterator[Event]:
         """Train until the last step, or until asked to stop. Raises `SaveError` when the disk does not take more."""
         self._clock = time.monotonic() - self.at.seconds
-        self._mark = (self.at.step, self.at.seconds)
+        self._mark = (0, 0.0)  # of one that is gone on with the pace is that of all its steps, until the next saving
         try:
             if self.at.due is not None:  # the evaluation that a stop interrupted comes first
                 yield from self._examine(self.at.due)

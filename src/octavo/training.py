@@ -248,7 +248,7 @@ def _prolong(trainer: Trainer, asked: Asked, on_event: Listener) -> None:
     if steps is not None and steps <= trainer.at.step:
         raise ConfigError(f"--steps {steps} are already behind: {trainer.at.step} are done; give more")
     pace = trainer.at.seconds / max(1, trainer.at.step)  # of the checkpoint, in which all processes read the same
-    for note in rewind(trainer):
+    for note in rewind(trainer) if trainer.at.step else []:
         on_event(note)
     if steps is None:
         steps = trainer.at.step + max(1, round(60 * (asked.minutes or 0) / pace))
