@@ -81,7 +81,7 @@ def test_a_text_is_read_no_more_often_than_it_teaches(machine: Callable[..., Non
     assert train.steps == train.most_steps and train.minutes == 5
     often = max(planner.READINGS, planner.READ_BY_SIZE * tokens / plan.parameters)
     assert epochs(plan.config, train.steps, tokens) == pytest.approx(often, rel=0.1)
-    assert "done before 5 min 0 s are over: read more often, the text would only be learned by heart" in plan.lines[-1]
+    assert "done in about 0 s, not 5 min 0 s: read more often, the text would only be learned" in plan.lines[-1]
     assert chosen(steps=10**6).train.steps == 10**6  # who asks for steps gets them
     for words, most, minutes in (({}, train.most_steps, 5), ({"steps": 10**6}, None, None)):
         again = training.plan_training(["text.txt"], Asked(**words), base=plan.config)[0].config.train
@@ -270,10 +270,15 @@ def test_a_repeated_training_cuts_its_text_as_the_first_one_did(machine: Callabl
 
 
 def test_nothing_is_forecast_of_a_recipe_that_was_not_measured(machine: Callable[..., None]) -> None:
-    for asked in ({"dialect": "gpt2"}, {"steps": FEWEST - 1}):
+    of = {
+        "GPT-2's dialect": {"dialect": "gpt2"},
+        "fewer than 100 steps": {"steps": FEWEST - 1},
+        "a rate of 9": {"lr": 9},
+    }
+    for what, asked in of.items():
         plan, _ = planned(**asked)
         assert plan.config.train.forecast is None
-        assert "forecast  none for these settings" in plan.lines[4]
+        assert f"forecast  none for {what}; " in plan.lines[4]
 
 
 def test_nothing_is_forecast_of_a_size_that_was_not_measured(machine: Callable[..., None]) -> None:

@@ -6,6 +6,7 @@ from octavo.config import RunConfig, TrainConfig
 from octavo.data import Prepared
 from octavo.data.nature import script
 from octavo.evaluation import held_out
+from octavo.forecast import FEWEST, RATES
 from octavo.ngrams import spread
 from octavo.probing import Room, step_memory
 from octavo.progress import duration
@@ -20,8 +21,13 @@ def epochs(config: RunConfig, steps: int, tokens: int) -> float:
     return steps * config.train.batch * config.window / max(1, tokens)
 
 
-def described(config: RunConfig, prepared: Prepared, room: Room, again: float, copied: float) -> tuple[str, ...]:
-    """A plan in five lines: the text, the model, the training, its memory, what it will come to and when."""
+def described(
+    config: RunConfig, prepared: Prepared, room: Room, again: float, copied: float, share: float = 1.0
+) -> tuple[str, ...]:
+    """A plan in five lines: the text, the model, the training, its memory, what it will come to and when.
+
+    `share` is how much of the time that was asked for it will take.
+    """
     model, train = config.model, config.train
     times = epochs(config, train.steps, len(prepared.train.tokens) - 1)
     unit = {"character": "characters", "word": "words", "bpe": "pieces of words"}[prepared.tokenizer.kind]
@@ -35,7 +41,7 @@ def described(config: RunConfig, prepared: Prepared, room: Room, again: float, c
         f"memory    about {_size(step_memory(config, room))}"
         + ("" if room.free is None else f" of {_size(room.free)} free")
         + (f" in each of {room.processes} processes" if room.processes > 1 else ""),
-        f"forecast  {_expected(train, prepared, copied)}; {_end(train)}",
+        f"forecast  {_expected(config, prepared, copied)}; {_end(train, share)}",
     )
 
 
@@ -54,11 +60,12 @@ def _pieces(train: TrainConfig) -> str:
     return f"; each batch in {train.micro_batches} pieces, to save memory" if train.micro_batches > 1 else ""
 
 
-def _expected(train: TrainConfig, prepared: Prepared, copied: float) -> str:
+def _expected(config: RunConfig, prepared: Prepared, copied: float) -> str:
+    train = config.train
     if copied >= COPIED:
         return f"none: {copied:.0%} of what is held out stands in what is learned from, word for word"
     if train.forecast is None or train.forecast_within is None:
-        return "none for these settings"
+        return f"none for {_unknown(config)}"
     told = f"a loss of {train.forecast:.2f} ± {train.forecast_within:.2f} nats a token held out"
     if prepared.tokenizer.kind == "character":
         return told
@@ -67,10 +74,22 @@ def _expected(train: TrainConfig, prepared: Prepared, copied: float) -> str:
     return f"{told}, {share * train.forecast:.2f} ± {share * train.forecast_within:.2f} a character"
 
 
-def _end(train: TrainConfig) -> str:
+def _unknown(config: RunConfig) -> str:
+    """What it is of which nothing was measured."""
+    if config.model.dialect != "modern":
+        return "GPT-2's dialect"
+    if config.train.optimizer != "muon":
+        return "a training by AdamW"
+    if config.train.steps < FEWEST:
+        return f"fewer than {FEWEST} steps"
+    return "a model of this size" if RATES[0] <= config.train.lr <= RATES[1] else f"a rate of {config.train.lr:g}"
+
+
+def _end(train: TrainConfig, share: float) -> str:
     if train.minutes is None:
         return "it takes as long as the steps do"
     seconds = 60 * train.minutes
     if train.steps == train.most_steps:
-        return f"done before {duration(seconds)} are over: read more often, the text would only be learned by heart"
+        done = f"done in about {duration(share * seconds)}, not {duration(seconds)}"
+        return f"{done}: read more often, the text would only be learned by heart"
     return f"done in {duration(seconds)}, about {time.strftime('%H:%M', time.localtime(time.time() + seconds))}"

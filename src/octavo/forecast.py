@@ -15,6 +15,7 @@ from octavo.ngrams import spread, surprise
 ORDER = 6
 COUNTED = 400_000  # tokens at most
 FEWEST = 100  # steps that say anything
+RATES = 0.01, 0.04
 LEAST = 1e-3  # nats: a text that says the same for ever leaves none
 LOOKED_AT = 50_000  # tokens of the held-out text
 
@@ -39,10 +40,12 @@ class Counted:
 def forecast(config: RunConfig, learned: np.ndarray, held_out: np.ndarray) -> Forecast | None:
     """The loss that a training on these tokens will come to; `None` for a recipe of which nothing was measured.
 
-    Nothing was of GPT-2's dialect, and of very few steps.
+    Nothing was of GPT-2's dialect, of very few steps, and at rates that are far from the recipe's.
     """
     train, context = config.train, config.model.context
     if config.model.dialect != "modern" or train.optimizer != "muon" or train.steps < FEWEST:
+        return None
+    if not RATES[0] <= train.lr <= RATES[1]:
         return None
     tokens = train.steps * train.batch * context
     return expect(count(learned, held_out, tokens), tokens, len(learned) - 1, context)

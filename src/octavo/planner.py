@@ -94,23 +94,27 @@ def _planned(
     again = repeated(prepared.train.tokens)
     learned, looked_at = prepared.train.tokens, held_out(prepared).tokens
     copied = known(learned, looked_at) if prepared.held_out else 1.0
+    share = 1.0  # of its time
     if base is not None:
-        config = _again(_affordable([repeated_run(asked, data, prepared, base)], room)[0], len(learned) - 1, asked)
+        config, share = _again(
+            _affordable([repeated_run(asked, data, prepared, base)], room)[0], len(learned) - 1, asked
+        )
     elif start is not None:
         config = _of_model(continued(asked, data, prepared, start), asked, prepared, room)
     elif asked.preset is not None:
         config = _of_model(of_preset(asked, data, prepared, asked.preset), asked, prepared, room)
     else:
-        config = _chosen(asked, data, prepared, room, again)
+        config, share = _chosen(asked, data, prepared, room, again)
     known_recipe = copied < COPIED and start is None and asked.preset is None
     known_recipe = known_recipe and _usual(config, asked, data, prepared, (1 - again) * prepared.train.characters)
     told = forecast(config, learned, looked_at) if known_recipe else None
     loss, within = (None, None) if told is None else (told.loss, told.within)
     config = replace(config, train=replace(config.train, forecast=loss, forecast_within=within))
-    return Plan(config, parameters(config.model), described(config, prepared, room, again, copied))
+    return Plan(config, parameters(config.model), described(config, prepared, room, again, copied, share))
 
 
-def _chosen(asked: Asked, data: DataConfig, prepared: Prepared, room: Room, again: float) -> RunConfig:
+def _chosen(asked: Asked, data: DataConfig, prepared: Prepared, room: Room, again: float) -> tuple[RunConfig, float]:
+    """A training of a rung of the ladder, and the share of its time that it is thought to take."""
     device = choose_device(asked.device)
     tokens = len(prepared.train.tokens) - 1
     different = (1 - again) * prepared.train.characters
@@ -118,12 +122,12 @@ def _chosen(asked: Asked, data: DataConfig, prepared: Prepared, room: Room, agai
     ladder = list(zip(LADDER, rungs, strict=False))
     if asked.steps is not None:
         config = _compiled_for(_fitting(ladder, different, asked.steps), asked.steps, room)
-        return _with_steps(config, asked.steps, EVALUATIONS, tokens, asked)
+        return _with_steps(config, asked.steps, EVALUATIONS, tokens, asked), 1.0
     seconds = 60 * (asked.minutes or MINUTES)
     config, pace = _compiled(*_by_time(ladder, different, seconds, room), seconds, room)
     looks, steps = _looks_and_steps(config, len(held_out(prepared).tokens), seconds, pace)
     config = _bounded(replace(config, train=replace(config.train, minutes=seconds / 60)), steps, tokens)
-    return _with_steps(config, config.train.steps, looks, tokens, asked)
+    return _with_steps(config, config.train.steps, looks, tokens, asked), config.train.steps / steps
 
 
 def _bounded(config: RunConfig, steps: int, tokens: int) -> RunConfig:
@@ -133,17 +137,17 @@ def _bounded(config: RunConfig, steps: int, tokens: int) -> RunConfig:
     return replace(config, train=replace(config.train, steps=min(steps, most), most_steps=most))
 
 
-def _again(config: RunConfig, tokens: int, asked: Asked) -> RunConfig:
+def _again(config: RunConfig, tokens: int, asked: Asked) -> tuple[RunConfig, float]:
     """An earlier training repeated: where its end is a time, this text has its own bound, and no fewer evaluations."""
     if config.train.minutes is None:
-        return config
+        return config, 1.0
     before, config = config.train, _bounded(config, config.train.steps, tokens)
     steps = config.train.steps
     if steps == before.steps:
-        return config
+        return config, 1.0
     every = asked.eval_every or min(before.eval_every, -(-steps // EVALUATIONS))
     saves = min(before.save_every, every, -(-steps // SAVES))
-    return replace(config, train=replace(config.train, eval_every=every, save_every=saves))
+    return replace(config, train=replace(config.train, eval_every=every, save_every=saves)), steps / before.steps
 
 
 def _of_model(config: RunConfig, asked: Asked, prepared: Prepared, room: Room) -> RunConfig:
