@@ -107,6 +107,7 @@ def test_transformers_opens_a_run_as_it_stands(model: GPT, run: Path, tokens: Te
     assert (theirs.config.eos_token_id, theirs.generation_config.eos_token_id) == (2, 2)
     said = theirs.generate(tokens[:1, :3], max_new_tokens=6, do_sample=False)
     assert 1 not in said[0, 3:]
+    assert theirs.generate(tokens[:1, :3], do_sample=False, eos_token_id=-1).size(1) == model.config.context
 
 
 def test_transformers_samples_from_the_whole_distribution(saved: Path) -> None:

@@ -25,6 +25,7 @@ from octavo.tensors_file import FLOATS, PIECE, Described, ignore_progress, write
 if TYPE_CHECKING:
     from octavo.tokenizers import Tokenizer
 
+SHORT = 512  # tokens of a context that a prompt and what is written unasked may fill
 CONFIG, GENERATION, WEIGHTS = "config.json", "generation_config.json", "model.safetensors"
 ORIGIN = "_name_or_path"  # transformers' own key for it
 INDEX, TOKENIZER = "model.safetensors.index.json", "tokenizer.json"
@@ -83,7 +84,7 @@ def save_model(
         make_folder(folder)
     _save_weights(parts, folder / WEIGHTS, dtype, on_progress)
     write_file(folder / CONFIG, _pretty(settings if origin is None else {**settings, ORIGIN: origin}))
-    write_file(folder / GENERATION, _pretty(_generation(begin, end_of_text, forbidden)))
+    write_file(folder / GENERATION, _pretty(_generation(parts.config.context, begin, end_of_text, forbidden)))
 
 
 def _save_weights(parts: Parts, path: Path, dtype: torch.dtype, on_progress: Progress) -> None:
@@ -98,11 +99,15 @@ def _save_weights(parts: Parts, path: Path, dtype: torch.dtype, on_progress: Pro
     replace_file(path, write, size=sum(one.size for one in described.values()))
 
 
-def _generation(begin: int | None, end: int | None, forbidden: tuple[int, ...]) -> dict[str, Any]:
-    """How transformers is to sample: from all of the distribution, which is not what it does unasked."""
+def _generation(context: int, begin: int | None, end: int | None, forbidden: tuple[int, ...]) -> dict[str, Any]:
+    """How transformers is to sample: from all of the distribution, and not beyond what a model sees.
+
+    Unasked it does neither: its pipeline writes 256 tokens, also where the context is shorter.
+    """
     plain = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
     ends = {"bos_token_id": begin, "eos_token_id": end, "pad_token_id": end}
-    return {**ends, **plain, "suppress_tokens": list(forbidden) or None}
+    longest = {"max_length": context} if context < SHORT else {}
+    return {**ends, **plain, **longest, "suppress_tokens": list(forbidden) or None}
 
 
 def _pretty(value: Mapping[str, Any]) -> str:
