@@ -135,6 +135,14 @@ def test_a_prompt_may_come_from_a_pipe(warm: Warm) -> None:
     assert writing.wait() == 0 and writing.output.startswith("Emmy"), writing.errors
 
 
+@pytest.mark.parametrize("words", [("-",), ("text-1", "-"), ("text-1", "-", "-")])
+def test_a_lone_hyphen_is_standard_input(said: Said, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]) -> None:
+    said("train", "text.txt", *TINY)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Emmy")))
+    status, output, errors = said("generate", *words, "--max-new-tokens", "4")
+    assert (status, errors) == (0, "") and output.startswith("Emmy") and output.count("Emmy") == max(1, len(words) - 1)
+
+
 def test_what_the_model_never_saw_in_a_prompt_is_said(said: Said) -> None:
     said("train", "text.txt", *TINY)
     status, output, errors = said("generate", "text-1", "Adaß€", "--max-new-tokens", "2")

@@ -1,6 +1,7 @@
 """The forward pass step by step: each equation comes to the model's own numbers, each line of code is the one named."""
 
 import inspect
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -158,6 +159,15 @@ def test_json_holds_every_step(said: Callable[..., tuple[int, str, str]]) -> Non
     assert [step["title"].split(" (")[0] for step in told] == TITLES
     hidden = next(step for step in told if step["title"] == "causal mask")
     assert hidden["rows"][0]["values"][1:] == [None] * 13
+
+
+def test_a_text_may_come_from_a_pipe(
+    said: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = said("letters", TEXT)
+    for words in ([], ["-"], ["letters", "-"]):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(TEXT.encode())))
+        assert said(*words) == told
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """`octavo look` and its pictures: what the lenses find, in words, as JSON and drawn."""
 
+import io
 import json
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
@@ -53,6 +54,13 @@ def test_a_text_alone_is_looked_at_in_the_newest_run(said: Said) -> None:
     for part in (TEXT, "nats a token", "what surprised it most", "heads, by what", "logit lens", "embedding"):
         assert part in output
     assert "\x1b" not in output
+
+
+@pytest.mark.parametrize("words", [[], ["-"], ["book", "-"], ["book"]])
+def test_a_text_may_come_from_a_pipe(said: Said, monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(TEXT.encode())))
+    status, output, errors = said(*words, "--lens", "surprise")
+    assert (status, errors) == (0, "") and TEXT in output
 
 
 @pytest.mark.parametrize("name", ["surprise", "next", "heads", "logits", "attention", "parts", "map", "weights"])

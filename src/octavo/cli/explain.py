@@ -19,7 +19,9 @@ COLUMNS = 12  # numbers in a line
 def explain(
     run: Annotated[str | None, Parameter(name="RUN", help="A run, by path or name; left out, the newest.")] = None,
     /,
-    *texts: Annotated[str, Parameter(name="TEXT", help="What the model is to read; a few words are best.")],
+    *texts: Annotated[
+        str, Parameter(name="TEXT", help="What the model is to read, - for standard input; a few words are best.")
+    ],
     layer: Annotated[int, Parameter(help="The layer that is gone through, from 0.")] = 0,
     head: Annotated[int, Parameter(help="The head of it, from 0.")] = 0,
     temperature: Annotated[float, Parameter(help="0: the likeliest token; 1: as the model believes.")] = USUAL,

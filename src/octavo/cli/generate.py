@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from octavo.cli import STDIN
 from octavo.config import USUAL, Device
 from octavo.errors import RunError, UserError
 
@@ -41,7 +42,9 @@ class Knobs:
 def generate(
     run: Annotated[str | None, Parameter(name="RUN", help="A run, by path or name; left out, the newest.")] = None,
     /,
-    *prompts: Annotated[str, Parameter(name="PROMPT", help="What to go on from; several are written at once.")],
+    *prompts: Annotated[
+        str, Parameter(name="PROMPT", help="What to go on from, - for standard input; several are written at once.")
+    ],
     knobs: Knobs | None = None,
     stop: Annotated[tuple[str, ...], Parameter(help="Stop before this text; may be given again.", negative=())] = (),
     n: Annotated[int, Parameter(help="So many completions of each prompt.")] = 1,
@@ -90,7 +93,10 @@ def stream(model: "GPT", tokenizer: "Tokenizer", prompt: str, words: dict[str, A
 
 
 def which(run: str | None, prompts: tuple[str, ...], word: str = "generate") -> tuple[str | None, tuple[str, ...]]:
-    """Tell the run from the prompts: a single argument that names no run is a prompt for the newest one."""
+    """Tell the run from the prompts: a single argument that names no run is a prompt for the newest one.
+
+    What is not said, or is a lone hyphen, is read from standard input.
+    """
     from octavo.places import find_model
 
     if run is not None and not prompts:
@@ -99,9 +105,10 @@ def which(run: str | None, prompts: tuple[str, ...], word: str = "generate") -> 
         except RunError:
             if Path(run).exists() or "/" in run or run.lower().endswith(".gguf"):
                 raise
-            return None, (run,)
-    if prompts:
-        return run, prompts
-    if sys.stdin.isatty():
+            run, prompts = None, (run,)
+    if not prompts and sys.stdin.isatty():
         raise UserError(f'there is no text; give one: octavo {word} RUN "Once upon a time"')
-    return run, (sys.stdin.buffer.read().decode("utf-8", errors="replace"),)
+    if prompts and STDIN not in prompts:
+        return run, prompts
+    piped = sys.stdin.buffer.read().decode("utf-8", errors="replace")
+    return run, tuple(piped if text == STDIN else text for text in prompts or (STDIN,))

@@ -18,7 +18,7 @@ USUAL: tuple[Lens, ...] = ("surprise", "next", "heads", "logits")
 def look(
     run: Annotated[str | None, Parameter(name="RUN", help="A run, by path or name; left out, the newest.")] = None,
     /,
-    *texts: Annotated[str, Parameter(name="TEXT", help="What the model is to read.")],
+    *texts: Annotated[str, Parameter(name="TEXT", help="What the model is to read, - for standard input.")],
     lens: Annotated[
         tuple[Lens, ...],
         Parameter(help="What to look at; may be given again (surprise, next, heads, logits).", negative=()),
