@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 
 import pytest
 
@@ -141,6 +142,51 @@ def test_a_lone_hyphen_is_standard_input(said: Said, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Emmy")))
     status, output, errors = said("generate", *words, "--max-new-tokens", "4")
     assert (status, errors) == (0, "") and output.startswith("Emmy") and output.count("Emmy") == max(1, len(words) - 1)
+
+
+@pytest.mark.parametrize(
+    "prompt", ["50/50 chance", "and/or", "/ 2", "~ 5", "folder/ and more", "runs/ a mile", "a" * 300]
+)
+def test_a_single_argument_that_is_no_place_is_a_prompt(said: Said, prompt: str) -> None:
+    said("train", "text.txt", *TINY)
+    Path("folder").mkdir()
+    status, output, _ = said("generate", prompt, "--max-new-tokens", "2")
+    assert status == 0 and output.startswith(prompt)
+
+
+@pytest.mark.parametrize(
+    ("place", "line"),
+    [
+        ("runs/nothing", "no run runs/nothing; runs/ has text-1"),
+        ("./nothing", "no run ./nothing; runs/ has text-1"),
+        ("../nothing", "no run ../nothing; runs/ has text-1"),
+        ("/nothing", "no run /nothing; runs/ has text-1"),
+        ("~/nothing", "no run ~/nothing; runs/ has text-1"),
+        ("folder/nothing", "no run folder/nothing; runs/ has text-1"),
+        ("nothing.gguf", "no run nothing.gguf; runs/ has text-1"),
+        ("folder", "folder is not a run: it holds no config.json; give the folder that a training wrote"),
+        ("my folder", "my folder is not a run: it holds no config.json; give the folder that a training wrote"),
+    ],
+)
+def test_a_single_argument_that_is_a_place_without_a_run_is_a_mistake(said: Said, place: str, line: str) -> None:
+    said("train", "text.txt", *TINY)
+    Path("folder").mkdir()
+    Path("my folder").mkdir()
+    assert said("generate", place) == (
+        2,
+        "",
+        f"octavo: {line}; if it is a text, name a run before it: octavo generate RUN {quote(place)}\n",
+    )
+
+
+def test_a_run_alone_on_a_terminal_is_told_from_a_prompt(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    said("train", "text.txt", *TINY)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    for word in ("generate", "look", "explain"):
+        line = f'text-1 is taken for the run; give one: octavo {word} text-1 "Once upon a time"'
+        assert said(word, "text-1") == (2, "", f"octavo: there is no text, {line}\n")
+        line = f'octavo: there is no text; give one: octavo {word} RUN "Once upon a time"\n'
+        assert said(word) == (2, "", line)
 
 
 def test_what_the_model_never_saw_in_a_prompt_is_said(said: Said) -> None:

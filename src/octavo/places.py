@@ -2,6 +2,7 @@
 
 import os
 import re
+from errno import ENAMETOOLONG
 from pathlib import Path
 
 from octavo.errors import RunError
@@ -24,6 +25,28 @@ def is_run(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("config.json", "octavo.toml"))
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is something at this path; a text that is longer than any name is nowhere."""
+    try:
+        return path.exists()
+    except OSError as error:
+        if error.errno != ENAMETOOLONG:
+            raise
+        return False
+
+
+def is_path(name: str) -> bool:
+    """Whether this can only be meant as a place on the disk, be anything there or not.
+
+    >>> is_path("runs/book-1"), is_path("~/book-1"), is_path("and/or"), is_path("/ 2"), is_path("Once")
+    (True, True, False, False, False)
+    """
+    if name.split() != [name]:
+        return False
+    begins = name.startswith((f"{RUNS.name}/", "./", "../", "/", "~"))
+    return begins or name.lower().endswith(".gguf") or ("/" in name and is_there(Path(name).parent))
+
+
 def find_run(name: str | None) -> Path:
     """A run by its path, else by its name under `runs/`, else under octavo's home; without a name, the newest here.
 
@@ -32,9 +55,9 @@ def find_run(name: str | None) -> Path:
     if name is None:
         return newest_run()
     for folder in (Path(name), RUNS / name, home() / name):
-        if folder.is_dir() and is_run(folder):
+        if is_there(folder) and is_run(folder):
             return folder
-    if Path(name).exists():
+    if is_there(Path(name)):
         raise RunError(f"{name} is not a run: it holds no config.json; give the folder that a training wrote")
     known = ", ".join(run.name for run in runs()[:5])
     raise RunError(f"no run {name}; " + (f"runs/ has {known}" if known else "make one with octavo train TEXT"))
@@ -42,7 +65,7 @@ def find_run(name: str | None) -> Path:
 
 def find_model(name: str | None) -> Path:
     """A GGUF file by its path, or a run as `find_run` finds it."""
-    file = name is not None and name.lower().endswith(".gguf") and Path(name).is_file()
+    file = name is not None and name.lower().endswith(".gguf") and is_there(Path(name)) and Path(name).is_file()
     return Path(str(name)) if file else find_run(name)
 
 

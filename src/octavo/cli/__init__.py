@@ -35,8 +35,8 @@ run longer.""",
 
 Example: octavo generate runs/book-1 "Once upon a time" --temperature 0.7
 
-With one argument it is the prompt, and the newest run answers. Without any, or where \
-it is -, the prompt is read from standard input.""",
+A single argument is the prompt, and the newest run answers; if it names a run, that one does. A prompt that is left \
+out, or is -, is read from standard input.""",
     "talk": """Talk to a model in the terminal: it goes on with what you type.
 
 Example: octavo talk runs/book-1 --temperature 0.7

@@ -4,6 +4,7 @@ import sys
 from dataclasses import asdict, dataclass, replace
 from json import dumps
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
@@ -97,18 +98,27 @@ def which(run: str | None, prompts: tuple[str, ...], word: str = "generate") -> 
 
     What is not said, or is a lone hyphen, is read from standard input.
     """
-    from octavo.places import find_model
-
-    if run is not None and not prompts:
-        try:
-            find_model(run)
-        except RunError:
-            if Path(run).exists() or "/" in run or run.lower().endswith(".gguf"):
-                raise
-            run, prompts = None, (run,)
+    only = None if prompts else run
+    if only is not None and not _names_a_run(only, word):
+        run, prompts = None, (only,)
     if not prompts and sys.stdin.isatty():
-        raise UserError(f'there is no text; give one: octavo {word} RUN "Once upon a time"')
+        taken = "" if run is None else f", {run} is taken for the run"
+        name = "RUN" if run is None else quote(run)
+        raise UserError(f'there is no text{taken}; give one: octavo {word} {name} "Once upon a time"')
     if prompts and STDIN not in prompts:
         return run, prompts
     piped = sys.stdin.buffer.read().decode("utf-8", errors="replace")
     return run, tuple(piped if text == STDIN else text for text in prompts or (STDIN,))
+
+
+def _names_a_run(only: str, word: str) -> bool:
+    """Whether the only argument is a run, and no text. Raises `RunError` for a place on the disk that holds none."""
+    from octavo.places import find_model, is_path, is_there
+
+    try:
+        find_model(only)
+    except RunError as error:
+        if is_there(Path(only)) or is_path(only):
+            raise RunError(f"{error}; if it is a text, name a run before it: octavo {word} RUN {quote(only)}") from None
+        return False
+    return True
