@@ -1,6 +1,7 @@
 """Models from elsewhere become runs, and runs become what other programs read: real ones read them back here."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -20,7 +21,7 @@ from octavo import exporting, porting
 from octavo.agreement import Reading
 from octavo.chat import read_conversation
 from octavo.config import ModelConfig, RopeScaling
-from octavo.errors import ConfigError, DamagedError, DownloadError, OctavoError, RunError
+from octavo.errors import ConfigError, DamagedError, DownloadError, OctavoError, RunError, SaveError
 from octavo.events import Preparing
 from octavo.exporting import export
 from octavo.gguf_file import GgufType, save_gguf
@@ -388,6 +389,44 @@ def test_nothing_is_lost_that_an_export_did_not_write(
             export(run, form, force=True)
     assert Path("run-f32.gguf").read_bytes() == first and Path("run-hf/README.md").is_file()
     assert {path.name for path in Path().iterdir()} == {"run", "precious", "run-f32.gguf", "run-hf"}
+
+
+def test_force_replaces_nothing_but_what_an_export_wrote(run_of: Callable[..., Path]) -> None:
+    run, text = run_of("gpt2"), Path("text.txt")
+    text.write_text("precious\n")
+    for form in ("gguf", "onnx"):
+        with pytest.raises(
+            RunError, match=r"^text\.txt is no file that such an export wrote, and stays; give another "
+        ):
+            export(run, form, to=text, force=True)  # type: ignore[arg-type]
+    beside = Path("new.tokenizer.json")
+    beside.write_text('{"mine": 1}')
+    with pytest.raises(RunError, match=r"^new\.tokenizer\.json is no file that such an export wrote, and stays"):
+        export(run, "onnx", to=Path("new.onnx"), force=True)
+    assert text.read_text() == "precious\n" and beside.read_text() == '{"mine": 1}'
+    os.mkfifo("pipe")
+    with pytest.raises(RunError, match=r"^pipe is no file that such an export wrote, and stays"):
+        export(run, "gguf", to=Path("pipe"), force=True)
+    text.write_text("")
+    export(run, "gguf", to=text, force=True)
+    export(run, "gguf", to=text, force=True)
+    assert text.read_bytes().startswith(b"GGUF")
+
+
+def test_an_export_that_fails_leaves_no_folder_behind(
+    run_of: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of("gpt2")
+    Path("there").mkdir()
+    wrong = Reader("llama.cpp", "xllamacpp", lambda path, probe: Reading(probe.greedy[::-1], probe.logits))
+    with monkeypatch.context() as patched:
+        patched.setitem(exporting.READERS, "gguf", wrong)
+        with pytest.raises(OctavoError, match=r"llama\.cpp writes another text"):
+            export(run, "gguf", to=Path("there/new/newer/a.gguf"))
+    assert list(Path("there").iterdir()) == []
+    export(run, "gguf", to=Path("there/new/newer/a.gguf"))
+    with pytest.raises(SaveError, match=r"there/new/newer/a\.gguf/b could not be written: File exists"):
+        export(run, "hf", to=Path("there/new/newer/a.gguf/b"))
 
 
 def test_an_import_never_overwrites_a_training(random_model: Models) -> None:

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,24 @@ def make_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for path in missing:
         sync(path.parent)
+
+
+@contextmanager
+def made_folder(target: Path) -> Iterator[None]:
+    """The folder that something is to stand in; where that comes to nothing, those made for it go again.
+
+    Raises `SaveError` with the path and the reason.
+    """
+    missing = [path for path in target.parents if not path.exists()]
+    try:
+        with saving(target):
+            make_folder(target.parent)
+        yield
+    except BaseException:
+        for path in missing:
+            with suppress(OSError):  # somebody else has put something there
+                path.rmdir()
+        raise
 
 
 def write_file(path: Path, content: bytes | str) -> None:

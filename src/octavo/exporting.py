@@ -1,5 +1,6 @@
 """A model written for other programs, read back by octavo and by those installed, and only then called good."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from octavo.agreement import Probe, Reading, logits_of, probed
 from octavo.card import model_card
-from octavo.disk import drafted, write_file
+from octavo.disk import drafted, made_folder, write_file
 from octavo.errors import ConfigError, OctavoError, RunError
 from octavo.events import Preparing
 from octavo.gguf_file import as_read_back, save_gguf
@@ -37,6 +38,11 @@ ROUNDINGS: dict[str, tuple[Rounding, ...]] = {
 EXPORTED = {"README.md", "config.json", "generation_config.json", "model.safetensors"} | {
     "tokenizer.json",
     "tokenizer_config.json",
+}
+BEGINNINGS = {
+    "gguf": re.compile(rb"GGUF"),
+    "onnx": re.compile(rb"\x08.\x12", re.DOTALL),  # the version of the form, then the name of the writer
+    "tokenizer": re.compile(rb'\{\s*"version"'),
 }
 # by how much of their own spread the logits may be off: octavo's, beside those of the model that was rounded in memory,
 OURS = 1e-4
@@ -75,8 +81,12 @@ def export(
     check_target(target, kind, force)
     beside = tokenizer_of(target) if kind == "onnx" else None
     if beside is not None:
-        check_target(beside, kind, force)
-    with drafted(target) as draft, nullcontext() if beside is None else drafted(beside) as words:
+        check_target(beside, "tokenizer", force)
+    with (
+        made_folder(target),
+        drafted(target) as draft,
+        nullcontext() if beside is None else drafted(beside) as words,
+    ):
         _write(parts, tokenizer, kind, rounding, draft, told(f"writing {target}", on_event))
         if kind == "hf":
             write_file(draft / "README.md", model_card(parts.config, Path(where), target.name, rounding))
@@ -97,7 +107,7 @@ def tokenizer_of(target: Path) -> Path:
     return target.with_name(target.name.removesuffix(".onnx") + ".tokenizer.json")
 
 
-def check_target(target: Path, kind: Format, force: bool) -> None:
+def check_target(target: Path, kind: Format | Literal["tokenizer"], force: bool) -> None:
     """Raise `RunError` where an export may not be put: over anything unasked, and over what no export made."""
     if not target.exists():
         return
@@ -107,6 +117,17 @@ def check_target(target: Path, kind: Format, force: bool) -> None:
         raise RunError(f"{target} is a {'folder' if target.is_dir() else 'file'}; give another --to")
     if target.is_dir() and not {path.name for path in target.iterdir()} <= EXPORTED:
         raise RunError(f"{target} holds files that no export wrote; give --to a new folder")
+    if not target.is_dir() and not _is_exported(target, BEGINNINGS[kind]):
+        raise RunError(f"{target} is no file that such an export wrote, and stays; give another --to")
+
+
+def _is_exported(path: Path, beginning: re.Pattern[bytes]) -> bool:
+    """Whether a file is empty, or begins as those do that an export writes; a pipe or a device is no file."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.read(32)
+    return not head or beginning.match(head) is not None
 
 
 def own_rounding(dtype: torch.dtype) -> Rounding:
