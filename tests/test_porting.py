@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import octavo
 from octavo import exporting, porting
-from octavo.agreement import Reading
+from octavo.agreement import Probe, Reading
 from octavo.chat import read_conversation
 from octavo.config import ModelConfig, RopeScaling
 from octavo.errors import ConfigError, DamagedError, DownloadError, OctavoError, RunError, SaveError
@@ -363,6 +363,34 @@ def test_what_says_something_else_is_removed(run_of: Callable[..., Path], monkey
         with pytest.raises(OctavoError, match="octavo writes another text from this file than the model does; it was "):
             export(run, "gguf")
     assert not list(Path().glob("*.gguf"))
+
+
+def test_texts_that_part_at_a_token_as_likely_as_another_are_not_compared_beyond_it() -> None:
+    logits = torch.tensor([[3.0, 0.0, 0.0], [1.0, 1.01, 0.0], [0.0, 0.0, 9.0], [0.0, 0.0, 0.0]])
+    rounded = Probe([0], [0, 0, 2], (), logits)  # though it would have gone on with 1: the model itself with 0
+    logprobs = logits.log_softmax(-1)
+    parted = Reading([0, 1, 1], logprobs=(float(logprobs[0, 0]), float(logprobs[1, 1]) - 0.1, -7.0))
+    assert rounded.off(parted) == pytest.approx(0.1, abs=1e-5) and rounded.same(parted) == 1
+    assert rounded.off(Reading([0, 0, 2], logprobs=(*parted.logprobs[:1], -0.7, -9.0))) > 8
+    assert rounded.off(Reading([])) == 0.0
+
+
+def test_what_keeps_more_is_said_where_eight_bits_are_too_few(
+    run_of: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def far(path: Path, probe: Probe) -> Reading:
+        return Reading(probe.greedy, probe.logits + probe.spread)
+
+    def other(path: Path, probe: Probe) -> Reading:
+        return Reading(probe.greedy[::-1], probe.logits)
+
+    run = run_of("qwen3")
+    for reader, said in ((far, "may be; the file was removed"), (other, "than the model does; it was removed")):
+        monkeypatch.setitem(exporting.READERS, "gguf", Reader("llama.cpp", "xllamacpp", reader))
+        with pytest.raises(OctavoError, match=rf"^llama\.cpp .*{said}; --dtype f16 keeps more of the model$"):
+            export(run, "gguf", rounding="q8_0")
+        with pytest.raises(OctavoError, match=rf"^llama\.cpp .*{said}$"):
+            export(run, "gguf", rounding="f16")
 
 
 def test_nothing_is_lost_that_an_export_did_not_write(

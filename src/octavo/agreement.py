@@ -52,13 +52,21 @@ class Probe:
         return replace(self, logits=logits)
 
     def off(self, reading: Reading) -> float:
-        """The largest difference of a logit, or of a greedy token's log-probability where nothing else is told."""
+        """The largest difference of a logit, or of a greedy token's log-probability where nothing else is told.
+
+        Those are compared up to the first token that is another, whose text before it is still the same.
+        """
         if reading.logits is not None:
             return float((reading.logits - self.logits).abs().max())
-        same = self.agreed(reading, 0.0)
-        said = self.logits[len(self.prompt) - 1 : -1].log_softmax(-1)[:same]
-        ours = said.gather(1, torch.tensor(self.greedy[:same])[:, None]).flatten()
-        return float((ours - torch.tensor(reading.logprobs[:same])).abs().max()) if same else 0.0
+        told = reading.greedy[: min(self.same(reading) + 1, len(self.greedy))]
+        said = self.logits[len(self.prompt) - 1 :].log_softmax(-1)[: len(told)]
+        ours = said.gather(1, torch.tensor(told, dtype=torch.long)[:, None]).flatten()
+        return max((ours - torch.tensor(reading.logprobs[: len(told)])).abs().tolist(), default=0.0)
+
+    def same(self, reading: Reading) -> int:
+        """How many greedy tokens are the same before one is another."""
+        pairs = zip(self.greedy, reading.greedy, strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
     def agreed(self, reading: Reading, off: float) -> int:
         """How many greedy tokens are the same, counting those beyond the first that `off` could turn."""

@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
@@ -188,20 +187,22 @@ def _checked(
     if reader.there():
         on_event(Preparing(f"reading it back with {reader.name}", 0, 0))
         allowed = LLAMA_CPP[rounding] if kind == "gguf" else THEIRS
-        yield _held(reader.name, reader.read(target, probe), rounded, allowed, probe)
+        advice = "; --dtype f16 keeps more of the model" if rounding == "q8_0" else ""
+        yield _held(reader.name, reader.read(target, probe), rounded, allowed, probe, advice)
     elif kind == "onnx":
         yield f"nobody here could read it back: install {reader.module} to have it checked"
 
 
-def _held(name: str, reading: Reading, rounded: Probe, allowed: float, probe: Probe) -> str:
+def _held(name: str, reading: Reading, rounded: Probe, allowed: float, probe: Probe, advice: str = "") -> str:
     """What a reader found, in words; raises `OctavoError` where that is another model."""
     off, allowed = rounded.off(reading), allowed * probe.spread
     if rounded.agreed(reading, off) < len(probe.greedy):
-        raise OctavoError(f"{name} writes another text from this file than the model does; it was removed")
+        raise OctavoError(f"{name} writes another text from this file than the model does; it was removed{advice}")
     if not off <= allowed:
-        raise OctavoError(f"{name} reads logits that are off by {off:.2g}, {allowed:.2g} may be; the file was removed")
-    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(probe.greedy, reading.greedy, strict=False)))
+        raise OctavoError(
+            f"{name} reads logits that are off by {off:.2g}, {allowed:.2g} may be; the file was removed{advice}"
+        )
     return (
-        f"{name}: {same} of {len(probe.greedy)} greedy tokens are those of the model; "
+        f"{name}: {probe.same(reading)} of {len(probe.greedy)} greedy tokens are those of the model; "
         f"logits off by up to {probe.off(reading):.2g} of a spread of {probe.spread:.2g}"
     )
