@@ -555,8 +555,8 @@ def test_a_conversation_over_a_server_is_the_one_held_here(running: Running) -> 
         said = [("Who?", "Ada.")] if name == "chatty" else []
         assert "".join(remote.speak(said, "Ada finds", knobs)) == "".join(here.speak(said, "Ada finds", knobs))
     assert Remote(f"127.0.0.1:{running.port}/v1/", None).name == "plain"
-    with pytest.raises(DownloadError, match="says 404: no model 'other'; there is plain, chatty"):
-        list(Remote(address, "other").speak([], "Ada", knobs))
+    with pytest.raises(DownloadError, match=r"^http://127\.0\.0\.1:\d+ has no model other; it has plain, chatty$"):
+        Remote(address, "other")
     with pytest.raises(UserError, match="--server ftp://x is no address; give one like http"):
         Remote("ftp://x", None)
     with listen("127.0.0.1", 0) as nobody:
@@ -565,36 +565,50 @@ def test_a_conversation_over_a_server_is_the_one_held_here(running: Running) -> 
         Remote(f"http://127.0.0.1:{closed}", None)
 
 
+def test_a_model_that_a_server_has_not_is_refused_before_the_talk(
+    running: Running, said: Callable[..., tuple[int, str, str]]
+) -> None:
+    address = f"http://127.0.0.1:{running.port}"
+    line = f"octavo: {address} has no model nosuch; it has plain, chatty\n"
+    assert said("talk", "nosuch", "--server", address) == (1, "", line)
+
+
 OK = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
+KNOWN = b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{"data": [{"id": "x"}]}'
+LOST = b"HTTP/1.1 404 Not Found\r\nConnection: close\r\n"
 
 
 @pytest.mark.parametrize(
-    ("answer", "message"),
+    ("answers", "message"),
     [
-        (b'\r\n{"data": []}', "names no models; is it an OpenAI-compatible server"),
-        (b"\r\ndata: {}\n\n", "the server says what no OpenAI-compatible one does: "),
-        (b'\r\ndata: {"error": {"message": "too hot"}}\n\n', "the server says: too hot"),
-        (b"Transfer-Encoding: chunked\r\n\r\nff\r\ndata", r"broke off \(.*\); ask again"),
+        ([OK + b'\r\n{"data": []}'], "names no models; is it an OpenAI-compatible server"),
+        ([OK + b"\r\n<html>Welcome</html>"], "names no models; is it an OpenAI-compatible server"),
+        (
+            [LOST + b"\r\n<!DOCTYPE html>\n<p>Lost</p>"],
+            r"says 404: nothing that an OpenAI-compatible server would; is it",
+        ),
+        ([LOST + b"\r\n"], "says 404: nothing that an OpenAI-compatible server would; is it one"),
+        ([LOST + b"\r\nno route"], "says 404: no route$"),
+        ([KNOWN, OK + b"\r\ndata: {}\n\n"], "the server says what no OpenAI-compatible one does: "),
+        ([KNOWN, OK + b'\r\ndata: {"error": {"message": "too hot"}}\n\n'], "the server says: too hot"),
+        ([KNOWN, OK + b"Transfer-Encoding: chunked\r\n\r\nff\r\ndata"], r"broke off \(.*\); ask again"),
     ],
 )
-def test_a_server_that_answers_something_else_is_said_in_one_line(answer: bytes, message: str) -> None:
+def test_a_server_that_answers_something_else_is_said_in_one_line(answers: list[bytes], message: str) -> None:
     with listen("127.0.0.1", 0) as at:
 
         def some() -> None:
-            for _ in range(1 if b'"data"' in answer else 2):  # what there is, and then the text
+            for answer in answers:  # what there is, and then the text
                 connection, _ = at.accept()
                 connection.recv(65536)
-                connection.sendall(OK + answer)
+                connection.sendall(answer)
                 connection.close()
 
         thread = threading.Thread(target=some)
         thread.start()
         address = f"http://127.0.0.1:{at.getsockname()[1]}"
         with pytest.raises(DownloadError, match=message):
-            if b'"data"' in answer:
-                Remote(address, None)
-            else:
-                list(Remote(address, "x").speak([], "Ada", Knobs()))
+            list(Remote(address, "x").speak([], "Ada", Knobs()))
         thread.join()
 
 

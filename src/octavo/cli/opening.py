@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import TYPE_CHECKING, Literal
 
+from octavo.names import few
 from octavo.places import find_model
 
 if TYPE_CHECKING:
@@ -35,6 +36,5 @@ def unknown_note(tokenizer: "Tokenizer", text: str) -> str:
     counts = Counter(unknown.text for unknown in tokenizer.unknowns(text))
     if not counts:
         return ""
-    shown = ", ".join(repr(piece) for piece, _ in counts.most_common(5))
-    more = f" and {len(counts) - 5} more" if len(counts) > 5 else ""
-    return f"the model has never seen {shown}{more}; it reads them as unknown"
+    shown = few([repr(piece) for piece, _ in counts.most_common()])
+    return f"the model has never seen {shown}; it reads them as unknown"

@@ -15,6 +15,7 @@ from octavo.cli.opening import unknown_note
 from octavo.completion import complete
 from octavo.config import BASE_STOP
 from octavo.errors import DownloadError, TextError, UserError
+from octavo.names import few
 
 if TYPE_CHECKING:
     from octavo.model import GPT
@@ -112,11 +113,13 @@ class Remote:
         with closing(connection):
             try:
                 cards = {str(card["id"]): dict(card) for card in json.loads(answer.read())["data"]}
-                return next(iter(cards.values())) if name is None else cards.get(name, {})
-            except (ValueError, LookupError, TypeError, StopIteration, OSError, HTTPException):
-                if name is not None:
-                    return {}
-                raise DownloadError(f"{self.address} names no models; is it an OpenAI-compatible server?") from None
+            except (ValueError, LookupError, TypeError, OSError, HTTPException):
+                cards = {}
+        if not cards:
+            raise DownloadError(f"{self.address} names no models; is it an OpenAI-compatible server?")
+        if name is not None and name not in cards:
+            raise DownloadError(f"{self.address} has no model {name}; it has {few(list(cards))}")
+        return next(iter(cards.values())) if name is None else cards[name]
 
     def _ask(self, method: str, path: str, asked: object = None) -> tuple[HTTPConnection, HTTPResponse]:
         kind = HTTPSConnection if self.parts.scheme == "https" else HTTPConnection
@@ -167,9 +170,10 @@ def _piece(event: str) -> str:
 
 
 def _complaint(body: bytes) -> str:
-    """What is wrong, in the server's words."""
-    text = body.decode("utf-8", errors="replace")
+    """What is wrong, in the server's words; a page for browsers, or nothing, is none."""
+    text = body.decode("utf-8", errors="replace").strip()
     try:
         return str(json.loads(text)["error"]["message"])
     except (ValueError, LookupError, TypeError):
-        return text[:200] or "nothing"
+        is_page = not text or text.startswith("<")
+        return "nothing that an OpenAI-compatible server would; is it one?" if is_page else text[:200]
