@@ -175,7 +175,7 @@ def test_a_single_argument_that_is_a_place_without_a_run_is_a_mistake(said: Said
     assert said("generate", place) == (
         2,
         "",
-        f"octavo: {line}; if it is a text, name a run before it: octavo generate RUN {quote(place)}\n",
+        f"octavo: {line} (if it is a text, name a run before it: octavo generate RUN {quote(place)})\n",
     )
 
 
@@ -211,6 +211,7 @@ MISTAKES = {
     "binary file": ("train binary.bin", "binary.bin"),
     "invalid UTF-8": ("train broken.txt", "broken.txt"),
     "unknown word": ("trian text.txt", "Did you mean"),
+    "another unknown word": ("ls", f"Available commands: {', '.join(WORDS)}."),
     "unknown option": ("train text.txt --stpes 3", "Did you mean"),
     "not a number": ("train text.txt --steps many", "--steps"),
     "zero": ("train text.txt --layers 0", "layers is 0; give a number above zero"),
@@ -230,6 +231,11 @@ MISTAKES = {
     "no such config": ("train text.txt --config no.toml", "--config no.toml is no file; give the octavo.toml of a run"),
     "a config that is none": ("train text.txt --config text.txt", "cannot be read as TOML"),
     "no such run": ("generate nothing prompt", "no run nothing"),
+    "a run to be fetched": ("talk SmolLM2", "no run SmolLM2; octavo import smollm2 fetches it"),
+    "no such file to import": (
+        "import x.gguf",
+        "x.gguf does not exist; name a run, a folder that Hugging Face wrote, or",
+    ),
     "not a run": ("generate folder prompt", "folder is not a run"),
     "no run yet": ("talk", "there is no run under runs/ yet"),
     "cuda": ("train text.txt --device tpu", "--device"),

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from octavo import places
+from octavo.data.weights import WEIGHTS
 from octavo.errors import RunError
 
 
@@ -45,9 +46,21 @@ def test_what_is_no_run_is_said_with_what_there_is(tmp_path: Path) -> None:
     make_run(Path("runs/book-1"))
     with pytest.raises(RunError, match="no run nothing; runs/ has book-1"):
         places.find_run("nothing")
+    with pytest.raises(RunError, match=r"^no run Boko-1; did you mean book-1\?$"):
+        places.find_run("Boko-1")
+    with pytest.raises(RunError, match=r"^no run smollm2; octavo import smollm2 fetches it$"):
+        places.find_run("smollm2")
+    for name in "abcdef":
+        make_run(Path("runs", name))
+    with pytest.raises(RunError, match=r"no run nothing; runs/ has .*, .*, .*, .*, [a-z0-9-]+ and 2 more$"):
+        places.find_run("nothing")
     (tmp_path / "empty").mkdir()
     with pytest.raises(RunError, match=r"empty is not a run: it holds no config\.json"):
         places.find_run("empty")
+
+
+def test_what_an_import_fetches_is_known_by_name() -> None:
+    assert tuple(WEIGHTS) == places.FETCHED
 
 
 def test_new_runs_are_named_after_the_text_and_counted() -> None:

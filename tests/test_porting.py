@@ -253,7 +253,7 @@ def test_a_folder_of_the_same_beginning_does_not_hide_a_name_of_the_hub(monkeypa
         porting.bring("smollm/x")
     assert asked == ["Qwen/x", "Qwen/x", "smollm/x"]
     for here in ("runs/x", "Qwen/x.gguf", "./Qwen/x", "Qwen/y/x"):  # a slip of the finger waits for no network
-        with pytest.raises(RunError, match=f"^{here.removeprefix('./')} does not exist; name a run, or a folder that"):
+        with pytest.raises(RunError, match=f"^{here.removeprefix('./')} does not exist; name a run, a folder that"):
             octavo.load(here)
     Path("Qwen/x").mkdir()
     with pytest.raises(RunError, match=r"^Qwen/x is not a run: it has no config\.json"):
@@ -572,7 +572,7 @@ def test_the_command_line_brings_a_model_and_takes_it_elsewhere(random_model: Mo
         done = warm.octavo(*words)
         assert done.wait() == 0 and said in done.output, done.errors
     for where, said in (
-        ("nowhere", "nowhere does not exist; name a run, or a folder that Hugging Face wrote"),
+        ("nowhere", "nowhere does not exist; name a run, a folder that Hugging Face wrote, or a .gguf file"),
         ("smollm", "smollm is nothing here; the name nearest to it is smollm2"),
     ):
         done = warm.octavo("import", where)

@@ -32,7 +32,9 @@ def edit(path: Path, **changes: Any) -> None:
 
 
 def test_what_is_not_a_run_is_said_in_one_line(one: Path, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"nowhere does not exist; name a run, or a folder that Hugging Face wrote$"):
+    with pytest.raises(
+        RunError, match=r"nowhere does not exist; name a run, a folder that Hugging Face wrote, or a \.gguf file$"
+    ):
         load(tmp_path / "nowhere")
     with pytest.raises(RunError, match=r"config.json is a file; name a run, or a folder that Hugging Face wrote$"):
         load_model(one / "config.json")

@@ -6,8 +6,10 @@ from errno import ENAMETOOLONG
 from pathlib import Path
 
 from octavo.errors import RunError
+from octavo.names import few, nearest
 
 RUNS = Path("runs")
+FETCHED = ("smollm2",)  # the models of octavo.data.weights
 
 
 def home() -> Path:
@@ -59,8 +61,17 @@ def find_run(name: str | None) -> Path:
             return folder
     if is_there(Path(name)):
         raise RunError(f"{name} is not a run: it holds no config.json; give the folder that a training wrote")
-    known = ", ".join(run.name for run in runs()[:5])
-    raise RunError(f"no run {name}; " + (f"runs/ has {known}" if known else "make one with octavo train TEXT"))
+    raise RunError(f"no run {name}; {_what_else(name)}")
+
+
+def _what_else(name: str) -> str:
+    """What to do about a name that no run has."""
+    if name.lower() in FETCHED:
+        return f"octavo import {name.lower()} fetches it"
+    known = [run.name for run in runs()]
+    if near := nearest(Path(name).name, known):
+        return f"did you mean {near}?"
+    return f"runs/ has {few(known)}" if known else "make one with octavo train TEXT"
 
 
 def find_model(name: str | None) -> Path:

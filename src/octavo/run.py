@@ -177,7 +177,7 @@ def _folder(where: Path | str) -> Path:
     except (OSError, ValueError) as error:
         raise RunError(f"{folder} cannot be opened: {error}") from error
     if not exists:
-        raise RunError(f"{folder} does not exist; name a run, or a folder that Hugging Face wrote")
+        raise RunError(f"{folder} does not exist; name a run, a folder that Hugging Face wrote, or a .gguf file")
     if not is_folder:
         raise RunError(f"{folder} is a file; name a run, or a folder that Hugging Face wrote")
     if not is_run:

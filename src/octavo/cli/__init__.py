@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, UnknownCommandError
 
 from octavo import __version__
 from octavo.errors import OctavoError, PeerError
@@ -118,7 +118,10 @@ def run(arguments: Sequence[str]) -> int:
 
 def _one_line(error: CycloptsError) -> str:
     error.verbose = False
-    return " ".join(str(error).split())
+    line = " ".join(str(error).split())
+    if isinstance(error, UnknownCommandError):  # which names the first few
+        line = f"{line.partition(' Available commands:')[0]} Available commands: {', '.join(WORDS)}."
+    return line
 
 
 def _complain(line: str, status: int) -> int:

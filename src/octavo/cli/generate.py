@@ -119,6 +119,8 @@ def _names_a_run(only: str, word: str) -> bool:
         find_model(only)
     except RunError as error:
         if is_there(Path(only)) or is_path(only):
-            raise RunError(f"{error}; if it is a text, name a run before it: octavo {word} RUN {quote(only)}") from None
+            raise RunError(
+                f"{error} (if it is a text, name a run before it: octavo {word} RUN {quote(only)})"
+            ) from None
         return False
     return True
