@@ -2,7 +2,7 @@
 
 import io
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,9 +13,11 @@ from octavo.cli.conversation import Conversation
 from octavo.cli.generate import Knobs
 from octavo.cli.speakers import Local
 from octavo.config import ModelConfig
-from octavo.errors import SamplingError
+from octavo.errors import DownloadError, SamplingError
 from octavo.model import GPT
+from octavo.progress import printable
 from octavo.tokenizers import SimpleTokenizer
+from test_chat import CHATML, tokenizer_with
 
 TOKENIZER = SimpleTokenizer("Ada finds a circle.\n")
 Talk = Callable[[str], tuple[str, str]]
@@ -65,11 +67,53 @@ def test_the_knobs_are_told_when_none_is_named_and_the_end_is_taken_at_its_word(
     assert "/save FILE" in errors and "/dance" not in errors
 
 
+def quoted(text: str) -> str:
+    return "".join(f"> {line}\n" for line in text.removesuffix("\n").split("\n"))
+
+
 def test_what_was_said_can_be_saved_once_under_a_name(talk: Talk) -> None:
-    output, errors = talk("Ada\n/save talk.txt\n/save talk.txt\n/save\n")
-    assert Path("talk.txt").read_text() == "Ada" + output
-    assert "talk.txt could not be written: File exists; give another name" in errors
-    assert "say where to: /save talk.txt" in errors
+    output, errors = talk("Ada\n/save talk.md\n/save talk.md\n/save\n")
+    expected = f"# A conversation with ada\n\n**You**\n\n> Ada\n\n**ada**\n\n{quoted(output)}"
+    assert Path("talk.md").read_text() == expected
+    assert "talk.md could not be written: File exists; give another name" in errors
+    assert "say where to: /save talk.md" in errors
+
+
+@pytest.mark.parametrize("answers", [False, True])
+def test_another_answer_takes_the_place_of_the_one_before(
+    answers: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer = tokenizer_with(CHATML) if answers else TOKENIZER
+    config = ModelConfig(vocab_size=tokenizer.vocab_size, context=64, layers=1, heads=1, width=16)
+    conversation = Conversation(Local(GPT(config), tokenizer, "ada"), Knobs(max_new_tokens=8, temperature=1.0))
+    assert conversation.answers == answers
+    conversation.take("Ada")
+    conversation.take("finds")
+    capsys.readouterr()
+    conversation.take("/retry")
+    assert [line for line, _ in conversation.said] == ["Ada", "finds"]
+    assert capsys.readouterr().out == printable(conversation.said[1][1]) + "\n"
+    conversation.take(f"/save {tmp_path}/talk.md")
+    spoken = [("You", "Ada"), ("ada", conversation.said[0][1]), ("You", "finds"), ("ada", conversation.said[1][1])]
+    turns = [f"**{who}**\n\n" + "".join(f"> {line}\n" for line in text.split("\n")) for who, text in spoken]
+    assert (tmp_path / "talk.md").read_text() == "# A conversation with ada\n\n" + "\n".join(turns)
+
+
+def test_an_answer_stays_where_another_cannot_be_had(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = ModelConfig(vocab_size=TOKENIZER.vocab_size, context=16, layers=1, heads=1, width=16)
+    conversation = Conversation(Local(GPT(config), TOKENIZER, "ada"), Knobs(max_new_tokens=8))
+    conversation.take("Ada")
+    said = list(conversation.said)
+
+    def gone(*words: object) -> Iterator[str]:
+        raise DownloadError("it broke off; ask again")
+        yield
+
+    monkeypatch.setattr(conversation.speaker, "speak", gone)
+    conversation.take("/retry")
+    assert conversation.said == said and "it broke off; ask again" in capsys.readouterr().err
 
 
 def test_help_unknown_words_and_an_early_retry_are_answered(talk: Talk) -> None:
@@ -87,7 +131,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = ModelConfig(vocab_size=TOKENIZER.vocab_size, context=16, layers=1, heads=1, width=16)
-    conversation = Conversation(Local(GPT(config), TOKENIZER), Knobs(max_new_tokens=10**6, temperature=1.0))
+    conversation = Conversation(Local(GPT(config), TOKENIZER, "ada"), Knobs(max_new_tokens=10**6, temperature=1.0))
     monkeypatch.setattr(TOKENIZER, "end_of_text", None, raising=False)
     signal.setitimer(signal.ITIMER_REAL, 0.5)
     monkeypatch.setattr("octavo.cli.speakers.BASE_STOP", "no such text")
@@ -100,6 +144,6 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(
 def test_knobs_out_of_range_are_refused_before_the_talk() -> None:
     config = ModelConfig(vocab_size=TOKENIZER.vocab_size, context=16, layers=1, heads=1, width=16)
     with pytest.raises(SamplingError, match="top_p is 7; give a probability"):
-        Conversation(Local(GPT(config), TOKENIZER), Knobs(top_p=7))
+        Conversation(Local(GPT(config), TOKENIZER, "ada"), Knobs(top_p=7))
     with pytest.raises(SamplingError, match="max_new_tokens is 0; give a whole number from 1"):
-        Conversation(Local(GPT(config), TOKENIZER), Knobs(max_new_tokens=0))
+        Conversation(Local(GPT(config), TOKENIZER, "ada"), Knobs(max_new_tokens=0))

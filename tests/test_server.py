@@ -550,7 +550,7 @@ def test_a_conversation_over_a_server_is_the_one_held_here(running: Running) -> 
     knobs = Knobs(max_new_tokens=12, temperature=0.5, seed=3)
     address = f"http://127.0.0.1:{running.port}"
     for name, both in MODELS.items():
-        remote, here = Remote(address, name), Local(*both)
+        remote, here = Remote(address, name), Local(*both, name)
         assert remote.answers == here.answers == (name == "chatty")
         said = [("Who?", "Ada.")] if name == "chatty" else []
         assert "".join(remote.speak(said, "Ada finds", knobs)) == "".join(here.speak(said, "Ada finds", knobs))

@@ -80,6 +80,11 @@ def find_model(name: str | None) -> Path:
     return Path(str(name)) if file else find_run(name)
 
 
+def name_of(place: Path) -> str:
+    """What a model is called that was found there."""
+    return place.stem if place.is_file() else place.resolve().name
+
+
 def runs() -> list[Path]:
     """The runs under `runs/`, newest first."""
     folders = [folder for folder in RUNS.iterdir() if is_run(folder)] if RUNS.is_dir() else []

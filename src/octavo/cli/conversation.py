@@ -19,7 +19,7 @@ HELP = """\
 /help                    this
 /set temperature 0.8     change a knob: {knobs}
 /retry                   another answer to the same line
-/save FILE               write the conversation to a file
+/save FILE               write the conversation to a file, as Markdown
 /quit                    end (as Ctrl-D does); Ctrl-C stops an answer"""
 
 
@@ -107,23 +107,46 @@ class Conversation:
         say(f"{name} is now {number}")
 
     def retry(self, rest: str) -> None:
-        """Answer the last line anew, with another seed."""
+        """Answer the last line anew, with another seed; what was answered before is forgotten, unless this fails."""
         if not self.said:
             raise UserError("there is nothing to try again yet")
-        line, _ = self.said.pop() if self.answers else self.said[-1]
-        self.answer(line)
+        given = self.said.pop()
+        try:
+            self.answer(given[0])
+        except BaseException:
+            self.said.append(given)
+            raise
 
     def save(self, rest: str) -> None:
-        """Write what was said to a file that does not exist yet."""
+        """Write what was said, as the page does, to a file that does not exist yet."""
         if not rest:
-            raise UserError("say where to: /save talk.txt")
+            raise UserError("say where to: /save talk.md")
         try:
             with Path(rest).open("x", encoding="utf-8") as file:
-                between = "\n\n" if self.answers else ""
-                file.write("\n\n".join(line + between + answer for line, answer in self.said) + "\n")
+                file.write(as_markdown(self.said, self.speaker.name))
         except OSError as error:
             raise UserError(f"{rest} could not be written: {error.strerror}; give another name") from error
         say(f"the conversation is in {rest}")
+
+
+def as_markdown(said: list[Turn], name: str) -> str:
+    """A conversation as Markdown, in which what was said stays what was said: each line is quoted as it is.
+
+    >>> print(as_markdown([("Hello", "Hi.\\nWho?")], "ada"), end="")
+    # A conversation with ada
+    <BLANKLINE>
+    **You**
+    <BLANKLINE>
+    > Hello
+    <BLANKLINE>
+    **ada**
+    <BLANKLINE>
+    > Hi.
+    > Who?
+    """
+    spoken = [pair for turn in said for pair in zip(("You", name), turn, strict=True)]
+    turns = ["\n".join([f"**{who}**\n", *(f"> {line}" for line in text.split("\n"))]) for who, text in spoken]
+    return "\n\n".join([f"# A conversation with {name}", *turns]) + "\n"
 
 
 def checked(knobs: Knobs) -> Knobs:

@@ -20,11 +20,11 @@ def serve(
     bitwise: Annotated[bool, Parameter(help="Let no text depend on others by a bit; slower.", negative=())] = False,
 ) -> None:
     """Serve models over the API that OpenAI's clients speak."""
-    from octavo.places import find_model
+    from octavo.places import find_model, name_of
     from octavo.server.service import listen, read_key, rules_for, serve
 
     places = [find_model(run) for run in runs or (None,)]
-    names = [place.stem if place.is_file() else place.resolve().name for place in places]
+    names = [name_of(place) for place in places]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"two models are called {twice}; rename the folder of one")
     rules = rules_for(host, read_key(api_key_file))

@@ -28,6 +28,7 @@ PATIENCE = 600  # seconds for a server's next word: a prompt may be long, and ot
 class Speaker(Protocol):
     """Somebody who answers."""
 
+    name: str
     answers: bool  # it was taught to; others only go on with a text
 
     def note(self, line: str) -> str:
@@ -42,8 +43,8 @@ class Speaker(Protocol):
 class Local:
     """A model that was opened here."""
 
-    def __init__(self, model: "GPT", tokenizer: "Tokenizer") -> None:
-        self.model, self.tokenizer = model, tokenizer
+    def __init__(self, model: "GPT", tokenizer: "Tokenizer", name: str) -> None:
+        self.model, self.tokenizer, self.name = model, tokenizer, name
         self.answers = tokenizer.answers
 
     def note(self, line: str) -> str:
@@ -82,7 +83,7 @@ class Remote:
             port = -1
         if parts.scheme not in ("http", "https") or not parts.hostname or port == -1:
             raise UserError(f"--server {address} is no address; give one like http://127.0.0.1:8000")
-        self.address, self.parts, self.name = address, parts, name
+        self.address, self.parts = address, parts
         self.path = parts.path.rstrip("/").removesuffix("/v1") + "/v1"
         key = os.environ.get("OCTAVO_API_KEY")
         self.headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})

@@ -28,6 +28,10 @@ def talk(
     from octavo.cli.conversation import Conversation
     from octavo.cli.opening import open_run
     from octavo.cli.speakers import Local, Remote
+    from octavo.places import find_model, name_of
 
-    speaker = Local(*open_run(run, quantize=quantize, device=device)) if server is None else Remote(server, run)
-    Conversation(speaker, knobs).run()
+    if server is None:
+        opened = open_run(run, quantize=quantize, device=device)
+        Conversation(Local(*opened, name_of(find_model(run))), knobs).run()
+    else:
+        Conversation(Remote(server, run), knobs).run()
