@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from octavo.disk import MANIFEST, replace_file, saving, sha256, verify, write_file, write_folder
+from octavo.disk import MANIFEST, json_object, replace_file, saving, sha256, verify, write_file, write_folder
 from octavo.errors import DamagedError, SaveError
 
 
@@ -27,6 +27,12 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
     write_folder(tmp_path / "x", two_files)
     write_folder(tmp_path / "x", lambda folder: (folder / "c").write_text("new") and None)
     assert sorted(path.name for path in (tmp_path / "x").iterdir()) == ["c", MANIFEST]
+
+
+def test_a_key_that_stands_twice_is_found_among_many() -> None:
+    many = ",".join(f'"{number}": 1' for number in [*range(300_000), 299_999])
+    with pytest.raises(ValueError, match="it has the key '299999' twice"):
+        json_object(f"{{{many}}}")
 
 
 def test_a_failed_save_leaves_the_old_folder_and_names_path_and_reason(tmp_path: Path) -> None:
