@@ -64,6 +64,19 @@ def test_a_text_with_its_own_validation_text_is_known_as_both() -> None:
     assert started(val="val.txt")[1]
 
 
+def test_where_the_validation_text_begins_belongs_to_what_is_known() -> None:
+    Path("d").mkdir()
+    for name in "bc":
+        Path(f"d/{name}.txt").write_text(f"{name} says 7 to geese. " * 40)
+    found = []
+    for texts, val in ((("text.txt", "d/b.txt"), "d/c.txt"), (("text.txt",), "d")):
+        data = DataConfig(texts=texts, val=val)
+        prepared = prepare(data, None, cache=Path("cache"))
+        found.append((prepared.train.characters, prepared.val.characters))
+    size = Path("d/b.txt").stat().st_size
+    assert found == [(len(TEXT) + size, size), (len(TEXT), 2 * size)]
+
+
 def test_a_change_is_seen_although_its_time_was_set_back() -> None:
     first = started()[0]
     change_unseen(Path("text.txt"))

@@ -23,7 +23,7 @@ from octavo.disk import make_folder, read_json, write_file
 from octavo.errors import ConfigError, DamagedError, SaveError
 from octavo.plain import from_dict
 
-FORMAT = 1  # of what is remembered, and of how texts are read: what was found otherwise is not believed
+FORMAT = 2  # of what is remembered, and of how texts are read: what was found otherwise is not believed
 REST = 60.0  # seconds; after 30 Linux has brought to the disk, and sees anew, what a program wrote to mapped memory
 BELIEVED = frozenset({"btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "xfs", "zfs"})
 MOUNTS = Path("/proc/self/mountinfo")
@@ -35,8 +35,9 @@ class Known:
 
     def __init__(self, cache: Path, texts: Sequence[Sources]) -> None:
         self.texts = texts
-        named = [[str(file.path.absolute()), file.field, sources.errors] for sources in texts for file in sources.files]
-        self.file = cache / "surveys" / f"{fingerprint(FORMAT, len(texts), named)}.json"
+        named = [[[str(file.path.absolute()), file.field] for file in sources.files] for sources in texts]
+        errors = [sources.errors for sources in texts]
+        self.file = cache / "surveys" / f"{fingerprint(FORMAT, named, errors)}.json"
         self.marks = _marks(texts)
         self.at_rest = self.marks is not None and _at_rest(self.marks) and _believed(texts)
 
