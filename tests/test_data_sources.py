@@ -229,6 +229,13 @@ def test_standard_input_can_be_read_more_than_once_and_leaves_nothing(monkeypatc
     assert not where.exists()
 
 
+def test_a_name_that_is_no_text_is_refused() -> None:
+    with pytest.raises(
+        TextError, match=r"the name \?a is not UTF-8; rename the file, or pipe its text in and name it -"
+    ):
+        find_texts(["\udcffa"])
+
+
 def test_standard_input_that_gives_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TextError, match="standard input was named twice; it can be read once"):
         find_texts(["-", "-"])

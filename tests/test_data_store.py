@@ -168,6 +168,12 @@ def test_a_split_that_leaves_too_little_is_refused(cache: Path, text: str, split
         prepared(cache, text, split=split)
 
 
+def test_lines_without_a_word_are_no_text(cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").write_text('{"text": ""}\n\n{"text": ""}\n')
+    with pytest.raises(TextError, match="a training text of 0 characters is too little to learn from; give a longer"):
+        prepare(DataConfig(texts=(str(tmp_path / "empty.jsonl"),)), None, cache=cache)
+
+
 def test_a_line_for_each_part_says_how_much_it_has(cache: Path) -> None:
     events: list[Event] = []
     prepared(cache, "ab" * 1000, events.append)

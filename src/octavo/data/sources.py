@@ -118,6 +118,11 @@ def _find(
     if text == STDIN:
         return [_spool()]
     path = Path(text)
+    try:
+        text.encode()  # it will be written down
+    except UnicodeEncodeError:
+        line = f"the name {shown(path)} is not UTF-8; rename the file, or pipe its text in and name it -"
+        raise TextError(line) from None
     if "\0" not in text and not os.path.lexists(path) and text in CORPORA:
         path = fetch(text, cache=cache, on_event=on_event)
         return [_text_file(path, text, "text")]

@@ -84,7 +84,7 @@ class _Text:
         """About which share of the text is for training."""
         if self.lots is not None:
             return self.lots.val / self.lots.documents
-        return self.cuts[0] / self.survey.characters
+        return self.cuts[0] / max(1, self.survey.characters)
 
     @property
     def vocabulary(self) -> str:
