@@ -76,11 +76,13 @@ class Journal:
         lines: list[tuple[str, dict[str, Any]]] = []
         if not self.paths[name].is_file():
             return lines
-        for text in self.paths[name].read_text("utf-8", errors="replace").splitlines(keepends=True):
-            try:
-                lines.append((text, json.loads(text)))
-            except ValueError:
-                break
+        # a sample may hold other characters that end a line for Python
+        with self.paths[name].open(encoding="utf-8", errors="replace", newline="\n") as file:
+            for text in file:
+                try:
+                    lines.append((text, json.loads(text)))
+                except ValueError:
+                    break
         return lines
 
     def picture(self) -> str:
