@@ -269,6 +269,14 @@ def test_a_repeated_training_cuts_its_text_as_the_first_one_did(machine: Callabl
         assert again.tokenizer.backend.to_str() == prepared.tokenizer.backend.to_str()
 
 
+def test_a_training_that_is_repeated_in_another_width_has_heads_of_its_own(machine: Callable[..., None]) -> None:
+    base = chosen(steps=200, layers=2, heads=2, width=128, context=64)
+    for asked in ({"heads": 4}, {"width": 256}, {"context": 32}):
+        again = training.plan_training(["text.txt"], Asked(**asked), base=base)[0].config.model
+        model = chosen(steps=200, **{"layers": 2, "heads": 2, "width": 128, "context": 64, **asked}).model
+        assert again == model
+
+
 def test_nothing_is_forecast_of_a_recipe_that_was_not_measured(machine: Callable[..., None]) -> None:
     of = {
         "GPT-2's dialect": {"dialect": "gpt2"},

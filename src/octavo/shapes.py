@@ -143,10 +143,15 @@ def preset_model(asked: Asked, vocab_size: int | None = None) -> ModelConfig:
     shape = ModelConfig(dialect=asked.dialect or "gpt2") if asked.preset is None else preset(asked.preset)
     if asked.dialect not in (None, shape.dialect):
         raise ConfigError(f"--preset {asked.preset} is a {shape.dialect} model; leave --dialect out, or --preset")
+    return replace(shape, **_sizes(asked), vocab_size=vocab_size or asked.vocab_size or shape.vocab_size)
+
+
+def _sizes(asked: Asked) -> dict[str, Any]:
+    """The sizes of a model that were asked for; what followed from others follows from them anew."""
     given = _given(asked, ("layers", "heads", "kv_heads", "width", "context"))
-    if {"heads", "width"} & given.keys():  # what followed from them follows from them anew
+    if {"heads", "width"} & given.keys():
         given = {"kv_heads": None, "head_width": None, "feed_forward": None, **given}
-    return replace(shape, **given, vocab_size=vocab_size or asked.vocab_size or shape.vocab_size)
+    return given
 
 
 def _known(
@@ -175,9 +180,10 @@ def repeated_run(asked: Asked, data: DataConfig, prepared: Prepared, base: RunCo
         raise ConfigError("--preset is the shape of a new model; leave it out with --config")
     if asked.dialect not in (None, base.model.dialect):
         raise ConfigError(f"--config repeats a {base.model.dialect} model; leave --dialect out, or --config")
-    model_words = ("layers", "heads", "kv_heads", "width", "context")
     train_words = ("minutes", "steps", "batch", "lr", "dropout", "eval_every", "seed", "pack")
-    model = replace(base.model, vocab_size=prepared.tokenizer.vocab_size, **_given(asked, model_words))
+    model = replace(base.model, vocab_size=prepared.tokenizer.vocab_size, **_sizes(asked))
+    if model.rotary and base.model.rope_base == SLOWEST * base.model.context:
+        model = replace(model, rope_base=SLOWEST * model.context)
     given = _given(asked, train_words)
     if asked.steps is not None:  # its end is no time any more
         given |= {"minutes": None, "most_steps": None}
