@@ -305,6 +305,48 @@ def test_a_training_finds_its_text_from_anywhere_and_misses_it_by_name(monkeypat
         training.resume(Path("../runs/mine"), Asked(steps=12))
 
 
+def test_a_run_that_was_written_over_and_interrupted_goes_on_with_the_new_texts_tokenizer() -> None:
+    whole(begin(steps=4))
+    Path("other.txt").write_text("Ψάξε με 7 φορές. " * 300)
+    training.begin(["other.txt"], Asked(**TINY, steps=4), out="run", force=True)  # and is killed here
+    resumed = training.resume(Path("run"), Asked())
+    assert "Ψ" in resumed.prepared.tokenizer.decode(resumed.prepared.train.tokens[:100].tolist())
+    assert whole(resumed)[-1].step == 4
+
+
+def test_a_name_that_another_training_took_meanwhile_is_not_written_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = training.plan_training
+
+    def slowly(*given: Any, **words: Any) -> Any:
+        monkeypatch.setattr(training, "plan_training", plan)
+        runs.append(octavo.train("text.txt", out=out, steps=2, **TINY))
+        return plan(*given, **words)
+
+    runs: list[Path] = []
+    for out in (None, "run"):
+        monkeypatch.setattr(training, "plan_training", slowly)
+        if out is None:
+            assert training.begin(["text.txt"], Asked(**TINY, steps=2)).run != runs[0]
+        else:
+            with pytest.raises(RunError, match="run already holds a run; go on with --resume run, or overwrite it"):
+                training.begin(["text.txt"], Asked(**TINY, steps=2), out=out)
+    assert all(octavo.load(run) for run in runs)
+
+
+def test_a_training_without_a_first_step_can_be_given_minutes() -> None:
+    begin(steps=4)
+    finished = whole(training.resume(Path("run"), Asked(minutes=0.02)))[-1]
+    assert isinstance(finished, Finished) and finished.reason == "done"
+
+
+def test_no_sample_is_lost_to_a_character_that_ends_a_line_elsewhere() -> None:
+    trainer = begin(steps=4)
+    for number, text in enumerate(("a", "b\u2028c\x85d", "e")):
+        trainer.journal.sample({"step": number, "text": text})
+    trainer.journal.cut(2)
+    assert [line["text"] for line in trainer.journal.read("samples")] == ["a", "b\u2028c\x85d", "e"]
+
+
 def test_without_its_checkpoints_a_trained_model_is_not_trained_over() -> None:
     whole(begin(steps=9))
     weights = Path("run/model.safetensors").read_bytes()

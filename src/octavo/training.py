@@ -34,6 +34,7 @@ Listener = Callable[[Event], None]
 Start = tuple[GPT, Tokenizer]  # what a training goes on from
 FEWEST, MOST = 320, 8192  # pieces of words in a vocabulary: a text for which that is too much is learned by character
 ROUND = 32
+SAVED = ("model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
 
 
 def ignore(event: Event) -> None:
@@ -131,11 +132,14 @@ def begin(
         team = Team(processes, parallel) if processes.size > 1 else None
         chosen, prepared = plan_training(texts, asked, base=base, start=start, on_event=on_event, team=team)
         on_event(Planned(chosen.lines, chosen.config, chosen.parameters))
+        run = run if out is not None else new_run(texts[0])  # another training may have taken the name meanwhile
         with saving(run):
             make_folder(run)
         claim = Claim(run)
+        check_free(run, force=force)  # or have come to its end there
         check_room(run, chosen.config, chosen.parameters)
         clear(run)
+        prepared.tokenizer.save(run, context=chosen.config.model.context)
         write_file(run / toml.NAME, toml.dump(chosen.config))
     processes.told(json.dumps([str(run.absolute()), prepared.fingerprint]))
     trainer = Trainer(chosen.config, prepared, run, processes, parallel)
@@ -165,8 +169,6 @@ def _joining(processes: Processes, parallel: Parallel) -> Trainer:
 def _begin_with(trainer: Trainer, model: GPT, on_event: Listener) -> None:
     """Take a model's weights, and save them as the state before the first step: a resumed training needs no other."""
     trainer.spread.fill(dict(model.named_parameters()))
-    if trainer.processes.first:
-        trainer.prepared.tokenizer.save(trainer.run, context=model.config.context)
     for event in trainer.save_state():
         on_event(event)
 
@@ -195,7 +197,7 @@ def clear(run: Path) -> None:
     """Remove what an earlier training left in the folder of a run."""
     for name in ("checkpoints", "snapshots", "tensorboard"):
         shutil.rmtree(run / name, ignore_errors=True)
-    for name in ("metrics.jsonl", "samples.jsonl", "loss.svg", "model.safetensors"):
+    for name in ("metrics.jsonl", "samples.jsonl", "loss.svg", *SAVED):
         (run / name).unlink(missing_ok=True)
 
 
@@ -250,8 +252,10 @@ def _prolong(trainer: Trainer, asked: Asked, on_event: Listener) -> None:
     pace = trainer.at.seconds / max(1, trainer.at.step)  # of the checkpoint, in which all processes read the same
     for note in rewind(trainer) if trainer.at.step else []:
         on_event(note)
-    if steps is None:
+    if steps is None and pace:
         steps = trainer.at.step + max(1, round(60 * (asked.minutes or 0) / pace))
+    elif steps is None:  # before the first step nobody knows; the pace will tell
+        steps = trainer.at.schedule.steps
     for event in prolong(trainer, steps, asked.minutes):
         on_event(event)
 
