@@ -51,3 +51,9 @@ def test_ticks_are_round_and_within_range(low: float, span: float) -> None:
 
 def test_a_line_of_one_point_is_a_dot() -> None:
     assert line_chart([Series("held out", [(3, 1.5)])], x="step", y="loss").count("<circle ") == 1
+
+
+def test_a_token_of_any_bytes_can_be_drawn() -> None:
+    names = [chr(code) for code in range(256)] + ["\ud800", "\ufffe\uffff", "]]>", "<&>"]
+    for drawn in (bar_charts([("next", [(name, 0.5) for name in names])]), heat_map([[0.5]], ["\x0c\x00"])):
+        ElementTree.fromstring(drawn)

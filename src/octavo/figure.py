@@ -1,5 +1,6 @@
 """Pictures as SVG, drawn by hand: lines over steps, a map of weights, bars of probabilities."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -26,6 +27,10 @@ class Series:
         size = max(1, len(self.points) // most)
         groups = [self.points[start : start + size] for start in range(0, len(self.points), size)]
         return Series(self.name, [(fmean(x for x, _ in group), fmean(y for _, y in group)) for group in groups])
+
+
+SIGNS = {code: chr(0x2400 + code) for code in range(32)} | {10: "↵", 9: "⇥", 32: "␣", 127: "␡"}
+NOWHERE = re.compile("[\ud800-\udfff\ufffe\uffff]")  # what is no character of XML
 
 
 def ticks(low: float, high: float, about: int = 6) -> list[float]:
@@ -128,8 +133,12 @@ def bar_charts(charts: Sequence[tuple[str, Sequence[tuple[str, float]]]], *, tit
 
 
 def visible(text: str) -> str:
-    """White space as signs that can be seen."""
-    return text.replace("\n", "↵").replace("\t", "⇥").replace(" ", "␣")
+    """White space as signs that can be seen, and so is what commands a machine; XML has no place for it.
+
+    >>> visible("a b\\n\\x00")
+    'a␣b↵␀'
+    """
+    return NOWHERE.sub("�", text.translate(SIGNS))
 
 
 def document(width: float, height: float, parts: Sequence[str], *, title: str) -> str:
