@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from octavo.evaluation import examine
 from octavo.events import Evaluated, Event, Finished, Note, Sampled, Saved, Stepped
 from octavo.saved import checkpoint_folder, read_facts, steps_saved
 from octavo.standing import Standing
+from octavo.step import StepResult
 from octavo.trainer import Trainer
 from test_repeating import Again
 from texts import sentences
@@ -237,6 +239,18 @@ def test_numbers_gone_wrong_stop_the_training_and_leave_finite_weights() -> None
         whole(trainer)
     model, _ = octavo.load("run")
     assert all(weight.isfinite().all() for weight in model.parameters())
+
+
+@pytest.mark.parametrize("lost", [math.nan, math.inf])
+def test_a_step_that_came_to_no_number_is_no_reason_not_to_save(monkeypatch: pytest.MonkeyPatch, lost: float) -> None:
+    real, taken = step.training_step, itertools.count()
+
+    def training_step(*given: Any, **words: Any) -> StepResult:
+        result = real(*given, **words)
+        return StepResult(lost, lost, False) if next(taken) == 1 else result
+
+    monkeypatch.setattr("octavo.repeating.training_step", training_step)
+    assert whole(begin(steps=8))[-1].step == 8 and steps_saved(Path("run"))[0] == 8
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
+from math import isfinite
 from pathlib import Path
 from typing import IO, Any
 
@@ -89,8 +90,9 @@ class Journal:
         """The losses so far, as a picture in SVG."""
         if self._curve is None:
             self._curve = [point(line) for line in self.read()]
-        train = Series("training", [(step, loss) for step, loss, _ in self._curve])
-        val = Series("held out", [(step, held_out) for step, _, held_out in self._curve if held_out is not None])
+        train = Series("training", [(step, loss) for step, loss, _ in self._curve if isfinite(loss)])
+        looks = [(step, held_out) for step, _, held_out in self._curve if held_out is not None]
+        val = Series("held out", [(step, held_out) for step, held_out in looks if isfinite(held_out)])
         return line_chart([train.smoothed(), val], x="step", y="loss (nats per token)")
 
     def cut(self, step: int) -> None:
