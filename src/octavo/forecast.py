@@ -42,7 +42,7 @@ def forecast(config: RunConfig, learned: np.ndarray, held_out: np.ndarray) -> Fo
 
     Nothing was of GPT-2's dialect, of very few steps, and at rates that are far from the recipe's.
     """
-    train, context = config.train, config.model.context
+    train, context = config.train, config.window
     if config.model.dialect != "modern" or train.optimizer != "muon" or train.steps < FEWEST:
         return None
     if not RATES[0] <= train.lr <= RATES[1]:

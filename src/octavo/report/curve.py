@@ -22,8 +22,8 @@ def curve(config: RunConfig, prepared: Prepared, part: Part) -> tuple[Further, .
     known = config.model.dialect == "modern" and train.optimizer == "muon" and train.steps >= FEWEST
     if not known or train.start is not None:
         return ()
-    read = train.steps * train.batch * config.model.context
-    return tuple(_further(times, int(times * read), config.model.context, learned, part) for times in TIMES)
+    read = train.steps * train.batch * config.window
+    return tuple(_further(times, int(times * read), config.window, learned, part) for times in TIMES)
 
 
 def _further(times: float, tokens: int, context: int, learned: np.ndarray, part: Part) -> Further:
