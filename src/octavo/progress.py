@@ -2,6 +2,7 @@
 
 import sys
 import unicodedata
+from contextlib import suppress
 from types import TracebackType
 from typing import TextIO
 
@@ -52,7 +53,8 @@ def duration(seconds: float) -> str:
 
 def say(line: str, file: TextIO | None = None) -> None:
     """One line for the person at the terminal, on standard error: standard output belongs to results."""
-    print(printable(line), file=file or sys.stderr, flush=True)
+    with suppress(OSError):  # where nobody can be told, what was begun goes on
+        print(printable(line), file=file or sys.stderr, flush=True)
 
 
 class Display:
@@ -83,7 +85,8 @@ class Display:
             self._print(line)
 
     def _print(self, line: str) -> None:
-        self.console.print(Text(printable(line)), soft_wrap=True)
+        with suppress(OSError):  # a full disk under what is said is no reason to lose what was learned
+            self.console.print(Text(printable(line)), soft_wrap=True)
 
     def _line(self, event: Event) -> str:
         match event:

@@ -1,12 +1,12 @@
 """The command line: its words, one line for every mistake, and the exit status."""
 
 import os
-import sys
 from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError, UnknownCommandError
 
 from octavo import __version__
+from octavo.cli.output import OutputError, checked_output, give_up_output
 from octavo.errors import OctavoError, PeerError
 
 DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
@@ -95,7 +95,18 @@ for _order, (_word, _help) in enumerate(WORDS.items()):  # each is imported when
 
 def run(arguments: Sequence[str]) -> int:
     """Do what the words say and give the exit status; whatever a user can cause becomes one line."""
-    words = [STDIN if word == "-" else word for word in arguments]  # a lone hyphen would be read as an option
+    try:
+        with checked_output():
+            return _done([STDIN if word == "-" else word for word in arguments])  # a lone hyphen would be an option
+    except BrokenPipeError:  # whoever read the output has gone
+        give_up_output()
+        return DONE
+    except OutputError as error:
+        give_up_output()
+        return _complain(f"standard output takes no more: {error.strerror}", FAILED)
+
+
+def _done(words: Sequence[str]) -> int:
     try:
         app(words, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
@@ -108,9 +119,6 @@ def run(arguments: Sequence[str]) -> int:
         return _complain("stopped", INTERRUPTED)
     except PermissionError as error:
         return _complain(f"{error.filename} may not be opened: {error.strerror}; choose another place", FAILED)
-    except BrokenPipeError:  # whoever read the output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else FAILED
     return DONE

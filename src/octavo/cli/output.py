@@ -1,0 +1,55 @@
+"""Standard output, which says itself when it takes no more: an error of it is none of another file."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import Any, TextIO, TypeVar, cast
+
+Result = TypeVar("Result")
+
+
+class OutputError(OSError):
+    """Standard output takes no more. It is no `OctavoError`, for a talk would go on after one."""
+
+
+class Output:
+    """A stream as it is, but for what is raised where it takes no more."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        return _taken(lambda: self.stream.write(text))
+
+    def flush(self) -> None:
+        _taken(self.stream.flush)
+
+
+def _taken(act: Callable[[], Result]) -> Result:
+    try:
+        return act()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(error.errno, error.strerror) from error
+
+
+@contextmanager
+def checked_output() -> Iterator[None]:
+    """Within it standard output tells its own errors, and at its end has taken all. Raises `OutputError`."""
+    if sys.stdout is None:  # it was closed from the beginning
+        yield
+        return
+    output = Output(sys.stdout)
+    with redirect_stdout(cast(TextIO, output)):
+        yield
+        output.flush()
+
+
+def give_up_output() -> None:
+    """Let what is still to be written go nowhere, so that the end of the process does not try it again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
