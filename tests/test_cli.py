@@ -199,7 +199,7 @@ MISTAKES = {
     "unknown word": ("trian text.txt", "Did you mean"),
     "another unknown word": ("ls", f"Available commands: {', '.join(WORDS)}."),
     "unknown option": ("train text.txt --stpes 3", "Did you mean"),
-    "not a number": ("train text.txt --steps many", "--steps"),
+    "not a number": ("train text.txt --steps many", "--steps is many; give a whole number"),
     "zero": ("train text.txt --layers 0", "layers is 0; give a number above zero"),
     "negative": ("train text.txt --width=-3", "width is -3; give a number above zero"),
     "not a number at all": ("train text.txt --lr nan", "lr is nan; give a number above zero"),
@@ -253,6 +253,15 @@ def test_a_mistake_is_one_line_and_status_2_and_nothing_is_written(name: str, sa
     assert len(lines) == 1 and errors.splitlines()[-1] == lines[0]
     assert expected in lines[0] and "Traceback" not in errors and output == ""
     assert not Path("runs").exists() and not Path("x").exists()
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_a_whole_number_is_never_rounded(word: str, said: Said) -> None:
+    for argument in app[word].assemble_argument_collection():
+        if "int" in str(argument.hint).replace("int8", ""):
+            for value in ("2.5", "3.0", "1e3", "many"):
+                line = f"octavo: {argument.name} is {value}; give a whole number\n"
+                assert said(word, f"{argument.name}={value}") == (2, "", line)
 
 
 KNOBS = {

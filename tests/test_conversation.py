@@ -57,7 +57,7 @@ def test_knobs_can_be_set_and_a_wrong_one_leaves_the_talk_as_it_was(talk: Talk) 
     assert "temperature is now 0.0" in errors and "top_k is now 3" in errors
     assert "temperature is -1.0; give 0" in errors
     assert "heat is no knob; there are max_new_tokens, temperature" in errors
-    assert "seed is 'x'; give a number" in errors
+    assert "seed is 'x'; give a whole number" in errors
     assert errors.count("temperature is -1.0") == 1  # it was not taken
 
 

@@ -2,21 +2,34 @@
 
 import os
 from collections.abc import Sequence
+from typing import get_args
 
-from cyclopts import App, CycloptsError, UnknownCommandError
+from cyclopts import App, ArgumentCollection, CycloptsError, UnknownCommandError
 
 from octavo import __version__
 from octavo.cli.output import OutputError, checked_output, give_up_output
-from octavo.errors import OctavoError, PeerError
+from octavo.errors import OctavoError, PeerError, UserError
 
 DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 STDIN = "<standard input>"
+
+
+def check_whole(app: App, words: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Raise `UserError` for a fraction where a whole number is asked for: it would be rounded, and nothing said."""
+    for argument in arguments:
+        for token in argument.tokens if int in (argument.hint, *get_args(argument.hint)) else ():
+            try:
+                int(token.value)
+            except ValueError:
+                raise UserError(f"{token.keyword} is {token.value}; give a whole number") from None
+
 
 app = App(
     name="octavo",
     help="A GPT that fits the hand: train it on your own text, talk to it, take it elsewhere.",
     help_epilogue='Begin with: octavo demo. Then: octavo train my.txt --minutes 10, and octavo generate "Once upon".',
     version=__version__,
+    config=check_whole,
     help_format="plaintext",
 )
 WORDS = {

@@ -98,10 +98,11 @@ class Conversation:
         hints = get_type_hints(Knobs)
         if name not in hints:
             raise UserError(f"{name} is no knob; there are {', '.join(hints)}")
+        whole = hints[name] in (int, int | None)
         try:
-            number = int(value) if hints[name] in (int, int | None) else float(value)
+            number = int(value) if whole else float(value)
         except ValueError:
-            raise UserError(f"{name} is {value!r}; give a number") from None
+            raise UserError(f"{name} is {value!r}; give a {'whole ' * whole}number") from None
         values = asdict(self.knobs) | {name: number}
         self.knobs = checked(Knobs(**values))
         say(f"{name} is now {number}")
