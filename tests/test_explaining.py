@@ -56,6 +56,7 @@ def test_every_step_comes_in_its_order(steps: list[Step], config: ModelConfig) -
 def test_the_equations_come_to_what_the_model_does(steps: list[Step]) -> None:
     errors = {step.title: step.error for step in steps if step.error is not None}
     assert max(errors.values()) < 1e-12
+    assert {"queries, keys, values", "scores"} <= set(errors)
     assert {"embed", "weights", "weighted sum", "feed-forward", "logits"} <= set(errors)
 
 
@@ -100,8 +101,28 @@ def test_the_choice_is_what_octavo_writes(model: GPT, temperature: float, seed: 
     *_, cooled, choice = explain(model, LETTERS, TEXT, temperature=temperature, seed=seed)
     words = {"max_new_tokens": 1, "temperature": temperature, "seed": seed}
     [written] = completions(model, LETTERS, TEXT, **words)
-    assert choice.note == f"the text goes on with {LETTERS.decode(written.tokens, special=True)!r}"
+    [token] = written.tokens
+    assert choice.note == f"the text goes on with {LETTERS.decode([token], special=True)!r}, id {token}"
     assert cooled.rows[0][1][0] <= 1.0 and (temperature > 0 or cooled.rows[0][1][0] == 1.0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_number_drawn_falls_between_the_two_sums_that_are_shown(model: GPT, seed: int) -> None:
+    *_, choice = explain(model, LETTERS, TEXT, temperature=0.8, seed=seed)
+    token = int(choice.note.rsplit(" ", 1)[1])
+    names, values = zip(*choice.rows, strict=True)
+    assert names == (f"p of all ids below {token}", "u", f"p of all ids up to {token}")
+    (below,), (drawn,), (up_to,) = values
+    p = model(torch.tensor([LETTERS.encode(TEXT)]))[0, -1] / 0.8
+    p[list(LETTERS.unsayable(len(p)))] = -torch.inf
+    p = p.softmax(-1)
+    assert below == pytest.approx(p[:token].sum().item()) and up_to - below == pytest.approx(p[token].item())
+    assert below <= drawn < up_to
+
+
+def test_a_row_of_a_text_of_one_token_is_told_once(model: GPT) -> None:
+    [masked] = [step for step in explain(model, LETTERS, "a") if step.title == "causal mask"]
+    assert [name for name, _ in masked.rows] == ["S[0]"]
 
 
 def test_a_learning_model_and_its_hooks_are_left_as_they_were(config: ModelConfig) -> None:

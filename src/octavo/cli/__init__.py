@@ -73,7 +73,9 @@ switches a head off, --step 100 looks at the model as it was.""",
 
 Example: octavo explain runs/book-1 "To be" --layer 2 --head 1
 
-Every number is computed from the weights by the equation that is shown, and held against what the model came to.""",
+The numbers are the last token's, in one layer and one head of it, computed by the equation that is shown; what the \
+other heads and layers add is taken from the model. Where the model comes to the same numbers itself, a line says how \
+near.""",
     "import": """Make a run of a model from elsewhere.
 
 Example: octavo import smollm2, and then: octavo talk smollm2

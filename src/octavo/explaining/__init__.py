@@ -1,7 +1,7 @@
 """The forward pass step by step, with this model's own numbers: each step's equation, shapes and line of code.
 
-Every number is computed here from the weights by the equation that is shown. Where the model has a tap, the two are
-compared, and `Step.error` says how far they are apart.
+The numbers of one head of one layer are computed here by the equation that is shown; what the others add is taken from
+the model. Where the model has a tap, the two are compared, and `Step.error` says how far they are apart.
 """
 
 from octavo.config import USUAL

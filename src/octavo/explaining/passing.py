@@ -1,6 +1,7 @@
 """A pass through a model by its equations, one layer and one head of it: nothing but arithmetic on its weights."""
 
 import math
+from collections.abc import Iterable
 from functools import cached_property
 
 import torch
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from octavo import sampling
+from octavo.lens.trace import heard
 from octavo.looking import Look
 from octavo.model import GPTBlock, rotate
 from octavo.sampling import Sampling
@@ -39,6 +41,17 @@ class Pass:
             for part, place in zip((heads.query, heads.key, heads.value), places, strict=True)
         ]
 
+    @cached_property
+    def known(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Q, K and V of the head as the model compares them."""
+        trace, layer = self.trace, self.layer
+        return trace.queries[layer][self.head], trace.keys[layer][self.shared], trace.values[layer][self.shared]
+
+    @property
+    def turns(self) -> bool:
+        """Whether queries and keys are normed or turned before they are compared."""
+        return self.config.qk_norm or self.config.rotary
+
     @property
     def shared(self) -> int:
         """The keys and values that the head looks at: several heads may share them."""
@@ -59,6 +72,16 @@ class Pass:
     def scores(self) -> Tensor:
         q, k = self.turned
         return q @ k.T / math.sqrt(self.config.head_width)
+
+    @cached_property
+    def own(self) -> tuple[Tensor, Tensor]:
+        """The scores and weights of the head as the model's code forms them where it is asked to."""
+        heads, trace = self.block.attention.heads, self.trace
+        q, k, v = (part[self.layer][None] for part in (trace.queries, trace.keys, trace.values))
+        with heard([heads.scores, heads.weights]) as found:
+            heads.explicit(q, k, v, None)
+        scores, weights = (value[0, self.head] for value in found)
+        return scores, weights
 
     @cached_property
     def hidden(self) -> Tensor:
@@ -112,3 +135,8 @@ def by_hand(norm: nn.Module, x: Tensor, epsilon: float) -> Tensor:
     weight = norm.weight
     assert isinstance(weight, Tensor)
     return x / torch.sqrt(x.square().mean(-1, keepdim=True) + epsilon) * weight
+
+
+def furthest(pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """The largest difference in any of the pairs."""
+    return max(apart(one, other) for one, other in pairs)

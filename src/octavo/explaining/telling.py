@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from octavo import sampling
-from octavo.explaining.passing import Pass, apart, by_hand
+from octavo.explaining.passing import Pass, apart, by_hand, furthest
 from octavo.explaining.step import Numbers, Step, line_of
 from octavo.model import GPT, FeedForward, GPTBlock, MultiHeadAttention, SelfAttention
 from octavo.tokenizers import Tokenizer
@@ -24,7 +24,7 @@ class Telling(Pass):
         yield self.embed()
         yield self.norm("norm", self.block.attention_norm, self.trace.stream[self.layer], self.normed, "attention_norm")
         yield self.project()
-        if self.config.qk_norm or self.config.rotary:
+        if self.turns:
             yield self.turn()
         yield self.score()
         yield self.hide()
@@ -96,15 +96,16 @@ class Telling(Pass):
         grouped = self.config.kv_heads != self.config.heads
         note = f"{self.config.kv_heads} keys and values are shared by {self.config.heads} heads" if grouped else ""
         source = line_of(SelfAttention.project, "q, k, v = (part.unflatten")
-        return Step("queries, keys, values", "Q = y W_Q, K = y W_K, V = y W_V", shapes, source, rows, (), note)
+        pairs = list(zip(self.raw, self.known, strict=True))
+        error = furthest(pairs[2:] if self.turns else pairs)  # q and k are held against them when they are turned
+        return Step("queries, keys, values", "Q = y W_Q, K = y W_K, V = y W_V", shapes, source, rows, (), note, error)
 
     def turn(self) -> Step:
         q, k = self.turned
         normed = "norm q and k, then " if self.config.qk_norm else ""
         equation = f"{normed}turn pair i at position t by t · base^(−2i/D)" if self.config.rotary else "norm q and k"
         source = line_of(SelfAttention.project, "rotate(q, rotation)" if self.config.rotary else "self.query_norm(q")
-        own = self.trace.queries[self.layer][self.head], self.trace.keys[self.layer][self.shared]
-        error = max(apart(q, own[0]), apart(k, own[1]))
+        error = furthest(zip((q, k), self.known[:2], strict=True))
         return Step(
             "positions",
             equation,
@@ -125,6 +126,7 @@ class Telling(Pass):
             line_of(SelfAttention.explicit, "self.scores(q / math.sqrt"),
             (self.row("S", self.scores),),
             self.tokens,
+            error=apart(self.scores, self.own[0]),
         )
 
     def row(self, name: str, square: Tensor) -> tuple[str, Numbers]:
@@ -132,6 +134,7 @@ class Telling(Pass):
         return f"{name}[{self.length - 1}]", tuple(square[-1].tolist())
 
     def hide(self) -> Step:
+        last = self.row("S", self.hidden)
         first = ("S[0]", tuple(self.hidden[0].tolist()))
         note = "what comes after a position is hidden from it; the last one sees all"
         return Step(
@@ -139,13 +142,13 @@ class Telling(Pass):
             "S[t, s] = −∞ for s > t",
             f"T × T = {self.length} × {self.length}",
             line_of(SelfAttention.explicit, "masked_fill_(~mask, -math.inf)"),
-            (first, self.row("S", self.hidden)),
+            (first, last) if self.length > 1 else (last,),
             self.tokens,
             note,
         )
 
     def soften(self) -> Step:
-        error = apart(self.weights, self.trace.weights(self.layer)[self.head])
+        error = apart(self.weights, self.own[1])
         return Step(
             "weights",
             "A = softmax(S), eˢ / Σ eˢ in each row",
@@ -271,17 +274,21 @@ class Telling(Pass):
     def choose(self) -> Step:
         history = [self.trace.tokens.tolist()]
         [token] = sampling.choose(self.trace.logits[-1:], [self.chosen], history).tokens
-        number = sampling.uniform(self.chosen.seed, self.length)
-        equation = (
-            "the likeliest token" if self.chosen.greedy else "the first token whose p, summed up to it, is above u"
-        )
-        row = ("p", (self.probabilities[token].item(),)) if self.chosen.greedy else ("u", (number,))
+        greedy = self.chosen.greedy
         return Step(
             "the choice",
-            equation,
+            "the likeliest token"
+            if greedy
+            else "the first id whose p, and that of all ids below it, sum to more than u",
             "V → 1",
             line_of(sampling.draw, "torch.searchsorted"),
-            (row,),
+            (("p", (self.probabilities[token].item(),)),) if greedy else self.falls(token),
             (),
-            f"the text goes on with {self.seen.spell(token)!r}",
+            f"the text goes on with {self.seen.spell(token)!r}, id {token}",
         )
+
+    def falls(self, token: int) -> tuple[tuple[str, Numbers], ...]:
+        """The number that was drawn between the two sums that it falls between."""
+        below, upto = self.probabilities[:token].sum().item(), self.probabilities[: token + 1].sum().item()
+        drawn = sampling.uniform(self.chosen.seed, self.length)
+        return (f"p of all ids below {token}", (below,)), ("u", (drawn,)), (f"p of all ids up to {token}", (upto,))
