@@ -3,6 +3,7 @@
 import inspect
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -173,6 +174,19 @@ def test_all_steps_are_printed_with_equation_shape_and_line(said: Callable[..., 
     assert (status, errors) == (0, "") and "\x1b" not in output
     for part in ("19. the choice", "softmax(S)", "octavo/model.py:", "T × T = 14 × 14", "−∞", "the model's own", "␣"):
         assert part in output
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_no_number_is_cut_and_what_has_no_room_stands_below(
+    said: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    wide = said("letters", TEXT)[1]
+    monkeypatch.setenv("COLUMNS", "60")
+    if terminal:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+    output = re.sub(r"\x1b\[[\d;]*m", "", said("letters", TEXT)[1])
+    assert set(output.split()) == set(wide.split())
+    assert all(len(line) <= 60 for line in output.splitlines() if line.startswith("   S["))
 
 
 def test_json_holds_every_step(said: Callable[..., tuple[int, str, str]]) -> None:

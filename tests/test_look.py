@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from octavo import lens, training
 from octavo.checkpoint import load_snapshot
 from octavo.cli import run as command
+from octavo.cli.showing import LENSES, show
 from octavo.config import Asked
 from octavo.errors import ConfigError
 from octavo.looking import look, open_model
@@ -80,6 +82,39 @@ def test_each_lens_is_shown_and_is_the_librarys(said: Said, folder: Path, name: 
         "weights": "blocks.1.attention.mix.weight",
     }
     assert shown[name] in output
+
+
+@pytest.mark.parametrize("columns", ["20", "80"])
+@pytest.mark.parametrize("name", sorted(LENSES))
+def test_nothing_is_cut_however_narrow_it_is(
+    said: Said, monkeypatch: pytest.MonkeyPatch, name: str, columns: str
+) -> None:
+    wide = said("book", TEXT, "--lens", name)[1]
+    monkeypatch.setenv("COLUMNS", columns)
+    piped = said("book", TEXT, "--lens", name)[1]
+    assert "…" not in wide + piped and set(piped.split()) == set(wide.split())
+    shown = on_a_terminal(said, monkeypatch, "--lens", name)
+    signs = [sorted("".join(text.split())) for text in (shown, wide)]  # of names in two lines, too
+    assert set(shown.split()) == set(wide.split()) or signs[0] == signs[1]
+
+
+def test_a_table_of_the_weights_fits_a_terminal(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = on_a_terminal(said, monkeypatch, "--lens", "weights").splitlines()
+    assert max(map(len, lines)) <= 80 and "  .weight" in map(str.rstrip, lines)
+
+
+def on_a_terminal(said: Said, monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
+    """What is shown there, without its colours."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    return re.sub(r"\x1b\[[\d;]*m", "", said("book", TEXT, *words)[1])
+
+
+def test_no_token_is_a_command_to_the_terminal(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    seen = look(*open_model(folder / "runs" / "book"), TEXT)
+    seen._spelled.update(dict.fromkeys(range(seen.trace.model.config.vocab_size), "[/red]:smile:"))
+    show(seen, tuple(name for name in LENSES if name != "map"), None, None)
+    assert capsys.readouterr().out.count("[/red]:smile:") > 50
 
 
 def test_a_head_is_looked_at_token_by_token(said: Said, folder: Path) -> None:

@@ -1,6 +1,6 @@
 """`octavo explain`: the forward pass, from the formula to the number."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,9 +11,9 @@ from octavo.config import USUAL
 from octavo.errors import UserError
 
 if TYPE_CHECKING:
-    from octavo.explaining import Step
+    from rich.table import Table
 
-COLUMNS = 12  # numbers in a line
+    from octavo.explaining import Step
 
 
 def explain(
@@ -68,15 +68,16 @@ def print_json(steps: Sequence["Step"]) -> None:
 
 def show(steps: Sequence["Step"]) -> None:
     """All steps, one below the other."""
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False)
+    from octavo.cli.tables import plain_console, put
+
+    console = plain_console()
     for number, step in enumerate(steps, 1):
-        console.print(Text.assemble((f"{number}. {step.title}", "bold"), "   ", (step.source, "dim")))
+        console.print(Text.assemble((f"{number}. {step.title}", "bold"), "   ", (step.source, "dim")), soft_wrap=True)
         console.print(Text.assemble("   ", (step.equation, "cyan"), f"   {step.shapes}"), soft_wrap=True)
-        for begin in range(0, max(len(values) for _, values in step.rows), COLUMNS):
-            console.print(numbers(step, begin))
+        for table in numbers(step, console.width):
+            put(console, table)
         for line in (step.note, agreement(step)):
             if line:
                 console.print(Text(f"   {line}", style="dim"), soft_wrap=True)
@@ -90,17 +91,18 @@ def agreement(step: "Step") -> str:
     return "the model's own, to the bit" if step.error == 0 else f"the model's own, within {step.error:.1g}"
 
 
-def numbers(step: "Step", begin: int) -> object:
-    """Some columns of a step's numbers, with the tokens above them where each belongs to one."""
-    from octavo.cli.showing import plain_table, quoted
+def numbers(step: "Step", width: int) -> "Iterator[Table]":
+    """A step's numbers, with the tokens above them where each belongs to one: as many beside each other as fit."""
+    from octavo.cli.showing import quoted
+    from octavo.cli.tables import side_by_side
 
-    names = [quoted(name, 9) for name in step.names[begin : begin + COLUMNS]]
-    count = max(len(values[begin : begin + COLUMNS]) for _, values in step.rows)
-    table = plain_table("", *(names or [""] * count))
-    table.padding = (0, 2, 0, 0)
-    for name, values in step.rows:
-        table.add_row(f"   {name}", *(number(value) for value in values[begin : begin + COLUMNS]))
-    return table
+    count = max(len(values) for _, values in step.rows)
+    heads = [quoted(name) for name in step.names] or [""] * count
+    columns = [
+        (heads[place], *(number(values[place]) if place < len(values) else "" for _, values in step.rows))
+        for place in range(count)
+    ]
+    return side_by_side(("", *(f"   {name}" for name, _ in step.rows)), columns, width)
 
 
 def number(value: float) -> str:

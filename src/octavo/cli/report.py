@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from octavo.cli.tables import plain_console, plain_table, put
 from octavo.config import Device
 from octavo.errors import UserError
 
@@ -48,7 +49,7 @@ def report(
     if json:
         print(dumps(made.to_dict(), ensure_ascii=False))
     else:
-        show(made, Console(highlight=False))
+        show(made, plain_console())
 
 
 def show(made: "Report", console: Console) -> None:
@@ -80,7 +81,7 @@ def _scores(made: "Report", console: Console) -> None:
     from octavo.report.markdown import COLUMNS, figures
 
     ranked = sorted((made.model, *made.baselines), key=lambda score: score.bits_per_byte)
-    table = _table("", *COLUMNS)
+    table = plain_table("", *COLUMNS)
     for score in ranked:
         table.add_row(score.name, *figures(score), style="bold green" if score is made.model else "")
     _titled(console, "how well the text is foretold", table)
@@ -90,7 +91,7 @@ def _curve(made: "Report", console: Console) -> None:
     from octavo.report.markdown import CURVE, curve_row
 
     if made.curve:
-        table = _table(*CURVE)
+        table = plain_table(*CURVE)
         for further in made.curve:
             table.add_row(*curve_row(further))
         _titled(console, "what other sizes would come to (forecasts)", table)
@@ -99,26 +100,18 @@ def _curve(made: "Report", console: Console) -> None:
 def _calibration(made: "Report", console: Console) -> None:
     from octavo.report.markdown import bin_row, calibration_line
 
-    table = _table("likeliest token", "tokens", "said", "came")
+    table = plain_table("likeliest token", "tokens", "said", "came")
     for found in made.calibration.bins:
         table.add_row(*bin_row(found))
     _titled(console, "how well it knows what it knows", table)
     _line(console, calibration_line(made.calibration))
 
 
-def _table(first: str, *columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column(first)
-    for column in columns:
-        table.add_column(column, justify="right")
-    return table
-
-
 def _titled(console: Console, title: str, table: Table | None = None) -> None:
     console.print()
     console.print(Text(title, style="bold cyan"))
     if table is not None:
-        console.print(table)
+        put(console, table)
 
 
 def _passages(title: str, passages: Iterable["Passage"], console: Console) -> None:

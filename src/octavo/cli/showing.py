@@ -4,34 +4,33 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from rich.console import Console, RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from octavo.cli.tables import GAP, plain_console, plain_table, put, side_by_side, widest
 from octavo.figure import visible
 from octavo.progress import printable
 
 if TYPE_CHECKING:
+    from octavo.lens import Choice
     from octavo.looking import Look
 
 CLEAR = 6.0  # bits: from here on a token is shown as a full surprise
 LISTED = 8  # tokens where not all can be shown
-COLUMN = 9  # signs that a token may take in a table
 
 
 def show(seen: "Look", lenses: tuple[str, ...], layer: int | None, head: int | None) -> None:
     """Print these lenses, one below the other."""
-    console = Console(highlight=False)
+    console = plain_console()
     for index, name in enumerate(lenses):
         if index:
             console.print()
-        for part in LENSES[name](seen, layer, head):
-            console.print(part)
+        for part in LENSES[name](seen, layer, head, console):
+            put(console, part)
 
 
-def quoted(text: str, room: int | None = None) -> str:
+def quoted(text: str) -> str:
     """A token that can be seen and does nothing."""
-    shown = visible(printable(text))
-    return shown if room is None or len(shown) <= room else shown[: room - 1] + "…"
+    return visible(printable(text))
 
 
 def percent(share: float | None) -> str:
@@ -45,15 +44,7 @@ def percent(share: float | None) -> str:
     return f"{100 * share:.0f} %" if share >= 0.01 or share == 0 else f"{100 * share:.1g} %"
 
 
-def plain_table(*columns: str) -> Table:
-    """A table with as few lines as possible."""
-    table = Table(box=None, pad_edge=False, header_style="dim", show_header=any(columns))
-    for place, column in enumerate(columns):
-        table.add_column(column, justify="left" if place == 0 else "right", no_wrap=True)
-    return table
-
-
-def surprise(seen: "Look", layer: int | None, head: int | None) -> Iterator[RenderableType]:
+def surprise(seen: "Look", layer: int | None, head: int | None, console: Console) -> Iterator[RenderableType]:
     """The text in the colours of its surprise, and where it surprised most."""
     loss = seen.trace.loss
     mean = "" if loss is None else f": {loss:.3f} nats a token, as if it chose among {2.718281828**loss:.1f}"
@@ -65,10 +56,8 @@ def surprise(seen: "Look", layer: int | None, head: int | None) -> Iterator[Rend
     table = plain_table("what surprised it most", "bits", "it was", "and it thought of")
     ranked = sorted(seen.reads[1:], key=lambda read: -(read.surprise or 0))[:LISTED]
     for read in ranked:
-        others = "  ".join(
-            f"{quoted(seen.spell(choice.id))} {percent(choice.probability)}" for choice in read.alternatives[:3]
-        )
-        table.add_row(quoted(seen.spell(read.id), 24), f"{read.surprise:.1f}", percent(read.probability), others)
+        others = "  ".join(sure(seen, choice) for choice in read.alternatives[:3])
+        table.add_row(quoted(seen.spell(read.id)), f"{read.surprise:.1f}", percent(read.probability), others)
     if ranked:
         yield table
 
@@ -87,13 +76,13 @@ def shade(bits: float | None) -> str:
     return f"black on #ff{round(240 - 104 * heat):02x}{round(224 - 112 * heat):02x}"
 
 
-def following(seen: "Look", layer: int | None, head: int | None) -> Iterator[RenderableType]:
+def following(seen: "Look", layer: int | None, head: int | None, console: Console) -> Iterator[RenderableType]:
     """What could come next."""
     yield Text("next", style="bold")
     table = plain_table("", "", "")
     table.columns[1].justify = "left"
     for choice in seen.following:
-        table.add_row(quoted(seen.spell(choice.id), 24), bar(choice.probability), percent(choice.probability))
+        table.add_row(quoted(seen.spell(choice.id)), bar(choice.probability), percent(choice.probability))
     yield table
 
 
@@ -107,16 +96,15 @@ def bar(share: float, width: int = 30) -> str:
     return "█" * (eighths // 8) + ("", *"▏▎▍▌▋▊▉")[eighths % 8]
 
 
-def heads(seen: "Look", layer: int | None, head: int | None) -> Iterator[RenderableType]:
+def heads(seen: "Look", layer: int | None, head: int | None, console: Console) -> Iterator[RenderableType]:
     """What each head tends to do, on this text."""
     yield Text("heads, by what they favour on this text", style="bold")
-    count = len(seen.kinds[0])
-    for begin in range(0, count, 8):
-        table = plain_table("layer", *(f"head {index}" for index in range(begin, min(begin + 8, count))))
-        for index, found in enumerate(seen.kinds):
-            if layer is None or index == layer:
-                table.add_row(str(index), *(kind_of(one.kind, one.shares) for one in found[begin : begin + 8]))
-        yield table
+    chosen = [(index, found) for index, found in enumerate(seen.kinds) if layer in (None, index)]
+    columns = [
+        (f"head {place}", *(kind_of(found[place].kind, found[place].shares) for _, found in chosen))
+        for place in range(len(seen.kinds[0]))
+    ]
+    yield from side_by_side(("layer", *(str(index) for index, _ in chosen)), columns, console.width)
 
 
 def kind_of(kind: str, shares: "object") -> str:
@@ -125,21 +113,23 @@ def kind_of(kind: str, shares: "object") -> str:
     return kind if share is None else f"{kind} {percent(share)}"
 
 
-def logits(seen: "Look", layer: int | None, head: int | None) -> Iterator[RenderableType]:
+def logits(seen: "Look", layer: int | None, head: int | None, console: Console) -> Iterator[RenderableType]:
     """What each layer would say after each of the last tokens."""
     yield Text("what each layer would say next (logit lens)", style="bold")
-    first = max(0, len(seen.trace) - LISTED)
-    table = plain_table("after", *(quoted(text, COLUMN) for text in seen.texts[first:]))
-    for said in reversed(seen.said):
-        cells = [
-            f"{quoted(seen.spell(choices[0].id), COLUMN)} {percent(choices[0].probability)}"
-            for choices in said.choices[first:]
-        ]
-        table.add_row("embedding" if said.layer == 0 else f"layer {said.layer - 1}", *cells)
-    yield table
+    names = ("after", *("embedding" if said.layer == 0 else f"layer {said.layer - 1}" for said in reversed(seen.said)))
+    columns = [
+        (quoted(seen.texts[place]), *(sure(seen, said.choices[place][0]) for said in reversed(seen.said)))
+        for place in range(max(0, len(seen.trace) - LISTED), len(seen.trace))
+    ]
+    yield from side_by_side(names, columns, console.width)
 
 
-def attention(seen: "Look", layer: int | None, head: int | None) -> Iterator[RenderableType]:
+def sure(seen: "Look", choice: "Choice") -> str:
+    """A token and how likely it is."""
+    return f"{quoted(seen.spell(choice.id))} {percent(choice.probability)}"
+
+
+def attention(seen: "Look", layer: int | None, head: int | None, console: Console) -> Iterator[RenderableType]:
     """Where a head looks: from each token, the three places with most weight."""
     layer, head = clearest(seen) if layer is None else (layer, head)
     for one in range(len(seen.kinds[layer])) if head is None else [head]:
@@ -150,8 +140,8 @@ def attention(seen: "Look", layer: int | None, head: int | None) -> Iterator[Ren
         for query, row in enumerate(weights):
             best = row[: query + 1].topk(min(3, query + 1))
             places = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-            cells = [f"{quoted(texts[key], COLUMN)}@{key} {percent(weight)}" for key, weight in places]
-            table.add_row(f"{quoted(texts[query], COLUMN)}@{query}", *cells)
+            cells = [f"{quoted(texts[key])}@{key} {percent(weight)}" for key, weight in places]
+            table.add_row(f"{quoted(texts[query])}@{query}", *cells)
         yield table
 
 
@@ -162,7 +152,7 @@ def clearest(seen: "Look") -> tuple[int, int]:
     return best.layer, best.head
 
 
-def parts(seen: "Look", layer: int | None, head: int | None) -> Iterator[RenderableType]:
+def parts(seen: "Look", layer: int | None, head: int | None, console: Console) -> Iterator[RenderableType]:
     """Who put how much into the logit of the likeliest next token."""
     choice = seen.following[0]
     told = seen.parts(len(seen.trace) - 1, choice.id)
@@ -177,32 +167,49 @@ def parts(seen: "Look", layer: int | None, head: int | None) -> Iterator[Rendera
     yield table
 
 
-def map_of(seen: "Look", layer: int | None, head: int | None) -> Iterator[RenderableType]:
+def map_of(seen: "Look", layer: int | None, head: int | None, console: Console) -> Iterator[RenderableType]:
     """The ends of the two directions in which the vocabulary's vectors differ most."""
     from octavo.looking import mapped
 
     told = mapped(seen.trace.model, seen.tokenizer)
     yield Text("the embedding's main directions; --svg draws it as a map", style="bold")
-    table = plain_table("", "one end", "the other end")
+    table = plain_table("", "", "")
+    for column in table.columns:
+        column.justify = "left"
     for axis, share in zip("xy", told["explained"], strict=True):
-        ranked = [quoted(point["text"], COLUMN) for point in sorted(told["points"], key=lambda point: point[axis])]
-        table.add_row(f"{percent(share)} of all", " ".join(ranked[:LISTED]), " ".join(ranked[-LISTED:]))
+        ranked = [quoted(point["text"]) for point in sorted(told["points"], key=lambda point: point[axis])]
+        table.add_row(f"{percent(share)} of all", "one end", " ".join(ranked[:LISTED]))
+        table.add_row("", "the other end", " ".join(ranked[-LISTED:]))
     yield table
 
 
-def weights(seen: "Look", layer: int | None, head: int | None) -> Iterator[RenderableType]:
+def weights(seen: "Look", layer: int | None, head: int | None, console: Console) -> Iterator[RenderableType]:
     """Figures of every array of weights."""
     from octavo.lens import matrices
 
     yield Text("weights", style="bold")
-    table = plain_table("name", "shape", "mean", "deviation", "largest", "norm")
-    for one in matrices(seen.trace.model):
-        numbers = (one.mean, one.deviation, one.largest, one.norm)
-        table.add_row(one.name, "×".join(map(str, one.shape)), *(f"{number:.4g}" for number in numbers))
+    rows: list[tuple[str, ...]] = [("shape", "mean", "σ", "largest", "norm")]
+    for one in (found := matrices(seen.trace.model)):
+        figures = (f"{number:.3g}" for number in (one.mean, one.deviation, one.largest, one.norm))
+        rows.append(("×".join(map(str, one.shape)), *figures))
+    room = console.width - sum(GAP + widest(cells) for cells in zip(*rows, strict=True))
+    table = plain_table("name", *rows[0])
+    for one, cells in zip(found, rows[1:], strict=True):
+        table.add_row(folded(one.name, room) if console.is_terminal else one.name, *cells)
     yield table
 
 
-LENSES: dict[str, Callable[["Look", int | None, int | None], Iterator[RenderableType]]] = {
+def folded(name: str, room: int) -> str:
+    """A long name in two lines.
+
+    >>> folded("blocks.0.attention.mix.weight", 28)
+    'blocks.0.attention.mix\\n  .weight'
+    """
+    place = name.rfind(".", 1, max(room, 0) + 1)
+    return name if len(name) <= room or place < 0 else f"{name[:place]}\n  {name[place:]}"
+
+
+LENSES: dict[str, Callable[["Look", int | None, int | None, Console], Iterator[RenderableType]]] = {
     "surprise": surprise,
     "next": following,
     "heads": heads,
