@@ -484,8 +484,9 @@ def test_what_was_trained_here_writes_the_same_in_three_other_programs() -> None
     run = octavo.train("text.txt", steps=60, layers=2, heads=2, width=32, context=32, batch=8, eval_every=30)
     for form, name in (("hf", "transformers"), ("gguf", "llama.cpp"), ("onnx", "onnxruntime")):
         done = export(run, form)
-        count = re.match(rf"{re.escape(name)}: (\d+) of (\d+) greedy tokens are those of", done.found[-1])
+        count = re.match(rf"read back by {re.escape(name)}: (\d+) of (\d+) greedy tokens are", done.found[-1])
         assert count and count[1] == count[2]
+        assert re.search(r"off by \S+ at most, and differ by \S+ among each other \(their standard", done.found[-1])
     card = Path(f"{run.name}-hf/README.md").read_text()
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     best = min(line["val_loss"] for line in lines if "val_loss" in line)

@@ -41,7 +41,7 @@ def test_without_a_terminal_each_evaluation_is_one_plain_line() -> None:
     assert "step  5 of 10         3 s  training 2.500  held out 2.400 nats a token, 3.460 bits a byte" in text
     assert "1 min 5 s left" in text
     assert "3 files skipped" in text and "model 2" in text and "reading: 50 MB" in text
-    assert "finished after 10 steps in 9 s; best at step 5: 2.4000 nats a character" in text
+    assert "finished after 10 steps in 9 s; best at step 5: 2.4000 nats a token, 3.4600 bits a byte\n" in text
     assert "octavo talk runs/x-1" in text
     assert "\x1b" not in text
 
@@ -69,11 +69,25 @@ def test_a_stopped_training_says_how_to_go_on() -> None:
     assert "go on with: octavo train --resume runs/x-1" in buffer.getvalue()
 
 
-def test_a_training_that_was_never_evaluated_claims_no_loss() -> None:
+@pytest.mark.parametrize(
+    ("read", "said"),
+    [
+        (False, "the held-out text was read before the first step, and not since\n"),
+        (True, "the held-out text came out no better than before the first step\n"),
+    ],
+)
+def test_of_weights_that_were_not_measured_no_loss_is_claimed(read: bool, said: str) -> None:
     display, buffer = Display(), io.StringIO()
     display.console.file = buffer
-    display.show(Finished(Path("runs/x-1"), 5, 10, 9.0, 0, 4.4, 4.4, 6.3, "stopped", evaluated=False))
-    assert "stopped and saved after 5 steps in 9 s; the held-out text was not read yet" in buffer.getvalue()
+    display.show(Finished(Path("runs/x-1"), 5, 10, 9.0, 0, 4.4, 4.4, 6.3, "stopped", evaluated=False, read=read))
+    assert f"stopped and saved after 5 steps in 9 s; {said}" in buffer.getvalue()
+
+
+def test_a_token_of_several_characters_is_counted_both_ways() -> None:
+    display, buffer = Display(), io.StringIO()
+    display.console.file = buffer
+    display.show(Finished(Path("runs/x-1"), 10, 10, 9.0, 5, 4.8, 1.6, 2.31, "done"))
+    assert "best at step 5: 4.8000 nats a token, 1.6000 nats a character, 2.3100 bits a byte\n" in buffer.getvalue()
 
 
 @given(st.text())

@@ -224,13 +224,23 @@ def test_without_any_whole_checkpoint_there_is_nothing_to_go_on_from() -> None:
         newest_valid(Path("run"), on_damage=lambda line: None)
 
 
-@pytest.mark.parametrize(("stop", "evaluated"), [(3, False), (5, True)])
-def test_what_is_said_of_a_stopped_training_is_what_was_measured(stop: int, evaluated: bool) -> None:
+@pytest.mark.parametrize(("stop", "measured"), [(3, False), (5, True)])
+def test_what_is_said_of_a_stopped_training_is_what_was_measured(stop: int, measured: bool) -> None:
     trainer = begin(steps=20, eval_every=4)
     for event in trainer.events():
         if isinstance(event, Stepped) and event.step == stop:
             trainer.stop()
-    assert isinstance(event, Finished) and event.evaluated == evaluated
+    assert isinstance(event, Finished) and event.evaluated == event.read == measured
+
+
+@pytest.mark.parametrize("stop", [10, 12])
+def test_what_learning_made_worse_is_not_called_unread(stop: int) -> None:
+    trainer = begin(steps=12, eval_every=4, lr=3.0)
+    for event in trainer.events():
+        if isinstance(event, Stepped) and event.step == stop < 12:
+            trainer.stop()
+    assert isinstance(event, Finished) and event.best_step == 0 and event.read
+    assert event.evaluated == (stop == 12)  # what was stopped keeps its last weights, else the best are kept
 
 
 def test_numbers_gone_wrong_stop_the_training_and_leave_finite_weights() -> None:

@@ -95,6 +95,7 @@ class Finished:
     val_bits_per_byte: float
     reason: Literal["done", "stopped"]
     evaluated: bool = True  # whether the weights that were kept are those of the figures
+    read: bool = True  # whether the held-out text was read after a step, too
     forecast: tuple[float, float] | None = None
 
 

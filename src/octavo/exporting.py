@@ -203,6 +203,7 @@ def _held(name: str, reading: Reading, rounded: Probe, allowed: float, probe: Pr
             f"{name} reads logits that are off by {off:.2g}, {allowed:.2g} may be; the file was removed{advice}"
         )
     return (
-        f"{name}: {probe.same(reading)} of {len(probe.greedy)} greedy tokens are those of the model; "
-        f"logits off by up to {probe.off(reading):.2g} of a spread of {probe.spread:.2g}"
+        f"read back by {name}: {probe.same(reading)} of {len(probe.greedy)} greedy tokens are those of the model; "
+        f"logits are off by {probe.off(reading):.2g} at most, and differ by {probe.spread:.2g} among each other "
+        "(their standard deviation)"
     )

@@ -118,17 +118,24 @@ def closing_lines(event: Finished) -> list[str]:
     """What came of the training, and how to go on."""
     name = event.run
     head = "finished" if event.reason == "done" else "stopped and saved"
-    good = (
-        f"best at step {event.best_step}: {event.val_nats_per_character:.4f} nats a character, "
-        f"{event.val_bits_per_byte:.4f} bits a byte"
-    )
-    best = (
-        f"{head} after {event.step} steps in {duration(event.seconds)}; "
-        f"{good if event.evaluated else 'the held-out text was not read yet'}"
-    )
+    best = f"{head} after {event.step} steps in {duration(event.seconds)}; {found(event)}"
     lines = [best] if event.forecast is None else [best, judged(event.val_loss, *event.forecast)]
     hint = f'octavo generate {name} "…"   octavo talk {name}'
     return [*lines, hint if event.reason == "done" else f"go on with: octavo train --resume {name}"]
+
+
+def found(event: Finished) -> str:
+    """How good the weights are that were kept; where they were not measured, what is known of others."""
+    if not event.evaluated:
+        known = (
+            "came out no better than before the first step"
+            if event.read
+            else "was read before the first step, and not since"
+        )
+        return f"the held-out text {known}"
+    token, character = f"{event.val_loss:.4f}", f"{event.val_nats_per_character:.4f}"
+    nats = f"{token} nats a token, " + (f"{character} nats a character, " if character != token else "")
+    return f"best at step {event.best_step}: {nats}{event.val_bits_per_byte:.4f} bits a byte"
 
 
 def judged(loss: float, forecast: float, within: float) -> str:

@@ -55,7 +55,7 @@ class Trainer(Learner):
             recompute=train.recompute,
         )
         self.claim: Claim | None = None
-        self.stopping = self._ended = False
+        self.stopping = self._ended = self._read = False
 
     def stop(self) -> None:
         """Ask the training to end after the step it is in, with everything saved."""
@@ -65,6 +65,7 @@ class Trainer(Learner):
         """Train until the last step, or until asked to stop. Raises `SaveError` when the disk does not take more."""
         self._clock = time.monotonic() - self.at.seconds
         self._mark = (0, 0.0)  # of one that is gone on with the pace is that of all its steps, until the next saving
+        self._read = self.at.step >= self.config.train.eval_every
         try:
             if self.at.due is not None:  # the evaluation that a stop interrupted comes first
                 yield from self._examine(self.at.due)
@@ -197,6 +198,7 @@ class Trainer(Learner):
         evaluated = self.with_room(lambda: read(stopped=self._interrupted, spread=self.spread))
         if evaluated is None:
             return
+        self._read = self._read or self.at.step > 0
         improved = self.at.best is None or evaluated.val_loss < self.at.best.val_loss
         if improved:
             self.at.best = evaluated
@@ -279,7 +281,8 @@ class Trainer(Learner):
             val_nats_per_character=self.at.best.val_nats_per_character,
             val_bits_per_byte=self.at.best.val_bits_per_byte,
             reason="done" if self.at.step >= self.at.schedule.steps else "stopped",
-            evaluated=self._known(),
+            evaluated=self._known() or not self._ended,
+            read=self._read,
             forecast=self._forecast(),
         )
 
