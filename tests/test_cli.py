@@ -255,6 +255,30 @@ def test_a_mistake_is_one_line_and_status_2_and_nothing_is_written(name: str, sa
     assert not Path("runs").exists() and not Path("x").exists()
 
 
+@pytest.mark.parametrize("word", ["train", "plan"])
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        ("--heads 3 --width 64", "width 64 does not divide into 3 heads; choose a multiple"),
+        ("--kv-heads 3", "2 heads do not divide into 3 kv_heads; choose a divisor"),
+        ("--width 66 --heads 2", "head_width 33 is odd; rotary positions turn pairs, choose an even one"),
+        ("--context 9999999", "context 9999999 is longer than 4194304 tokens; choose a shorter one"),
+        ("--dropout 2", "dropout is 2.0; give a fraction from 0 to 1"),
+        ("--preset gpt2 --dropout 2", "dropout is 2.0; give a fraction from 0 to 1"),
+        ("--preset gpt2 --heads 7", "width 768 does not divide into 7 heads; choose a multiple"),
+        ("--device cuda", "device is cuda, which PyTorch does not find here; give cpu, or leave it out"),
+        ("--split 2", "split is 2.0; give the training part as a fraction between 0 and 1"),
+        ("--config mine/octavo.toml --kv-heads 3", "1 heads do not divide into 3 kv_heads; choose a divisor"),
+        ("--config mine/octavo.toml --dropout 2", "dropout is 2.0; give a fraction from 0 to 1"),
+        ("--from mine --width 32", "--width is the model's own with --from, 16; leave it out"),
+    ],
+)
+def test_what_no_text_makes_right_is_refused_before_any_is_read(said: Said, word: str, flags: str, line: str) -> None:
+    if "mine" in flags:
+        said("train", "text.txt", *TINY, "--out", "mine")
+    assert said(word, "nothing.txt", *flags.split()) == (2, "", f"octavo: {line}\n")
+
+
 @pytest.mark.parametrize("word", WORDS)
 def test_a_whole_number_is_never_rounded(word: str, said: Said) -> None:
     for argument in app[word].assemble_argument_collection():

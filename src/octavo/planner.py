@@ -96,9 +96,8 @@ def _planned(
     copied = known(learned, looked_at) if prepared.held_out else 1.0
     share = 1.0  # of its time
     if base is not None:
-        config, share = _again(
-            _affordable([repeated_run(asked, data, prepared, base)], room)[0], len(learned) - 1, asked
-        )
+        same = repeated_run(asked, data, prepared.tokenizer.vocab_size, base)
+        config, share = _again(_affordable([same], room)[0], len(learned) - 1, asked)
     elif start is not None:
         config = _of_model(continued(asked, data, prepared, start), asked, prepared, room)
     elif asked.preset is not None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from octavo.config import Asked, DataConfig, ModelConfig, RunConfig, TrainConfig
+from octavo.config import LONGEST, Asked, DataConfig, ModelConfig, RunConfig, TrainConfig
 from octavo.data import Prepared
 from octavo.devices import choose_device
 from octavo.errors import ConfigError, TextError
@@ -45,9 +45,29 @@ LADDER = (
 )
 
 
+def check_shape(asked: Asked, base: RunConfig | None, start: ModelConfig | None) -> None:
+    """Raise `ConfigError` for what no text makes right: sizes that do not fit together, a device that is not there.
+
+    It takes a moment where the text may take minutes.
+    """
+    DataConfig(split=asked.split, val=asked.val)
+    if base is not None:
+        repeated_run(asked, base.data, base.model.vocab_size, base)
+        return
+    choose_device(asked.device)
+    TrainConfig(steps=1, batch=asked.batch or 1, dropout=asked.dropout or 0.0)
+    if start is not None:
+        check_own(asked, start)
+    elif asked.preset is not None:
+        preset_model(asked)
+    else:
+        for shape in LADDER:
+            rung_model(asked, shape, asked.vocab_size or UNTIED, asked.context or LONGEST)
+
+
 def of_rung(asked: Asked, data: DataConfig, prepared: Prepared, shape: Shape, device: str) -> RunConfig:
     """The training of this rung, with what was asked."""
-    model = _model(asked, prepared, shape)
+    model = rung_model(asked, shape, prepared.tokenizer.vocab_size, len(prepared.train.tokens) - 1)
     muon = asked.dialect != "gpt2"
     given: dict[str, Any] = {"lr": asked.lr or (shape.lr if muon else None), "dropout": asked.dropout}
     train = TrainConfig(
@@ -63,8 +83,8 @@ def of_rung(asked: Asked, data: DataConfig, prepared: Prepared, shape: Shape, de
     return RunConfig(model=model, data=data, train=train)
 
 
-def _model(asked: Asked, prepared: Prepared, shape: Shape) -> ModelConfig:
-    tokens = len(prepared.train.tokens) - 1
+def rung_model(asked: Asked, shape: Shape, vocab_size: int, tokens: int) -> ModelConfig:
+    """The model of this rung, with what was asked, for a text of so many tokens to learn from."""
     if asked.context is not None and asked.context > tokens:
         raise TextError(
             f"context is {asked.context}, and the text has only {tokens} tokens to learn from; ask for less"
@@ -73,13 +93,13 @@ def _model(asked: Asked, prepared: Prepared, shape: Shape) -> ModelConfig:
     heads = asked.heads or (shape.heads if width % shape.heads == 0 else 1)
     model = ModelConfig(
         dialect=asked.dialect or "modern",
-        vocab_size=prepared.tokenizer.vocab_size,
+        vocab_size=vocab_size,
         context=asked.context or min(shape.context, tokens),
         layers=asked.layers or shape.layers,
         heads=heads,
         kv_heads=asked.kv_heads or heads,
         width=width,
-        tied=asked.dialect == "gpt2" or prepared.tokenizer.vocab_size > UNTIED,
+        tied=asked.dialect == "gpt2" or vocab_size > UNTIED,
     )
     return replace(model, rope_base=SLOWEST * model.context) if model.rotary else model
 
@@ -98,12 +118,7 @@ def continued(asked: Asked, data: DataConfig, prepared: Prepared, start: ModelCo
     A few rows of a large model take less arithmetic than one of Muon's updates. The rate goes through one that
     suits 1.5 million parameters, 2e-3, and one that suits the 135 million of SmolLM2, 1e-4.
     """
-    for name in OWN:
-        if getattr(asked, name) not in (None, getattr(start, name)):
-            flag = name.replace("_", "-")
-            raise ConfigError(f"--{flag} is the model's own with --from, {getattr(start, name)}; leave it out")
-    if asked.preset is not None:
-        raise ConfigError("--preset is the shape of a new model; leave it out with --from")
+    check_own(asked, start)
     tokens = len(prepared.train.tokens) - 1
     if asked.context is not None and asked.context > min(tokens, start.context):
         raise ConfigError(
@@ -112,6 +127,16 @@ def continued(asked: Asked, data: DataConfig, prepared: Prepared, start: ModelCo
     window = asked.context or min(WINDOW, start.context, tokens)
     rows = min(ROWS, max(1, tokens // window))
     return _known(asked, data, start, window, rows, "adamw", gentle(parameters(start)))
+
+
+def check_own(asked: Asked, start: ModelConfig) -> None:
+    """Raise `ConfigError` where another shape is asked for than the model has that is gone on from."""
+    for name in OWN:
+        if getattr(asked, name) not in (None, getattr(start, name)):
+            flag = name.replace("_", "-")
+            raise ConfigError(f"--{flag} is the model's own with --from, {getattr(start, name)}; leave it out")
+    if asked.preset is not None:
+        raise ConfigError("--preset is the shape of a new model; leave it out with --from")
 
 
 def gentle(count: int) -> float:
@@ -174,14 +199,14 @@ def _known(
     return RunConfig(model=model, data=data, train=train)
 
 
-def repeated_run(asked: Asked, data: DataConfig, prepared: Prepared, base: RunConfig) -> RunConfig:
+def repeated_run(asked: Asked, data: DataConfig, vocab_size: int, base: RunConfig) -> RunConfig:
     """An earlier run's settings, for this text, with what was asked. Raises `ConfigError` for another kind of model."""
     if asked.preset is not None:
         raise ConfigError("--preset is the shape of a new model; leave it out with --config")
     if asked.dialect not in (None, base.model.dialect):
         raise ConfigError(f"--config repeats a {base.model.dialect} model; leave --dialect out, or --config")
     train_words = ("minutes", "steps", "batch", "lr", "dropout", "eval_every", "seed", "pack")
-    model = replace(base.model, vocab_size=prepared.tokenizer.vocab_size, **_sizes(asked))
+    model = replace(base.model, vocab_size=vocab_size, **_sizes(asked))
     if model.rotary and base.model.rope_base == SLOWEST * base.model.context:
         model = replace(model, rope_base=SLOWEST * model.context)
     given = _given(asked, train_words)

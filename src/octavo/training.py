@@ -25,7 +25,7 @@ from octavo.planner import Plan, plan
 from octavo.porting import load
 from octavo.processes import ALONE, Processes
 from octavo.resumption import go_back, prolong, rewind, same_text
-from octavo.shapes import preset_model
+from octavo.shapes import check_shape
 from octavo.spreading import Parallel, Team
 from octavo.tokenizers import Tokenizer
 from octavo.trainer import Trainer
@@ -84,9 +84,8 @@ def plan_training(
     team: Team | None = None,
 ) -> tuple[Plan, Prepared]:
     """What a training on these texts would be; nothing is trained or written but the encoded text in the cache."""
-    if asked.preset is not None:
-        preset_model(asked)  # for what is wrong with it, before the text is read
     model, tokenizer = start or (None, None)
+    check_shape(asked, base, None if model is None else model.config)
     if base is not None and tokenizer is None and asked.tokenizer is None:
         size = asked.vocab_size or base.data.vocab_size
         asked = replace(asked, tokenizer=base.data.tokenizer, vocab_size=size)
