@@ -333,7 +333,7 @@ def test_what_is_written_is_read_back_by_octavo_and_by_the_program_it_is_for(
 ) -> None:
     shape = {"layers": 1} if form == "onnx" and kind != "qwen3" else {}  # a block more takes PyTorch seconds to follow
     done = export(run_of(kind, **shape), form)
-    names = [line.split(":")[0] for line in done.found]
+    names = [line.removeprefix("read back by ").split(":")[0] for line in done.found]
     assert names == {"hf": ["octavo", "transformers"], "gguf": ["octavo", "llama.cpp"], "onnx": ["onnxruntime"]}[form]
     assert done.path.exists()
 
