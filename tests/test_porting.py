@@ -446,12 +446,12 @@ def test_an_export_that_fails_leaves_no_folder_behind(
 ) -> None:
     run = run_of("gpt2")
     Path("there").mkdir()
-    wrong = Reader("llama.cpp", "xllamacpp", lambda path, probe: Reading(probe.greedy[::-1], probe.logits))
-    with monkeypatch.context() as patched:
-        patched.setitem(exporting.READERS, "gguf", wrong)
-        with pytest.raises(OctavoError, match=r"llama\.cpp writes another text"):
-            export(run, "gguf", to=Path("there/new/newer/a.gguf"))
-    assert list(Path("there").iterdir()) == []
+    for read in (lambda path, probe: Reading(probe.greedy[::-1], probe.logits), lambda path, probe: Reading([])):
+        with monkeypatch.context() as patched:
+            patched.setitem(exporting.READERS, "gguf", Reader("llama.cpp", "xllamacpp", read))
+            with pytest.raises(OctavoError, match=r"llama\.cpp writes another text"):
+                export(run, "gguf", to=Path("there/new/newer/a.gguf"))
+        assert list(Path("there").iterdir()) == []
     export(run, "gguf", to=Path("there/new/newer/a.gguf"))
     with pytest.raises(SaveError, match=r"there/new/newer/a\.gguf/b could not be written: File exists"):
         export(run, "hf", to=Path("there/new/newer/a.gguf/b"))

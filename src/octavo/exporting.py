@@ -196,7 +196,7 @@ def _checked(
 def _held(name: str, reading: Reading, rounded: Probe, allowed: float, probe: Probe, advice: str = "") -> str:
     """What a reader found, in words; raises `OctavoError` where that is another model."""
     off, allowed = rounded.off(reading), allowed * probe.spread
-    if rounded.agreed(reading, off) < len(probe.greedy):
+    if not reading.greedy or rounded.agreed(reading, off) < len(probe.greedy):
         raise OctavoError(f"{name} writes another text from this file than the model does; it was removed{advice}")
     if not off <= allowed:
         raise OctavoError(
