@@ -19,6 +19,7 @@ from octavo.speed import peak
 PER_PARAMETER = 20  # bytes: the weight, its gradient, its momentum, its change, and its cast for one step
 SHARE = 0.6  # of the free memory of a CPU: what takes more of it is ended by the system, without a word
 MOMENT = 5.0  # seconds of trying, after which a step is not tried again
+SLOW = 10.0  # seconds of a first step, after which there is no second one to see how long it takes when it is warm
 HOPED_SHARE = 0.3  # of a device's peak, of a model that cannot be tried
 
 
@@ -135,7 +136,8 @@ def _measure(config: RunConfig, steps: int, *, alone: bool) -> float:
         return time.perf_counter() - begin
 
     for _ in range(1 + PLAIN * repeated.works):
-        step()
+        if (cold := step()) > SLOW:
+            return cold
     times = [step()]
     while len(times) < steps and sum(times) < MOMENT:
         times.append(step())
