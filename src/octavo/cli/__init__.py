@@ -42,8 +42,8 @@ Example: octavo train book.txt --minutes 10
 
 TEXT is files, folders, - for standard input, or a corpus by name (shakespeare); a file may be plain text or JSON \
 lines (.jsonl), packed (.zst, .gz) or not. Everything has a default that fits \
-the text and the time. Ctrl-C saves and says how to go on. With --resume RUN, --minutes or --steps train a finished \
-run longer.""",
+the text and the time. Ctrl-C saves and says how to go on. With --resume RUN, --minutes (so many more) or --steps \
+(so many in all) train a finished run longer.""",
     "generate": """Complete a text, or several at once.
 
 Example: octavo generate runs/book-1 "Once upon a time" --temperature 0.7
