@@ -102,9 +102,26 @@ Without a TEXT, octavo plan --preset gpt2-xl --gpus 8 --tflops 400 says what a m
 memory on each GPU under each way to share it, time.""",
 }
 PLACES = {"import": "porting:bring", "export": "porting:export"}
+ARGUMENTS = {
+    "train": "TEXT...",
+    "generate": "[RUN] [PROMPT...]",
+    "talk": "[RUN]",
+    "serve": "[RUN...]",
+    "look": "[RUN] [TEXT]",
+    "explain": "[RUN] [TEXT]",
+    "import": "WHERE",
+    "export": "[RUN] --as FORMAT",
+    "report": "[RUN]",
+    "plan": "[TEXT...]",
+}
 for _order, (_word, _help) in enumerate(WORDS.items()):  # each is imported when it is called
     app.command(
-        f"octavo.cli.{PLACES.get(_word, f'{_word}:{_word}')}", name=_word, help=_help, help_epilogue="", sort_key=_order
+        f"octavo.cli.{PLACES.get(_word, f'{_word}:{_word}')}",
+        name=_word,
+        help=_help,
+        help_epilogue="",
+        sort_key=_order,
+        usage=f"Usage: octavo {_word} {ARGUMENTS.get(_word, '')} [OPTIONS]".replace("  ", " "),
     )
 
 
