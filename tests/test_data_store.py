@@ -318,6 +318,29 @@ def test_a_text_that_changes_while_it_is_read_is_refused(cache: Path) -> None:
     assert not list((cache / "tokens").glob("*.tmp"))
 
 
+@pytest.mark.parametrize("shuffle", [None, "documents"])
+@pytest.mark.parametrize("tokenizer", ["character", "word", "bpe"])
+def test_no_vocabulary_is_kept_of_a_text_that_changed_while_it_was_learned(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: Any, shuffle: Any
+) -> None:
+    texts = [TEXT[:5000], TEXT[5000:12000], TEXT[12000:]]
+    asked = {"tokenizer": tokenizer, "vocab_size": 300, "shuffle": shuffle}
+    whole = prepared(cache.with_name("other"), texts, **asked)
+    learn, swapped = store.vocabulary, [text.replace("geese", "ducks").encode() for text in texts]
+
+    def learned(*settings: Any) -> Tokenizer:
+        for number, other in enumerate(swapped):  # a sync tool brings another version
+            Path(f"text-{number}.txt").write_bytes(other)
+        return learn(*settings)
+
+    monkeypatch.setattr(store, "vocabulary", learned)
+    with pytest.raises(TextError, match="text-0 changed while it was read; begin again when it is at rest"):
+        prepared(cache, texts, **asked)
+    monkeypatch.setattr(store, "vocabulary", learn)
+    again = prepared(cache, texts, **asked)  # and puts the first one back
+    assert again.fingerprint == whole.fingerprint and parts_of(again) == parts_of(whole)
+
+
 def test_a_full_disk_is_one_line(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: object, **settings: object) -> None:
         raise OSError(28, "No space left on device")

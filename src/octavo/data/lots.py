@@ -4,7 +4,7 @@ The order is the same for every training, whatever its seed, so that seeds can b
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,7 @@ import numpy as np
 
 from octavo.data.batches import permuted, put_back
 from octavo.data.parts import ROW, WITH_DOCUMENTS, PartWriter
-from octavo.data.sources import Document
-from octavo.data.survey import Progress
+from octavo.data.survey import Piece, Progress, Reader
 from octavo.errors import TextError
 from octavo.randomness import seed_for
 
@@ -68,14 +67,16 @@ class Lots:
         found[among] = draw(found[among], self.drawn, seed_for("documents"))
         return found
 
-    def training(self, documents: Iterable[Document]) -> Iterator[Document]:
-        """The documents that are for training, as they come."""
-        wanted: list[bool] = []
-        for number, document in enumerate(documents):
-            if number % AT_ONCE == 0:
-                wanted = (self.parts(self.places(np.arange(number, number + AT_ONCE))) == 0).tolist()
-            if wanted[number % AT_ONCE]:
-                yield document
+    def training(self, reader: Reader) -> Iterator[Piece]:
+        """The pieces of the documents that are for training, as they come."""
+        block, wanted = -1, []
+        for piece in reader:
+            if reader.documents // AT_ONCE != block:
+                block = reader.documents // AT_ONCE
+                numbers = np.arange(block * AT_ONCE, (block + 1) * AT_ONCE)
+                wanted = (self.parts(self.places(numbers)) == 0).tolist()
+            if wanted[reader.documents % AT_ONCE]:
+                yield piece
 
 
 def gather(stage: Path, dtype: np.dtype[Any], lots: Lots, writers: Sequence[PartWriter], progress: Progress) -> None:

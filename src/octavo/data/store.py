@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from itertools import chain, takewhile
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +70,15 @@ class _Text:
         return Reader(self.documents(), self.cuts)
 
     def training(self) -> Iterator[Piece]:
-        if self.lots is not None:
-            return iter(Reader(self.lots.training(self.documents())))
-        return takewhile(lambda piece: piece.part == 0, self.read())
+        """What is for training; all is read, and when it has been, `TextError` says whether it is another text."""
+        reader = self.read()
+        yield from (piece for piece in reader if piece.part == 0) if self.lots is None else self.lots.training(reader)
+        self.check(reader.survey())
+
+    def check(self, found: Survey) -> None:
+        """Raise `TextError` where what was read just now is not what was surveyed."""
+        if found != self.survey:
+            raise TextError(f"{self.sources[0].name} changed while it was read; begin again when it is at rest")
 
     @property
     def division(self) -> dict[str, Any]:
@@ -203,9 +209,10 @@ def _write(
     temporary = _temporary(folder)
     with saving(folder):
         temporary.mkdir(parents=True, exist_ok=True)
-        if _encode(temporary, text, tokenizer, np.dtype(facts["dtype"]), on_event) != text.survey:
+        found = _encode(temporary, text, tokenizer, np.dtype(facts["dtype"]), on_event)
+        if found != text.survey:
             _remove(temporary)
-            raise TextError(f"{text.sources[0].name} changed while it was read; begin again when it is at rest")
+        text.check(found)
         tokenizer.save(temporary)
         write_file(temporary / "store.json", json.dumps(facts, indent=1) + "\n")
         seal(temporary)
