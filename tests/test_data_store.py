@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from octavo.config import DataConfig
 from octavo.data import Part, Prepared, encoding, find_texts, parts, prepare, reopen, store, survey, vocabulary
+from octavo.data.sources import Document
 from octavo.errors import DamagedError, SaveError, TextError, TokenizerError
 from octavo.events import Event, Note, Preparing
 from octavo.tokenizers import BPETokenizer, SimpleTokenizer, Tokenizer, load_tokenizer
@@ -290,6 +292,48 @@ def test_an_interrupted_preparation_goes_on_where_it_was(cache: Path, small_step
         for end in ("bin", "rows"):
             one, two = (folder / "tokens" / whole.fingerprint / f"{name}.{end}" for folder in (cache, other))
             assert one.read_bytes() == two.read_bytes()
+
+
+@pytest.mark.parametrize("shuffle", [None, "documents"])
+@pytest.mark.parametrize(
+    ("other", "after"), [(TEXT.replace("geese", "ducks"), 150), ("x" + TEXT, 330), (TEXT + TEXT, 700)]
+)
+def test_what_was_interrupted_while_another_text_stood_there_is_not_gone_on_with(
+    cache: Path, small_steps: None, other: str, after: int, shuffle: Any
+) -> None:
+    class Swapping(Interrupted):
+        swaps = True
+
+        @property
+        def dtype(self) -> Any:
+            if self.swaps:
+                Path("text-2.txt").write_text(other)  # asked for between the first reading and the second
+            return np.uint16
+
+    texts = ["one", "two", TEXT]
+    whole = prepared(cache, texts, with_tokenizer=SimpleTokenizer(TEXT + other), shuffle=shuffle)
+    beside, tokenizer = cache.with_name("other"), Swapping(TEXT + other)
+    tokenizer.left = after
+    with pytest.raises(KeyboardInterrupt):
+        prepared(beside, texts, with_tokenizer=tokenizer, shuffle=shuffle)
+    assert list((beside / "tokens").glob("*.tmp"))
+    tokenizer.left, tokenizer.swaps = 10**6, False
+    again = prepared(beside, texts, with_tokenizer=tokenizer, shuffle=shuffle)  # when the first is there again
+    assert again.fingerprint == whole.fingerprint and parts_of(again) == parts_of(whole)
+    assert len(list((beside / "tokens").iterdir())) == 2  # what was made, and its lock
+
+
+def test_tokens_of_another_text_are_not_gone_on_with(tmp_path: Path) -> None:
+    tokenizer = SimpleTokenizer("ab")
+    for text in ("aa", "ab"):
+        reader = survey.Reader([Document("one", iter([text]))])
+        with (
+            pytest.raises(DamagedError, match="what was encoded before is of another text; it is encoded anew")
+            if text == "ab"
+            else nullcontext(),
+            parts.PartWriter(tmp_path, "train", np.dtype("<u2")) as writer,
+        ):
+            encoding.encode(reader, tokenizer, [writer], survey.Progress("encoding", 2, print))
 
 
 def test_rows_that_promise_more_than_there_is_are_not_believed(tmp_path: Path) -> None:

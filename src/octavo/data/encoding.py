@@ -8,6 +8,7 @@ import numpy as np
 from octavo.data.parts import PartWriter
 from octavo.data.pipeline import ahead, in_order
 from octavo.data.survey import Piece, Progress
+from octavo.errors import DamagedError
 from octavo.tokenizers import SimpleTokenizer, Tokenizer
 
 GROUP = 1 << 20  # characters encoded at once, for a token takes far more memory while it is being found than afterwards
@@ -33,26 +34,33 @@ class _Group(NamedTuple):
 def encode(pieces: Iterable[Piece], tokenizer: Tokenizer, writers: Sequence[PartWriter], progress: Progress) -> None:
     """Write the tokens of every piece behind those of its part, but for what the writers have from an earlier attempt.
 
-    The files do not depend on how many cores there are, nor on where that attempt was interrupted.
+    The files do not depend on how many cores there are, nor on where that attempt was interrupted. Raises
+    `DamagedError` where that was of another text.
     """
 
     def work(group: _Group) -> tuple[_Group, list[Encoded]]:
         return group, list(_encoded(group.pieces, tokenizer))
 
-    groups = _groups(pieces, [writer.characters for writer in writers])
+    groups = _groups(pieces, [(writer.characters, writer.sha256) for writer in writers])
     for group, found in in_order(work, ahead(groups, AHEAD), WORKERS):
         for piece, ids, hidden in found:
-            writers[piece.part].write(ids, len(piece.text), piece.bytes, hidden, ends=piece.ends)
+            writers[piece.part].write(ids, len(piece.text), piece.bytes, hidden, ends=piece.ends, sha256=piece.sha256)
         progress.advance(group.bytes)
 
 
-def _groups(pieces: Iterable[Piece], done: list[int]) -> Iterator[_Group]:
-    """The pieces by and by, without those that were encoded before, whose characters `done` counts for each part."""
+def _groups(pieces: Iterable[Piece], done: Sequence[tuple[int, bytes]]) -> Iterator[_Group]:
+    """The pieces by and by, without those that were encoded before.
+
+    `done` has for each part their characters, and the hash of what had been read when the last of them had.
+    """
+    left = [characters for characters, _ in done]
     group: list[Piece] = []
     size = length = 0
     for piece in pieces:
-        if done[piece.part] > 0:
-            done[piece.part] -= len(piece.text)
+        if left[piece.part] > 0:
+            left[piece.part] -= len(piece.text)
+            if left[piece.part] <= 0 and piece.sha256 != done[piece.part][1]:
+                raise _other_text()
         else:
             group.append(piece)
         size += piece.bytes
@@ -60,7 +68,13 @@ def _groups(pieces: Iterable[Piece], done: list[int]) -> Iterator[_Group]:
         if length >= GROUP:
             yield _Group(group, size)
             group, size, length = [], 0, 0
+    if max(left) > 0:
+        raise _other_text()
     yield _Group(group, size)
+
+
+def _other_text() -> DamagedError:
+    return DamagedError("what was encoded before is of another text; it is encoded anew")
 
 
 def _encoded(pieces: Sequence[Piece], tokenizer: Tokenizer) -> Iterator[Encoded]:

@@ -14,6 +14,7 @@ PARTS = ("train", "val", "test")
 COUNTS = 4  # in a row: tokens, characters, bytes, bytes behind unknown tokens, all from the beginning of the part
 WITH_DOCUMENTS = 5  # and how many documents have ended, where these will be put into another order
 ROW = np.dtype("<i8")
+HASH = 32  # bytes of a sha256
 SPACING = 8192  # characters between two rows, at least
 SAFE = 1 << 24  # tokens between two visits to the disk
 VALIDATION_TOKENS = 500_000  # read at each evaluation: the loss is then known to about 0.002 nats
@@ -61,14 +62,17 @@ class PartWriter:
     """Writes a part so that it can be gone on with after an interruption, from the last row that reached the disk.
 
     Tokens are synced before the rows that count them are written, so the rows never promise too much. With `documents`
-    there is a row wherever one ends.
+    there is a row wherever one ends. For each row the folder `hashes` keeps that of the text that was read so far.
     """
 
-    def __init__(self, folder: Path, name: str, dtype: np.dtype[Any], *, documents: bool = False) -> None:
+    def __init__(
+        self, folder: Path, name: str, dtype: np.dtype[Any], *, documents: bool = False, hashes: Path | None = None
+    ) -> None:
         self.dtype, self.width = dtype, WITH_DOCUMENTS if documents else COUNTS
         self.tokens, self.rows = (_open(folder / f"{name}.{end}") for end in ("bin", "rows"))
+        self.hashes, self.sha256 = _open((hashes or folder) / f"{name}.hashes"), bytes(HASH)
         self.counts = self._recover()
-        self.waiting: list[np.ndarray] = []
+        self.waiting: list[tuple[np.ndarray, bytes]] = []
         self.marked = int(self.counts[1])
 
     def __enter__(self) -> Self:
@@ -82,16 +86,29 @@ class PartWriter:
                 self._mark()
                 self._save()
         finally:
-            self.tokens.close()
-            self.rows.close()
+            for file in (self.tokens, self.hashes, self.rows):
+                file.close()
 
     @property
     def characters(self) -> int:
         """How many characters of the part need not be encoded again."""
         return int(self.counts[1])
 
-    def write(self, ids: np.ndarray, characters: int, size: int, unknown: int, *, ends: bool = False) -> None:
-        """Add a piece: its tokens, characters, bytes, bytes behind unknown tokens, whether a document ends with it."""
+    def write(
+        self,
+        ids: np.ndarray,
+        characters: int,
+        size: int,
+        unknown: int,
+        *,
+        ends: bool = False,
+        sha256: bytes = bytes(HASH),
+    ) -> None:
+        """Add a piece: its tokens, characters, bytes, bytes behind unknown tokens, whether a document ends with it.
+
+        `sha256` is that of the text as far as its end.
+        """
+        self.sha256 = sha256
         self.tokens.write(ids.astype(self.dtype, copy=False).tobytes())
         self.counts = self.counts + np.array([len(ids), characters, size, unknown, ends][: self.width])
         if self.counts[1] - self.marked >= SPACING or (ends and self.width == WITH_DOCUMENTS):
@@ -101,16 +118,16 @@ class PartWriter:
 
     def _mark(self) -> None:
         if self.counts[1] > self.marked:
-            self.waiting.append(self.counts)
+            self.waiting.append((self.counts, self.sha256))
             self.marked = int(self.counts[1])
 
     def _save(self) -> None:
-        self.tokens.flush()
-        os.fsync(self.tokens.fileno())
-        for row in self.waiting:
-            self.rows.write(row.astype(ROW).tobytes())
-        self.rows.flush()
-        os.fsync(self.rows.fileno())
+        hashes = b"".join(sha256 for _, sha256 in self.waiting)
+        rows = b"".join(row.astype(ROW).tobytes() for row, _ in self.waiting)
+        for file, content in ((self.tokens, b""), (self.hashes, hashes), (self.rows, rows)):
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         self.waiting, self.saved = [], int(self.counts[0])
 
     def _recover(self) -> np.ndarray:
@@ -120,9 +137,13 @@ class PartWriter:
         last = np.frombuffer(self.rows.read(length), ROW) if whole else np.zeros(self.width, ROW)
         counts = last.astype(np.int64)
         size = int(counts[0]) * self.dtype.itemsize
-        if self.tokens.seek(0, os.SEEK_END) < size:  # not what was promised: begin again
+        hashed = self.hashes.seek(0, os.SEEK_END) // HASH
+        if self.tokens.seek(0, os.SEEK_END) < size or hashed < whole:  # not what was promised: begin again
             whole, size, counts = 0, 0, np.zeros(self.width, np.int64)
-        for file, end in ((self.rows, whole * length), (self.tokens, size)):
+        if whole:
+            self.hashes.seek((whole - 1) * HASH)
+            self.sha256 = self.hashes.read(HASH)
+        for file, end in ((self.rows, whole * length), (self.hashes, whole * HASH), (self.tokens, size)):
             file.truncate(end)
             file.seek(end)
         self.saved = int(counts[0])

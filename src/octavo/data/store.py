@@ -3,8 +3,9 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from octavo.tokenizers import Tokenizer, load_tokenizer
 
 FORMAT = 1
 TOO_SHORT = 100  # characters: five percent of less are not worth holding out
-STAGE = ".stage"  # beside what is being made: the documents as they come, before they are put into another order
+STAGE = ".stage"  # beside what is being made: what it takes to go on, and documents as they come, still to be shuffled
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,9 +208,13 @@ def _write(
 ) -> None:
     """Encode beside the target, going on where an earlier attempt was interrupted, then put it into its place."""
     temporary = _temporary(folder)
+    encoded = partial(_encode, temporary, text, tokenizer, np.dtype(facts["dtype"]), on_event)
     with saving(folder):
-        temporary.mkdir(parents=True, exist_ok=True)
-        found = _encode(temporary, text, tokenizer, np.dtype(facts["dtype"]), on_event)
+        try:
+            found = encoded()
+        except DamagedError:  # that attempt read another text, which stood in this one's place for a while
+            _remove(temporary)
+            found = encoded()
         if found != text.survey:
             _remove(temporary)
         text.check(found)
@@ -234,38 +239,36 @@ def _encode(
     folder: Path, text: _Text, tokenizer: Tokenizer, dtype: np.dtype[Any], on_event: Callable[[Event], None]
 ) -> Survey:
     """Write the parts of a text; where documents are drawn by lot, they are first encoded as they come."""
-    if text.lots is None:
-        return _encode_parts(folder, PARTS, text, tokenizer, dtype, on_event)
     stage = folder.with_name(folder.name + STAGE)
-    stage.mkdir(exist_ok=True)
-    found = _encode_parts(stage, ("all",), text, tokenizer, dtype, on_event)
+    for place in (folder, stage):
+        place.mkdir(parents=True, exist_ok=True)
+    if text.lots is None:
+        with _writers(folder, PARTS, dtype, stage) as writers:
+            return _read_into(writers, text, tokenizer, on_event)
+    with _writers(stage, ("all",), dtype, stage, documents=True) as writers:
+        found = _read_into(writers, text, tokenizer, on_event)
     if found == text.survey:
         progress = Progress("shuffling", text.survey.bytes, on_event)
-        with ExitStack() as stack:
-            gather(
-                stage,
-                dtype,
-                text.lots,
-                [stack.enter_context(PartWriter(folder, name, dtype)) for name in PARTS],
-                progress,
-            )
+        with _writers(folder, PARTS, dtype, stage) as writers:
+            gather(stage, dtype, text.lots, writers, progress)
         progress.finish()
     return found
 
 
-def _encode_parts(
-    folder: Path,
-    names: Sequence[str],
-    text: _Text,
-    tokenizer: Tokenizer,
-    dtype: np.dtype[Any],
-    on_event: Callable[[Event], None],
+@contextmanager
+def _writers(
+    folder: Path, names: Sequence[str], dtype: np.dtype[Any], stage: Path, *, documents: bool = False
+) -> Iterator[list[PartWriter]]:
+    with ExitStack() as stack:
+        parts = (PartWriter(folder, name, dtype, documents=documents, hashes=stage) for name in names)
+        yield [stack.enter_context(part) for part in parts]
+
+
+def _read_into(
+    writers: Sequence[PartWriter], text: _Text, tokenizer: Tokenizer, on_event: Callable[[Event], None]
 ) -> Survey:
     reader, progress = text.read(), Progress("encoding", text.survey.bytes, on_event)
-    whole = text.lots is not None
-    with ExitStack() as stack:
-        writers = [stack.enter_context(PartWriter(folder, name, dtype, documents=whole)) for name in names]
-        encode(reader, tokenizer, writers, progress)
+    encode(reader, tokenizer, writers, progress)
     progress.finish()
     return reader.survey()
 

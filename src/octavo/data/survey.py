@@ -11,6 +11,7 @@ from octavo.events import Event, Preparing
 
 BOUNDARY = b"\xff"  # ends a document in the hash; no text in UTF-8 has this byte
 TICK = 0.1  # seconds from one event to the next
+Digest = bytes  # in other words, for a piece has `bytes`
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,16 @@ class Survey:
 
 @dataclass(frozen=True)
 class Piece:
-    """A piece of a document, the part it belongs to, its size in UTF-8, and whether the document ends with it."""
+    """A piece of a document, the part it belongs to, its size in UTF-8, and whether the document ends with it.
+
+    `sha256` is that of all that was read as far as its end.
+    """
 
     text: str
     part: int
     bytes: int
     ends: bool
+    sha256: Digest
 
 
 class Progress:
@@ -77,7 +82,7 @@ class Reader:
             self.hash.update(encoded)
             self.characters += len(here)
             self.bytes += len(encoded)
-            yield Piece(here, part, len(encoded), last and not text)
+            yield Piece(here, part, len(encoded), last and not text, self.hash.digest())
 
     def survey(self) -> Survey:
         """What has been read so far."""
