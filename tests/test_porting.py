@@ -208,6 +208,7 @@ def test_an_import_says_where_it_is_and_never_overwrites_unasked(random_model: M
     with pytest.raises(RunError, match="runs/my is there already; use it as it is, or overwrite it with --force"):
         porting.bring("my.gguf")
     porting.bring("my.gguf", force=True)
+    assert {path.name for path in Path("runs/my").iterdir()} == porting.SAVED
     Path("taken").mkdir()
     Path("taken/letter.txt").write_text("dear")
     with pytest.raises(RunError, match="taken holds other files; give --to a new folder"):
@@ -455,6 +456,18 @@ def test_an_export_that_fails_leaves_no_folder_behind(
     export(run, "gguf", to=Path("there/new/newer/a.gguf"))
     with pytest.raises(SaveError, match=r"there/new/newer/a\.gguf/b could not be written: File exists"):
         export(run, "hf", to=Path("there/new/newer/a.gguf/b"))
+
+
+@pytest.mark.parametrize("name", ["letter.txt", "src/app.py", "README.md", "pytorch_model.bin"])
+def test_force_replaces_no_folder_with_anything_that_no_import_wrote(name: str, random_model: Models) -> None:
+    save_gguf(random_model(RUN["gpt2"], dtype=torch.float32), CHARACTERS, "my.gguf")
+    kept = Path("app") / name
+    kept.parent.mkdir(parents=True)
+    kept.write_text("dear")
+    Path("app/config.json").write_text("{}")  # of any program
+    with pytest.raises(RunError, match="app holds other files; give --to a new folder"):
+        porting.bring("my.gguf", to=Path("app"), force=True)
+    assert kept.read_text() == "dear" and Path("app/config.json").read_text() == "{}"
 
 
 def test_an_import_never_overwrites_a_training(random_model: Models) -> None:

@@ -19,7 +19,7 @@ from octavo.gguf_file import as_read_back, save_gguf
 from octavo.memory import give_back_memory
 from octavo.onnx_file import save_onnx
 from octavo.parts import Parts
-from octavo.porting import Listener, ignore, open_parts, stem, told
+from octavo.porting import SAVED, Listener, ignore, open_parts, stem, told
 from octavo.readers import READERS, read_by_octavo
 from octavo.reckoning import reckoning
 from octavo.run import save
@@ -34,10 +34,7 @@ ROUNDINGS: dict[str, tuple[Rounding, ...]] = {
     "gguf": ("f32", "f16", "bf16", "q8_0"),
     "onnx": ("f32",),
 }
-EXPORTED = {"README.md", "config.json", "generation_config.json", "model.safetensors"} | {
-    "tokenizer.json",
-    "tokenizer_config.json",
-}
+EXPORTED = {*SAVED, "README.md"}
 BEGINNINGS = {
     "gguf": re.compile(rb"GGUF"),
     "onnx": re.compile(rb"\x08.\x12", re.DOTALL),  # the version of the form, then the name of the writer

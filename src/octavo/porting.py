@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from octavo.tokenizers import Tokenizer
 
 Listener = Callable[[Event], None]
+SAVED = {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
 
 
 def ignore(event: Event) -> None:
@@ -61,17 +62,11 @@ def bring(
 ) -> Path:
     """Make a run of a model from elsewhere: a folder, a GGUF file, a name of the hub or of octavo's own table.
 
-    Raises `RunError` where the run is there already and `force` is not given, and what `load` raises.
+    Raises `RunError` where the run is there already and `force` is not given, and where the folder holds what no import
+    wrote; and what `load` raises.
     """
     run = to or RUNS / stem(where)
-    if run.exists() and not run.is_dir():
-        raise RunError(f"{run} is a file; give --to a folder")
-    if is_run(run) and not force:
-        raise RunError(f"{run} is there already; use it as it is, or overwrite it with --force")
-    if (run / toml.NAME).is_file():
-        raise RunError(f"{run} is a training, which an import does not overwrite; give --to another folder")
-    if run.is_dir() and not is_run(run) and any(run.iterdir()):
-        raise RunError(f"{run} holds other files; give --to a new folder")
+    _check_target(run, force)
     near = get_close_matches(where, WEIGHTS, n=1)
     if near and not is_name(where) and not Path(where).exists():
         raise RunError(f"{where} is nothing here; the name nearest to it is {near[0]}")
@@ -82,6 +77,18 @@ def bring(
         origin = where if is_name(where) else Path(where).name
         save(parts, tokenizer, draft, origin=origin, on_progress=told(f"writing {run}", on_event))
     return run
+
+
+def _check_target(run: Path, force: bool) -> None:
+    if run.exists() and not run.is_dir():
+        raise RunError(f"{run} is a file; give --to a folder")
+    if is_run(run) and not force:
+        raise RunError(f"{run} is there already; use it as it is, or overwrite it with --force")
+    if (run / toml.NAME).is_file():
+        raise RunError(f"{run} is a training, which an import does not overwrite; give --to another folder")
+    held = {path.name for path in run.iterdir()} if run.is_dir() else set()
+    if held and (not is_run(run) or not held <= SAVED):
+        raise RunError(f"{run} holds other files; give --to a new folder")
 
 
 def told(what: str, on_event: Listener) -> Callable[[int, int], None]:
