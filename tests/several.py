@@ -22,10 +22,12 @@ import numpy as np
 import torch
 
 from octavo import evaluation, learner, training
+from octavo.checkpoint import save_checkpoint
 from octavo.cli import run
 from octavo.config import Asked, ModelConfig, RunConfig, TrainConfig
 from octavo.data import Batches
 from octavo.data.batches import cuts
+from octavo.errors import OctavoError
 from octavo.events import Note, Stepped
 from octavo.learner import Learner
 from octavo.model import GPT
@@ -166,6 +168,25 @@ def writing(processes: Processes) -> dict[str, Any]:
     ranks = range(processes.size)
     each = [processes.summed(taken if rank == processes.rank else 0.0) for rank in ranks]
     return {"taken": each, "part": sum(weight.nbytes for weight in over.weights.values()), "largest": max(sizes)}
+
+
+def saving(processes: Processes) -> dict[str, Any]:
+    """How much each process copies for a checkpoint of what all have; what each says where the last one's is broken."""
+    over, copied, real = spread(model_of("modern"), "ddp", processes), [], torch.Tensor.cpu
+    torch.Tensor.cpu = lambda tensor: copied.append(tensor) or real(tensor)  # type: ignore[assignment,func-returns-value]
+    save_checkpoint(Path("run"), 1, over.model, [], {}, over)
+    if processes.rank == processes.size - 1:
+        with torch.no_grad():
+            over.model.embed.weight[2, 3] = float("nan")
+    said = ""
+    try:
+        save_checkpoint(Path("run"), 2, over.model, [], {}, over)
+    except OctavoError as error:
+        said = str(error)
+    ranks = range(processes.size)
+    each = [processes.summed(len(copied) if rank == processes.rank else 0.0) for rank in ranks]
+    failed = processes.summed(float(bool(said)))
+    return {"copied": each, "said": said, "failed": failed}
 
 
 def _now(name: str) -> int:

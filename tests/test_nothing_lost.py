@@ -188,10 +188,11 @@ def test_other_numerics_are_announced() -> None:
     assert any(re.fullmatch(r"same data, not the same bits: threads was 64 and is \d+", note) for note in notes)
 
 
-def test_no_checkpoint_ever_holds_a_number_that_is_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", ["inf", "-inf", "nan"])
+def test_no_checkpoint_ever_holds_a_number_that_is_none(tmp_path: Path, number: str) -> None:
     trainer = begin(steps=8)
     with torch.no_grad():
-        trainer.model.embed.weight[3, 3] = float("inf")
+        trainer.model.embed.weight[3, 3] = float(number)
     with pytest.raises(SaveError, match=r"model.embed.weight is not finite after step 1, and is not saved"):
         save_checkpoint(tmp_path / "x", 1, trainer.model, trainer.optimizers, {})
     assert not steps_saved(tmp_path / "x")

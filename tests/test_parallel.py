@@ -212,6 +212,13 @@ def test_a_model_in_parts_is_written_without_being_held(nursery: Nursery) -> Non
     assert other < 0.1 * found["part"]
 
 
+def test_those_that_write_nothing_copy_nothing_and_look_at_their_numbers_all_the_same(nursery: Nursery) -> None:
+    found = nursery.start(2, "saving")
+    assert found["copied"][0] > 5 and found["copied"][1] == 0
+    assert found["failed"] == 2 and "another process of this training failed" in found["said"]
+    assert steps_saved(Path("run")) == [1] and not list(Path("run/checkpoints").glob("*.tmp"))
+
+
 def shards(*parts: dict[str, Any]) -> Path:
     for rank, part in enumerate(parts):
         save_file({name: torch.tensor(value) for name, value in part.items()}, shard_name(rank, len(parts)))
