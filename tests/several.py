@@ -28,7 +28,7 @@ from octavo.config import Asked, ModelConfig, RunConfig, TrainConfig
 from octavo.data import Batches
 from octavo.data.batches import cuts
 from octavo.errors import OctavoError
-from octavo.events import Note, Stepped
+from octavo.events import Note, Sampled, Stepped
 from octavo.learner import Learner
 from octavo.model import GPT
 from octavo.optim import make_optimizers
@@ -168,6 +168,17 @@ def writing(processes: Processes) -> dict[str, Any]:
     ranks = range(processes.size)
     each = [processes.summed(taken if rank == processes.rank else 0.0) for rank in ranks]
     return {"taken": each, "part": sum(weight.nbytes for weight in over.weights.values()), "largest": max(sizes)}
+
+
+def speaking(processes: Processes, parallel: Any, free: int, asked: dict[str, Any]) -> dict[str, Any]:
+    """How often a training writes a sample, and what it notes, where the first process has so much memory."""
+    evaluation.free_memory = lambda: 2**50 if processes.rank else free  # type: ignore[attr-defined]
+    trainer = training.begin(
+        ["text.txt"], Asked(**asked), out=f"{parallel}-{free}", processes=processes, parallel=parallel
+    )
+    events = list(trainer.events())
+    samples = [event.step for event in events if isinstance(event, Sampled)]
+    return {"samples": samples, "notes": [event.text for event in events if isinstance(event, Note)]}
 
 
 def saving(processes: Processes) -> dict[str, Any]:

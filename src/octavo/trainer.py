@@ -12,7 +12,7 @@ from octavo.claim import Claim
 from octavo.config import RunConfig
 from octavo.data import Prepared
 from octavo.errors import OctavoError
-from octavo.evaluation import GLANCE, VALIDATION, examine, held_out, sample
+from octavo.evaluation import GLANCE, VALIDATION, can_sample, examine, held_out, sample
 from octavo.events import Evaluated, Event, Finished, Note, Sampled, Saved, Stepped
 from octavo.journal import Journal, Unwritten, logged
 from octavo.learner import Learner
@@ -55,7 +55,7 @@ class Trainer(Learner):
             recompute=train.recompute,
         )
         self.claim: Claim | None = None
-        self.stopping = self._ended = self._read = False
+        self.stopping = self._ended = self._read = self._mute = False
 
     def stop(self) -> None:
         """Ask the training to end after the step it is in, with everything saved."""
@@ -113,8 +113,6 @@ class Trainer(Learner):
         for event in self._look(stepped):
             if isinstance(event, Evaluated):
                 line |= {name: getattr(event, name) for name in VALIDATION}
-            if isinstance(event, Sampled):  # the last of it
-                self.at.due = None
             yield event
         if self.at.due is None:
             self.journal.metrics(line)
@@ -212,20 +210,27 @@ class Trainer(Learner):
             train_loss=stepped.train_loss if stepped else None,
             remaining=stepped.remaining if stepped else 0.0,
         )
-        text = self.with_room(self._sample) if stepped else None
-        if text is not None:
+        if stepped is not None:
+            yield from self._write()
+
+    def _write(self) -> Iterator[Event]:
+        """The last of an evaluation, if no stop comes before its end: a sample, or why there is none, once."""
+        if can_sample(self.spread):
+            text = self.with_room(self._sample)
+            if text is None:
+                return
             self.journal.sample({"step": self.at.step, "text": text})
             yield Sampled(self.at.step, text)
+        elif not self._mute:
+            self._mute = True
+            yield Note("no samples are written: the model is in parts, and there is not the memory to put it together")
+        self.at.due = None
 
     def _sample(self) -> str | None:
         """What the model writes, in the first process; nothing where a stop comes before it has."""
         seed, written = seed_for("sample", self.config.train.seed, self.at.step), []
-
-        def write(model: GPT | Parts) -> None:
-            whole = model.whole() if isinstance(model, Parts) else model
-            written.append(sample(whole, self.prepared.tokenizer, seed, lambda: self.stopping))
-
-        self.spread.lend(write)
+        write = partial(sample, tokenizer=self.prepared.tokenizer, seed=seed, stopped=lambda: self.stopping)
+        self.spread.lend(lambda model: written.append(write(model)))
         found: str | None = json.loads(self.processes.told(json.dumps(written[0] if written else None)))
         return found
 
