@@ -1,6 +1,8 @@
 """The head of a GGUF file: read as the gguf package reads it, and refused where it lies."""
 
 import struct
+import tracemalloc
+from array import array
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -38,7 +40,7 @@ def file(tmp_path: Path) -> Path:
 def test_it_is_read_as_the_gguf_package_reads_it(file: Path) -> None:
     header, theirs = read_header(file), GGUFReader(file)
     ours = {name: field.contents() for name, field in theirs.fields.items() if not name.startswith("GGUF.")}
-    assert header.settings == ours
+    assert {name: list(value) if isinstance(value, array) else value for name, value in header.settings.items()} == ours
     for tensor in theirs.tensors:
         stored = header.tensors[tensor.name]
         assert stored.kind == tensor.tensor_type and stored.shape == tuple(tensor.shape.tolist()[::-1])
@@ -94,7 +96,28 @@ WRONG: dict[str, tuple[bytes, str]] = {
     ),
     "long texts": (
         made((setting("a", ARRAY, struct.pack("<IQ", 8, 2**60)),)),
-        "entries do not fit into what is left of the file",
+        "texts do not fit into what is left of the file",
+    ),
+    "many tensors": (
+        b"GGUF" + struct.pack("<IQQ", 3, 2**16 + 1, 0) + bytes(24 * (2**16 + 1)),
+        "65537 tensors are more than any model has",
+    ),
+    "many settings": (
+        b"GGUF" + struct.pack("<IQQ", 3, 0, 2**16 + 1) + bytes(13 * (2**16 + 1)),
+        "65537 settings are more than any model has",
+    ),
+    "many texts": (
+        made((setting("a", ARRAY, struct.pack("<IQ", 8, 2**21 + 1)),), data=8 * (2**21 + 1)),
+        "2097153 texts are more than any model has",
+    ),
+    "many texts in several arrays": (
+        made(
+            tuple(
+                setting(name, ARRAY, struct.pack("<IQ", 8, count) + bytes(8 * count))
+                for name, count in (("a", 10), ("b", 2**21 - 9))
+            )
+        ),
+        "2097143 texts are more than any model has",
     ),
     "no dimensions": (made(tensors=(tensor("t", ()),)), "a tensor has 0 dimensions"),
     "many dimensions": (made(tensors=(tensor("t", (1,) * 9),)), "a tensor has 9 dimensions"),
@@ -122,6 +145,22 @@ def test_a_file_that_lies_is_refused_with_the_place(name: str, tmp_path: Path) -
     (tmp_path / "a.gguf").write_bytes(content)
     with at_most(1), pytest.raises(DamagedError, match=message):
         read_header(tmp_path / "a.gguf")
+
+
+@pytest.mark.parametrize(("kind", "size"), [(2, 2), (7, 1), (10, 8)])
+def test_an_array_takes_little_more_memory_than_the_file_that_holds_it(kind: int, size: int, tmp_path: Path) -> None:
+    count = 8_000_000 // size
+    path = tmp_path / "a.gguf"
+    path.write_bytes(made((setting("a", ARRAY, struct.pack("<IQ", kind, count) + b"\1" * 8_000_000),)))
+    tracemalloc.start()
+    try:
+        with at_most(1):
+            header = read_header(path)
+        kept, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(header.settings["a"]) == count and header.settings["a"][count - 1] == int.from_bytes(b"\1" * size)
+    assert kept < 9_000_000 and peak < 18_000_000
 
 
 def test_a_changed_file_is_read_or_refused_soon(file: Path, tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """The head of a GGUF file: its settings, and where its tensors stand. Nothing in it is believed before it is checked.
 
-Every count is held against the bytes that are left, so that no file is read for longer than it is long.
+Every count is held against the bytes that are left, so that no file is read for longer than it is long. What takes more
+memory than it takes in the file, names and texts, is held against what a model can have besides.
 """
 
 import mmap
 import struct
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -18,6 +20,9 @@ from octavo.errors import DamagedError
 MAGIC, VERSIONS = b"GGUF", (2, 3)
 NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 10: "Q", 11: "q", 12: "d"}
 BOOL, STRING, ARRAY = 7, 8, 9
+PACKED = {**NUMBERS, BOOL: "B"}  # as they stand in an array
+THINGS = 1 << 16  # tensors, or settings
+TEXTS = 1 << 21  # in all arrays together: about three times the tokens and merges of the largest vocabularies
 NAME_BYTES = 65_535
 DIMENSIONS = 4
 ALIGNMENT, ALIGNMENT_KEY = 32, "general.alignment"
@@ -53,6 +58,7 @@ def read_header(path: Path) -> Header:
 class _Reader:
     def __init__(self, content: mmap.mmap, path: Path) -> None:
         self.content, self.path, self.at = content, path, 0
+        self.texts = TEXTS  # that may still come
 
     def header(self) -> Header:
         if self.take(4) != MAGIC:
@@ -60,7 +66,8 @@ class _Reader:
         version = self.number("I")
         if version not in VERSIONS:
             raise self.wrong(f"it is of version {version}; octavo reads {' and '.join(map(str, VERSIONS))}")
-        tensors, settings = self.count("tensors", least=24), self.count("settings", least=13)
+        tensors = self.count("tensors", least=24, most=THINGS)
+        settings = self.count("settings", least=13, most=THINGS)
         told: dict[str, Any] = {}
         for _ in range(settings):
             name = self.name(told)
@@ -83,11 +90,13 @@ class _Reader:
     def number(self, kind: str) -> Any:
         return struct.unpack(f"<{kind}", self.take(struct.calcsize(f"<{kind}")))[0]
 
-    def count(self, what: str, *, least: int) -> int:
-        """A number of things that take so many bytes each, at least."""
+    def count(self, what: str, *, least: int, most: int | None = None) -> int:
+        """A number of things that take so many bytes each, at least; a model has so many, at most."""
         count = self.number("Q")
         if count * least > len(self.content) - self.at:
             raise self.wrong(f"{count} {what} do not fit into what is left of the file")
+        if most is not None and count > most:
+            raise self.wrong(f"{count} {what} are more than any model has")
         return int(count)
 
     def text(self) -> str:
@@ -109,13 +118,14 @@ class _Reader:
         if kind != ARRAY:
             return self.single(kind)
         kind = self.number("I")
-        if kind in NUMBERS:
-            size = struct.calcsize(NUMBERS[kind])
-            count = self.count("numbers", least=size)
-            return list(struct.unpack(f"<{count}{NUMBERS[kind]}", self.take(count * size)))
-        if kind not in (BOOL, STRING):
+        if kind in PACKED:
+            size = struct.calcsize(f"<{PACKED[kind]}")
+            return array(PACKED[kind], self.take(self.count("numbers", least=size) * size))
+        if kind != STRING:
             raise self.wrong(f"an array of kind {kind} is none that octavo reads")
-        return [self.single(kind) for _ in range(self.count("entries", least=8 if kind == STRING else 1))]
+        count = self.count("texts", least=8, most=self.texts)
+        self.texts -= count
+        return [self.text() for _ in range(count)]
 
     def single(self, kind: int) -> Any:
         if kind in NUMBERS:

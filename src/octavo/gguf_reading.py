@@ -1,5 +1,6 @@
 """A model and its tokenizer out of a GGUF file, one tensor at a time, rounded weights made whole again."""
 
+from array import array
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -171,8 +172,8 @@ def _texts(settings: Mapping[str, Any], name: str) -> tuple[str, ...]:
 
 
 def _kinds(settings: Mapping[str, Any], tokens: int) -> tuple[TokenKind, ...]:
-    numbers = settings.get(f"{GGML}token_type", [int(TokenType.NORMAL)] * tokens)
-    if not isinstance(numbers, list) or len(numbers) != tokens:
+    numbers = settings.get(f"{GGML}token_type", array("i", [int(TokenType.NORMAL)]) * tokens)
+    if not isinstance(numbers, array) or len(numbers) != tokens:
         raise ConfigError(f"{GGML}token_type does not say a kind for each token; write the file again")
     known = {int(TokenType[name.upper()]): name for name in get_args(TokenKind)}
     known[int(TokenType.UNKNOWN)] = "control"
