@@ -136,6 +136,7 @@ SIZE = 340
         ({"tokenizer_ggml_token_type": [1, 1]}, "tokenizer.ggml.token_type does not say a kind for each token; wri"),
         ({"tokenizer_ggml_token_type": [6] * SIZE}, "tokenizer.ggml.token_type has kinds that byte pairs do not ha"),
         ({"tokenizer_ggml_eos_token_id": SIZE}, "tokenizer.ggml.eos_token_id is 340, which no token has; write the"),
+        ({"tokenizer_ggml_tokens": ["a"] * SIZE}, "the file has the token 'a' twice; take another file"),
         ({"tokenizer_ggml_tokens": ["a"] * (SIZE + 1)}, "the file has 341 tokens and its model knows 340"),
     ],
 )

@@ -1,6 +1,7 @@
 """A tokenizer as a list of byte-level tokens and merges, which is what programs that know byte pairs alone can run."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -158,6 +159,9 @@ def from_byte_level(found: ByteLevel, *, opening: str | None, settings: Mapping[
     if found.cut not in cutting:
         known = ", ".join(cutting)
         raise TokenizerError(f"the file cuts words as {found.cut!r} does; octavo knows {known}: take another file")
+    twins = [token for token, times in Counter(found.tokens).items() if times > 1]
+    if twins:
+        raise TokenizerError(f"the file has the token {twins[0]!r} twice; take another file")
     vocabulary = {
         token: position
         for position, (token, kind) in enumerate(zip(found.tokens, found.kinds, strict=True))
