@@ -138,6 +138,9 @@ def written(kind: str = "llama", **other: Any) -> tuple[dict[str, Any], set[str]
         ),
         ({"llama.attention.head_count": [4, 2]}, r"heads is [4, 2]; give int"),
         ({"octavo.rope_scaling.factor": 8.0}, "is incomplete"),
+        ({"octavo.rope_scaling.original_context": "long"}, "rope_scaling.original_context is 'long'; give int"),
+        ({"octavo.rope_scaling.original_context": float("inf")}, "rope_scaling.original_context is inf; give int"),
+        ({"octavo.rope_scaling.original_context": 8.5}, "rope_scaling.original_context is 8.5; give int"),
         ({"octavo.rope_scaling.turn": 8.0}, "rope_scaling.turn is no setting of RopeScaling"),
     ],
 )

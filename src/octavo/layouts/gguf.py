@@ -140,7 +140,9 @@ def _scaling(settings: Settings, names: Collection[str]) -> dict[str, Any]:
         )
     if not kept:
         return {}
-    kept["original_context"] = int(kept.get("original_context", 0))
+    context = kept.get("original_context")
+    if isinstance(context, float) and context.is_integer():
+        kept["original_context"] = int(context)
     return {"rope_scaling": from_dict(RopeScaling, kept, "rope_scaling.")}
 
 
