@@ -246,9 +246,8 @@ class Trainer(Learner):
         if minutes is None or self.at.step >= self.at.schedule.steps:
             return
         steps = self.at.step + round((60 * minutes - self.at.seconds) / pace)
-        if self.config.train.most_steps is not None and minutes == self.config.train.minutes:  # nobody asked for more
-            steps = min(steps, self.config.train.most_steps)
-        steps = max(self.at.step + 1, steps)
+        most = self.config.train.most_steps if minutes == self.config.train.minutes else None  # nobody asked for more
+        steps = max(self.at.step + 1, min(steps, most or steps))
         moved = abs(steps - self.at.schedule.steps) / self.at.schedule.steps
         if moved > TOLD:
             yield Note(f"{steps} steps fit into the time, not {self.at.schedule.steps}: the end is moved")
