@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
@@ -269,6 +270,22 @@ def test_more_than_may_wait_are_refused_all_or_none(random_model: Models) -> Non
     with pytest.raises(BusyError, match="2 texts wait already; try again in a moment"):
         engine.submit([wanted("Ada")] * 2, Listener(2))
     assert engine.load().waiting == 2
+
+
+def test_copies_of_a_prompt_hold_it_once(random_model: Models) -> None:
+    engine = Engine(random_model(MODERN), TOKENIZER)  # which does not run
+    one = replace(wanted("Ada"), prompt=tuple(range(100_000)))
+    tracemalloc.start()
+    try:
+        sequences = engine.submit([one] * 64, Listener(64))
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken < 8 * len(one.prompt)
+    text = sequences[0].text
+    text.added += [7, 8]
+    assert (len(text), text[-1], text[99_999], text[99_999:100_001]) == (100_002, 8, 99_999, [99_999, 7])
+    assert list(text) == [*one.prompt, 7, 8] and list(sequences[1].text) == list(one.prompt)
 
 
 def test_nobody_who_comes_or_goes_waits_while_a_step_is_planned(

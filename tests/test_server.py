@@ -16,6 +16,7 @@ import openai
 import pytest
 import torch
 from openai import AsyncOpenAI, OpenAI
+from pydantic import BaseModel, ValidationError
 
 import octavo
 from octavo.cli.generate import Knobs
@@ -29,6 +30,7 @@ from octavo.server.engine.scheduler import ROWS
 from octavo.server.gate import BEGUN, BODY, PATIENCE, Gate, Rules
 from octavo.server.metrics import Counts
 from octavo.server.models import Models, Served
+from octavo.server.schema import ChatRequest, CompletionRequest, DetokenizeRequest
 from octavo.server.service import TAKEN, listen, read_key, rules_for, service
 from octavo.slots import BLOCK
 from octavo.tokenizers import SimpleTokenizer
@@ -245,6 +247,11 @@ TALK = [{"role": "user", "content": "Ada"}]
         ("/v1/completions", {"best_of": 2}, "octavo does not do best_of; leave it out"),
         ("/v1/completions", {"logit_bias": {"9999": 1}}, "logit_bias names token 9999; the vocabulary has 0 to"),
         ("/v1/completions", {"logit_bias": {"x": 1}}, "logit_bias.x"),
+        (
+            "/v1/completions",
+            {"logit_bias": {f"x{n}": 1 for n in range(1025)}},
+            "it names 1025 tokens; name at most 1024",
+        ),
         ("/v1/completions", {"stop": [""]}, "stop"),
         ("/v1/completions", {"prompt": []}, "there is no prompt; give at least one"),
         ("/v1/completions", {"prompt": [[]]}, "a prompt has no tokens; give at least one"),
@@ -420,6 +427,37 @@ def test_more_than_may_wait_are_told_to_come_again() -> None:
             assert client.completions.create(model="plain", prompt="Ada", n=2, max_tokens=2).choices
     finally:
         running.stop()
+
+
+@pytest.mark.parametrize(("words", "n"), [("prompt", 4), ("prompt", 1), ("messages", 4)])
+def test_they_are_told_before_what_they_sent_is_looked_at(words: str, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = Running(Rules(), most=1, queue=2)
+    path, one = ("/v1/completions", "Ada") if words == "prompt" else ("/v1/chat/completions", TALK[0])
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr("octavo.server.models.opened", lambda *words: pytest.fail("it was read"))
+            status, error = running.refusal("POST", path, {words: [one] * (1 if n == 4 else 4), "n": n})
+        assert (status, error["code"]) == (429, "queue_full")
+        assert running.call("POST", path, {words: [one], "n": 3, "max_tokens": 2})[0] == 200
+    finally:
+        running.stop()
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (CompletionRequest, {"prompt": ["a"] * 99 + [1] * 99}),
+        (CompletionRequest, {"prompt": [1] * 99 + [-1] * 99}),
+        (CompletionRequest, {"prompt": [[1]] * 99 + [["a"] * 99] * 99}),
+        (ChatRequest, {"messages": [{"role": "user", "content": [1] * 99}]}),
+        (ChatRequest, {"messages": [1] * 99}),
+        (DetokenizeRequest, {"tokens": ["a"] * 99}),
+    ],
+)
+def test_one_mistake_is_complained_of_however_many_there_are(kind: type[BaseModel], body: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError) as found:
+        kind.model_validate(body)
+    assert found.value.error_count() <= 4  # one for each form that the value might have
 
 
 def test_they_are_told_before_their_body_is_read_where_no_model_has_room() -> None:

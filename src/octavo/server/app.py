@@ -12,11 +12,11 @@ from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from octavo import __version__
 from octavo.config import BASE_STOP
-from octavo.sampling import SEEDS
+from octavo.sampling import SEEDS, Sampling
 from octavo.server import metrics
 from octavo.server.engine.sequence import Request as Wanted
 from octavo.server.forms import ChatForm, CompletionForm
-from octavo.server.models import Models, Served, refusing
+from octavo.server.models import Models, ReadPrompt, Served, refusing
 from octavo.server.page import files, learning, lenses, reporting, state
 from octavo.server.page.baselines import Counting
 from octavo.server.page.reporting import Reports
@@ -63,23 +63,24 @@ async def show_model(request: Request, name: str) -> dict[str, Any]:
 async def complete(request: Request, asked: CompletionRequest) -> Any:
     """Texts that go on from prompts."""
     served = await newest(request, asked.model)
-    prompts = await _prompts(served, asked)
-    copies, wants = asked.n or 1, asked.logprobs is not None
+    given, copies, wants = _given(asked), asked.n or 1, asked.logprobs is not None
+    served.check_room(len(given) * copies)  # it costs least before they are read
+    prompts = await served.read(given)
     about = bool(asked.echo and wants)
     _check_completion(served, asked, prompts, about)
     seed = secrets.randbits(62) if asked.seed is None else asked.seed
-    sampling = served.sampling(asked, seed)
+    samplings = _copies(served.sampling(asked, seed), copies)
     wanted = [
         Wanted(
             prompt=ids,
-            sampling=replace(sampling, seed=(sampling.seed + copy) % SEEDS),
+            sampling=sampling,
             max_new_tokens=asked.max_tokens or DEFAULT_TOKENS,
             stop=asked.stops,
             alternatives=asked.logprobs or 0,
             about_prompt=about,
         )
         for _, ids in prompts
-        for copy in range(copies)
+        for sampling in samplings
     ]
     repeated = tuple(one for one in prompts for _ in range(copies))
     form = CompletionForm(served, repeated, bool(asked.echo), wants, ids=bool(asked.return_token_ids))
@@ -90,6 +91,7 @@ async def complete(request: Request, asked: CompletionRequest) -> Any:
 async def converse(request: Request, asked: ChatRequest) -> Any:
     """The next turn of a conversation."""
     served = await newest(request, asked.model)
+    served.check_room(asked.n or 1)
     ids = tuple(await served.converse([message.plain for message in asked.messages]))
     room = served.context - len(ids)
     if served.answers and room < 1:
@@ -100,17 +102,16 @@ async def converse(request: Request, asked: ChatRequest) -> Any:
             code="context_length_exceeded",
         )
     seed = secrets.randbits(62) if asked.seed is None else asked.seed
-    sampling = served.sampling(asked, seed, answering=True)
     wanted = [
         Wanted(
             prompt=ids,
-            sampling=replace(sampling, seed=(sampling.seed + copy) % SEEDS),
+            sampling=sampling,
             max_new_tokens=asked.max_completion_tokens or asked.max_tokens or max(room, served.context),
             stop=asked.stops if served.answers else (*asked.stops, BASE_STOP),
             alternatives=asked.top_logprobs or 0,
             slide=not served.answers,
         )
-        for copy in range(asked.n or 1)
+        for sampling in _copies(served.sampling(asked, seed, answering=True), asked.n or 1)
     ]
     form = ChatForm(served, bool(asked.logprobs))
     return await answer(request, Writing(served, wanted, form, streamed=bool(asked.stream)), asked)
@@ -166,24 +167,20 @@ async def _gone(request: Request) -> None:
         pass
 
 
-async def _prompts(served: Served, asked: CompletionRequest) -> list[tuple[str, tuple[int, ...]]]:
-    """Each prompt as text and as ids, in whichever of the API's four forms they come."""
+def _given(asked: CompletionRequest) -> list[str | list[int]]:
+    """The prompts, in whichever of the API's four forms they come."""
     given: list[Any] = asked.prompt if isinstance(asked.prompt, list) else [asked.prompt]
     if not given:
         raise RefusedError(400, "there is no prompt; give at least one", param="prompt")
-    prompts = [given] if isinstance(given[0], int) else given
-    found: list[tuple[str, tuple[int, ...]]] = []
-    for one in prompts:
-        if isinstance(one, str):
-            found.append((one, tuple(await served.encode(one))))
-        else:
-            found.append((await served.decode(one, "prompt"), tuple(one)))
-    return found
+    return [given] if isinstance(given[0], int) else given
 
 
-def _check_completion(
-    served: Served, asked: CompletionRequest, prompts: list[tuple[str, tuple[int, ...]]], about: bool
-) -> None:
+def _copies(sampling: Sampling, count: int) -> list[Sampling]:
+    """How the tokens of each copy of a text are chosen: the same way, with a seed of its own."""
+    return [replace(sampling, seed=(sampling.seed + copy) % SEEDS) for copy in range(count)]
+
+
+def _check_completion(served: Served, asked: CompletionRequest, prompts: list[ReadPrompt], about: bool) -> None:
     if any(not ids for _, ids in prompts):
         raise RefusedError(400, "a prompt has no tokens; give at least one", param="prompt")
     if about and asked.stream:

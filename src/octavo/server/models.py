@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -29,6 +29,7 @@ RETRY = "1"  # seconds
 QUIET = 60  # seconds without a text, after which old weights are forgotten
 SHORT = 1000  # characters, or ids, that are turned sooner than another thread is woken to turn them
 WRITING = frozenset({"/v1/completions", "/v1/chat/completions"})
+ReadPrompt = tuple[str, tuple[int, ...]]  # a prompt as text and as ids
 T = TypeVar("T")
 
 
@@ -70,19 +71,33 @@ class Served:
             "answers": self.answers,  # whether it was taught a conversation, which the API has no word for
         }
 
-    async def encode(self, text: str) -> list[int]:
-        """A prompt's ids. A long one takes a while, in which others go on."""
-        return await refusing("prompt", opened, self.tokenizer, text, short=len(text) < SHORT)
+    def check_room(self, texts: int) -> None:
+        """Raise `RefusedError` where so many more texts would be too many to wait."""
+        with refusing_when_busy():
+            self.engine.check_room(texts)
+
+    async def read(self, prompts: "list[str | list[int]]") -> list[ReadPrompt]:
+        """Prompts that are texts or ids. Much of them takes a while, in which others go on."""
+        return await refusing("prompt", self._read, prompts, short=sum(map(len, prompts)) < SHORT)
+
+    def _read(self, prompts: "list[str | list[int]]") -> list[ReadPrompt]:
+        return [
+            (one, tuple(opened(self.tokenizer, one)))
+            if isinstance(one, str)
+            else (self.tokenizer.decode(one, special=True), tuple(one))
+            for one in prompts
+        ]
 
     async def decode(self, ids: list[int], param: str) -> str:
         """The text of ids. Raises `RefusedError` for one that no token has."""
         return await refusing(param, partial(self.tokenizer.decode, special=True), ids, short=len(ids) < SHORT)
 
-    async def converse(self, messages: list[dict[str, str]]) -> list[int]:
+    async def converse(self, messages: list[dict[str, str]]) -> Sequence[int]:
         """A conversation's ids; a model that was never taught one goes on with what was said last."""
         if self.answers:
             return await refusing("messages", read_conversation, self.tokenizer, messages)
-        return await self.encode(messages[-1]["content"])
+        ((_, ids),) = await self.read([messages[-1]["content"]])
+        return ids
 
     def sampling(self, asked: Writing, seed: int, *, answering: bool = False) -> Sampling:
         """How tokens are to be chosen. Raises `RefusedError` for a token that is none."""

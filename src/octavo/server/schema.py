@@ -3,7 +3,17 @@
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 LONGEST_STOP, STOPS, BIASES, COPIES, TOKENS = 256, 16, 1024, 128, 1 << 20
@@ -20,13 +30,23 @@ def checked(text: str) -> str:
     return text
 
 
+def few(biases: Any) -> Any:
+    """No more than may be looked at one by one."""
+    if isinstance(biases, Mapping) and len(biases) > BIASES:
+        raise ValueError(f"it names {len(biases)} tokens; name at most {BIASES}")
+    return biases
+
+
 Text = Annotated[StrictStr, AfterValidator(checked)]
 Name = Annotated[StrictStr, Field(max_length=256), AfterValidator(checked)]
 Token = Annotated[StrictInt, Field(ge=0, lt=2**31)]
+FIRST = Field(fail_fast=True)  # a complaint about each of two million takes minutes: the first one does
+Tokens = Annotated[list[Token], FIRST]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Biases = Annotated[
     dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Annotated[Number, Field(ge=-100, le=100)]],
     Field(max_length=BIASES),
+    BeforeValidator(few),
 ]
 Stop = Annotated[Text, Field(min_length=1, max_length=LONGEST_STOP)]
 
@@ -82,7 +102,9 @@ class Writing(BaseModel):
 class CompletionRequest(Writing):
     """POST /v1/completions."""
 
-    prompt: Text | list[Text] | list[Token] | list[list[Token]] = Field("", description="Texts, or ids.")
+    prompt: Text | Annotated[list[Text], FIRST] | Tokens | Annotated[list[Tokens], FIRST] = Field(
+        "", description="Texts, or ids."
+    )
     max_tokens: StrictInt | None = Field(None, ge=1, le=TOKENS, description="16 where it is left out.")
     echo: StrictBool | None = None
     logprobs: StrictInt | None = Field(None, ge=0, le=20)
@@ -106,7 +128,7 @@ class Message(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Text | list[TextPart]
+    content: Text | Annotated[list[TextPart], FIRST]
 
     _refused = model_validator(mode="before")(refusing(tool_calls=([],), function_call=(), audio=()))
 
@@ -120,7 +142,7 @@ class Message(BaseModel):
 class ChatRequest(Writing):
     """POST /v1/chat/completions."""
 
-    messages: list[Message] = Field(min_length=1, max_length=4096)
+    messages: list[Message] = Field(min_length=1, max_length=4096, fail_fast=True)
     max_tokens: StrictInt | None = Field(None, ge=1, le=TOKENS, description="As many as the context has room for.")
     max_completion_tokens: StrictInt | None = Field(None, ge=1, le=TOKENS, description="The newer name of it.")
     logprobs: StrictBool | None = None
@@ -162,4 +184,4 @@ class DetokenizeRequest(BaseModel):
     """POST /detokenize."""
 
     model: Name | None = None
-    tokens: Annotated[list[Token], Field(max_length=TOKENS)]
+    tokens: Annotated[Tokens, Field(max_length=TOKENS)]

@@ -123,6 +123,7 @@ class Engine:
 
         Raises `BusyError` where they would be too many to wait: then none of them does.
         """
+        self.check_room(len(requests))
         sequences = [
             Sequence(
                 request,
@@ -136,7 +137,7 @@ class Engine:
         with self._changed:
             if self._stopped:
                 raise BusyError("newer weights have come meanwhile; try again")
-            self.check_room(len(sequences))
+            self.check_room(len(sequences))  # others may have come meanwhile
             self._arrived += sequences
             self._changed.notify()
         return sequences

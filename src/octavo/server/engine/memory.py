@@ -1,6 +1,7 @@
 """What all texts remember together, in bounded room; and what those that have ended leave behind for others."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -70,7 +71,7 @@ class Memory:
         """Give a slot back."""
         self.taken -= slot.blocks
 
-    def leave(self, slot: Slot, tokens: list[int]) -> None:
+    def leave(self, slot: Slot, tokens: Sequence[int]) -> None:
         """Give a slot back whose text may be of use to a later one; it is let go when room is needed."""
         if slot.known < HEAD:
             return self.give(slot)

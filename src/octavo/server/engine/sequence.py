@@ -1,8 +1,10 @@
 """One text that is being written: what was asked for, what there is of it, and what is told of it."""
 
+from collections import abc
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 from octavo.completion import FinishReason, Writer
 from octavo.reading import window_start
@@ -48,6 +50,27 @@ class Said:
         return self.finish_reason is not None or self.error is not None
 
 
+class Text(abc.Sequence[int]):
+    """A prompt and what was added to it: copies of a prompt hold it once."""
+
+    def __init__(self, prompt: tuple[int, ...]) -> None:
+        self.prompt, self.added = prompt, list[int]()
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.added)
+
+    def __iter__(self) -> abc.Iterator[int]:
+        return chain(self.prompt, self.added)
+
+    def __getitem__(self, place: Any) -> Any:
+        if not isinstance(place, slice):
+            place = range(len(self))[place]
+            return self[place : place + 1][0]
+        begin, stop, _ = place.indices(len(self))
+        before = len(self.prompt)
+        return [*self.prompt[begin:stop], *self.added[max(0, begin - before) : max(0, stop - before)]]
+
+
 class Sequence:
     """A request on its way through the engine."""
 
@@ -56,7 +79,7 @@ class Sequence:
     ) -> None:
         self.request, self.writer, self.hear = request, writer, hear
         self.context, self.end_of_text = context, end_of_text
-        self.text = list(request.prompt)
+        self.text = Text(request.prompt)
         self.start = window_start(len(self.text), context)
         self.slot: Slot | None = None
         self.reused = 0  # tokens of the prompt that another text had read
@@ -101,7 +124,7 @@ class Sequence:
 
     def push(self, token: int, logprob: float, alternatives: Alternatives) -> Said | None:
         """Take the next token; give what is certain with it, if anything is."""
-        self.text.append(token)
+        self.text.added.append(token)
         self.alternatives.append(alternatives)
         full = not self.request.slide and len(self.text) >= self.context
         last = self.written >= self.request.max_new_tokens or token == self.end_of_text or full
