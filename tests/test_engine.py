@@ -6,6 +6,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 import torch
@@ -250,6 +251,26 @@ def test_less_memory_than_there_seemed_to_be_ends_texts_and_not_the_service(
         patched.setattr(engine.scheduler.memory, "grow", lambda slot, tokens: 1 / 0)
         (heard,) = write(engine, wanted("Ada"))
     assert heard.last.error == "division by zero" and engine.load().blocks_taken == 0
+    assert write(engine, wanted("Ada"))[0].last.finish_reason in ("stop", "length")
+
+
+@pytest.mark.parametrize("largest", [0, 1])  # the first block cannot be had, or the second
+def test_memory_that_cannot_be_had_is_not_taken_and_nobody_waits_for_it(
+    largest: int, make: Make, random_model: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make(random_model(FAR), blocks=4)
+
+    def scarce(config: ModelConfig, blocks: int, *rest: Any) -> Slot:
+        if blocks > largest:
+            raise torch.OutOfMemoryError("there is none")
+        return Slot(config, blocks, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("octavo.server.engine.memory.Slot", scarce)
+        for _ in range(3):
+            (heard,) = write(engine, endless(wanted(TEXT[:100], max_new_tokens=60)))
+            assert heard.last.error == "there is none"
+            assert (engine.load().blocks_taken, engine.load().waiting) == (0, 0)
     assert write(engine, wanted("Ada"))[0].last.finish_reason in ("stop", "length")
 
 

@@ -48,8 +48,9 @@ class Memory:
         blocks = blocks_for(tokens)
         if not self._make_room(blocks):
             return None
+        slot = Slot(self.config, blocks, self.dtype, self.device)  # first: what cannot be had is not taken
         self.taken += blocks
-        return Slot(self.config, blocks, self.dtype, self.device)
+        return slot
 
     def grow(self, slot: Slot, tokens: int) -> Slot | None:
         """The same text in a slot that has room for so many tokens: twice the room, where there is as much.
@@ -61,9 +62,9 @@ class Memory:
         most = blocks_for(self.config.context)
         for blocks in (min(most, max(2 * slot.blocks, blocks_for(tokens))), blocks_for(tokens)):
             if self._make_room(blocks - slot.blocks):
-                self.taken += blocks - slot.blocks
                 grown = Slot(self.config, blocks, self.dtype, self.device)
                 grown.take_from(slot, slot.known)
+                self.taken += blocks - slot.blocks
                 return grown
         return None
 

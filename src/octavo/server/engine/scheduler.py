@@ -59,12 +59,19 @@ class Scheduler:
             twin = next((one for one in self.active if one.prompt is sequence.prompt), None)
             if twin is not None and twin.unread > 1:
                 continue  # what it is reading will be copied in a moment
-            slot = self._slot(sequence, twin)
+            try:
+                slot = self._slot(sequence, twin)
+            except Exception:  # it ends with those that are active: if it waited on, this would be tried for ever
+                self._take_in(sequence)
+                raise
             if slot is None:
                 return
             sequence.slot, sequence.reused = slot, slot.known
-            self.active.append(sequence)  # first: whoever counts both from outside must not find room that is none
-            self.waiting.remove(sequence)
+            self._take_in(sequence)
+
+    def _take_in(self, sequence: Sequence) -> None:
+        self.active.append(sequence)  # first: whoever counts both from outside must not find room that is none
+        self.waiting.remove(sequence)
 
     def _slot(self, sequence: Sequence, twin: Sequence | None) -> Slot | None:
         """Memory for a text, with as much of its beginning as others have read; `None` where there is none."""
