@@ -1,6 +1,7 @@
 """The two kinds of answers: a text that was completed, and a turn in a conversation."""
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from octavo.server.engine.sequence import Alternatives, Said
@@ -53,7 +54,7 @@ class CompletionForm:
         if not self.logprobs:
             return None
         words = [self.served.spelled(token) for token in tokens]
-        offsets = [offset + sum(map(len, words[:place])) for place in range(len(words))]
+        offsets = list(accumulate(map(len, words), initial=offset))[:-1]
         best = [{self.served.spelled(token): logprob for token, logprob in row} for row in alternatives]
         table = {"tokens": words, "token_logprobs": list(logprobs), "top_logprobs": best, "text_offset": offsets}
         return table | ({"top_tokens": [self._named(row) for row in alternatives]} if self.ids else {})
