@@ -229,6 +229,13 @@ def test_health_and_counts(running: Running, client: OpenAI) -> None:
     assert any(line.startswith("POST /v1/completions 200 in ") and line.endswith("tokens") for line in running.lines)
 
 
+def test_a_path_is_logged_as_it_was_sent_and_invents_no_line(running: Running) -> None:
+    assert running.call("GET", "/x%0aPOST%20/v1/completions%20200%1b[31m")[0] == 404
+    assert running.call("GET", "/health")[0] == 200  # by now the other one is logged
+    (line,) = [line for line in running.lines if line.startswith("GET /x")]
+    assert line.startswith("GET /x%0aPOST%20/v1/completions%20200%1b[31m 404 in ") and line.isprintable()
+
+
 # what is refused
 
 GOOD = {"model": "plain", "prompt": "Ada", "max_tokens": 2}

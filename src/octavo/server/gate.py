@@ -60,7 +60,7 @@ class Rules:
                 code="invalid_api_key",
                 headers={"WWW-Authenticate": "Bearer"},
             )
-        if ODD.search(scope.get("raw_path") or scope["path"].encode()):
+        if ODD.search(spelled(scope)):
             raise RefusedError(400, "the path is spelled in an odd way; write it plainly", code="path")
         kind = (header(scope, "content-type") or "").split(";")[0].strip().lower()
         if scope["method"] == "POST" and kind != "application/json":
@@ -100,6 +100,11 @@ def header(scope: Scope, name: str) -> str | None:
     if len(found) > 1:
         raise RefusedError(400, f"the header {name} comes twice; send it once", code="header")
     return found[0].decode("latin-1") if found else None
+
+
+def spelled(scope: Scope) -> bytes:
+    """The path as it was sent: in one line, with % for what would end it."""
+    return scope.get("raw_path") or str(scope["path"]).encode()
 
 
 def same(given: str, wanted: str) -> bool:
@@ -234,4 +239,5 @@ def _line(scope: Mapping[str, Any], status: int, seconds: float) -> str:
     """What is logged of a request: nothing of its text."""
     writing = scope.get("octavo.writing")
     used = "" if writing is None else f", {writing.usage()['prompt_tokens']} + {writing.written} tokens"
-    return f"{scope['method']} {scope['path'][:80]} {status} in {seconds:.2f} s{used}"
+    path = spelled(scope).decode("latin-1")[:80]
+    return f"{scope['method']} {path} {status} in {seconds:.2f} s{used}"
