@@ -170,6 +170,13 @@ def test_the_rules_of_sentencepiece_are_read_and_streamed_too() -> None:
         stream.push(999)
 
 
+def test_the_bytes_of_sentencepieces_tokens_are_those_of_the_text() -> None:
+    tokenizer = sentencepiece()
+    for text in ("abc cab  a", "é 🐈\n a", "ßab"):
+        assert b"".join(map(tokenizer.token_bytes, tokenizer.encode(text))) == f" {text}".encode()
+    assert tokenizer.token_bytes(0) == tokenizer.token_bytes(2) == b""
+
+
 ENCODER = json.dumps({**BYTE_OF, "ab": 256, END_OF_TEXT: 257}).encode()
 
 

@@ -161,6 +161,12 @@ class Writer:
         self.stream, self.watch = tokenizer.stream(), StopWatch(stops)
         self.tokens: list[int] = []
         self.logprobs: list[float] = []
+        self.given = 0  # characters
+
+    @property
+    def place(self) -> int:
+        """Where the text of the next token begins, in characters."""
+        return self.given + len(self.watch.held)
 
     def push(self, token: int, logprob: float, *, last: bool) -> Piece:
         """Take the next token, and give what is certain with it: the tokens too if it is any text, or the end."""
@@ -181,6 +187,7 @@ class Writer:
     def _piece(self, text: str, reason: FinishReason | None) -> Piece:
         if not text and reason is None:
             return Piece(self.index, "", (), ())
+        self.given += len(text)
         tokens, self.tokens = tuple(self.tokens), []
         logprobs, self.logprobs = tuple(self.logprobs), []
         return Piece(self.index, text, tokens, logprobs, reason)

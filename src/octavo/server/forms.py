@@ -1,7 +1,7 @@
 """The two kinds of answers: a text that was completed, and a turn in a conversation."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
 from octavo.server.engine.sequence import Alternatives, Said
@@ -23,11 +23,12 @@ class CompletionForm:
     def choice(self, told: Told, number: int) -> dict[str, Any]:
         """A whole text, behind its prompt where that is to be repeated."""
         prompt, ids = self.prompts[number]
-        table = self._table(told.tokens, told.logprobs, told.alternatives, len(prompt) if self.echo else 0)
+        before = prompt if self.echo else ""
+        table = self._table(told.tokens, told.logprobs, told.alternatives, [len(before) + at for at in told.places])
         if table is not None and self.echo:
-            table = joined(self._prompt_table(ids, told.about_prompt), table)
+            table = joined(self._prompt_table(prompt, ids, told.about_prompt), table)
         named = {"prompt_token_ids": list(ids), "token_ids": told.tokens} if self.ids else {}
-        return choice(number, told.finish_reason, table, text=(prompt if self.echo else "") + told.text, **named)
+        return choice(number, told.finish_reason, table, text=before + told.text, **named)
 
     def opening(self, number: int) -> dict[str, Any] | None:
         """The prompt, where it is to be repeated and nothing is told of it, and its ids where those are asked for."""
@@ -38,40 +39,49 @@ class CompletionForm:
         named = {"prompt_token_ids": list(ids), "token_ids": []} if self.ids else {}
         return choice(number, None, None, text=prompt if repeated else "", **named)
 
-    def piece(self, said: Said, number: int, before: int) -> dict[str, Any]:
+    def piece(self, said: Said, number: int) -> dict[str, Any]:
         """A piece of a stream."""
-        table = self._table(said.tokens, said.logprobs, said.alternatives, before)
+        table = self._table(said.tokens, said.logprobs, said.alternatives, said.places)
         named = {"token_ids": list(said.tokens)} if self.ids else {}
         return choice(number, said.finish_reason, table, text=said.text, **named)
 
     def _table(
         self,
-        tokens: "list[int] | tuple[int, ...]",
-        logprobs: "list[float] | tuple[float, ...]",
-        alternatives: "list[Alternatives] | tuple[Alternatives, ...]",
-        offset: int,
+        tokens: Sequence[int],
+        logprobs: Sequence[float],
+        alternatives: Sequence[Alternatives],
+        places: Sequence[int],
     ) -> dict[str, Any] | None:
         if not self.logprobs:
             return None
-        words = [self.served.spelled(token) for token in tokens]
-        offsets = list(accumulate(map(len, words), initial=offset))[:-1]
-        best = [{self.served.spelled(token): logprob for token, logprob in row} for row in alternatives]
-        table = {"tokens": words, "token_logprobs": list(logprobs), "top_logprobs": best, "text_offset": offsets}
+        rows = zip(alternatives, zip(tokens, logprobs, strict=True), strict=True)
+        table = {
+            "tokens": [self.served.spelled(token) for token in tokens],
+            "token_logprobs": list(logprobs),
+            "top_logprobs": [self._best((*others, own)) for others, own in rows],
+            "text_offset": list(places),
+        }
         return table | ({"top_tokens": [self._named(row) for row in alternatives]} if self.ids else {})
+
+    def _best(self, row: Alternatives) -> dict[str, float]:
+        """Alternatives and the token that was chosen, by their spelling: of those spelled alike the likeliest."""
+        best: dict[str, float] = {}
+        for token, logprob in row:
+            best.setdefault(self.served.spelled(token), logprob)
+        return best
 
     def _named(self, row: Alternatives) -> list[dict[str, Any]]:
         """Alternatives by their ids, for several may be spelled alike."""
         return [{"id": token, "token": self.served.spelled(token), "logprob": logprob} for token, logprob in row]
 
-    def _prompt_table(self, ids: tuple[int, ...], said: list[Said]) -> dict[str, Any]:
+    def _prompt_table(self, prompt: str, ids: tuple[int, ...], said: list[Said]) -> dict[str, Any]:
         """Of the first token of a text nobody can say how likely it was."""
-        first = self._table(ids[:1], [], [()], 0)
-        assert first is not None
-        first |= {"token_logprobs": [None], "top_logprobs": [None]}
-        for part in said:
-            after = first["text_offset"][-1] + len(first["tokens"][-1])
-            first = joined(first, self._table(part.tokens, part.logprobs, part.alternatives, after) or {})
-        return first
+        logprobs = [0.0, *(logprob for part in said for logprob in part.logprobs)]
+        alternatives = [(), *(row for part in said for row in part.alternatives)]
+        table = self._table(ids, logprobs, alternatives, self.served.places(prompt, ids))
+        assert table is not None
+        table["token_logprobs"][0] = table["top_logprobs"][0] = None
+        return table
 
 
 @dataclass(frozen=True)
@@ -92,16 +102,16 @@ class ChatForm:
         """Who is speaking."""
         return choice(number, None, None, delta={"role": "assistant", "content": ""})
 
-    def piece(self, said: Said, number: int, before: int) -> dict[str, Any]:
+    def piece(self, said: Said, number: int) -> dict[str, Any]:
         """A piece of a stream."""
         rows = self._rows(said.tokens, said.logprobs, said.alternatives)
         return choice(number, said.finish_reason, rows, delta={"content": said.text} if said.text else {})
 
     def _rows(
         self,
-        tokens: "list[int] | tuple[int, ...]",
-        logprobs: "list[float] | tuple[float, ...]",
-        alternatives: "list[Alternatives] | tuple[Alternatives, ...]",
+        tokens: Sequence[int],
+        logprobs: Sequence[float],
+        alternatives: Sequence[Alternatives],
     ) -> dict[str, Any] | None:
         if not self.logprobs:
             return None

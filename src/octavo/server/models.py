@@ -124,7 +124,21 @@ class Served:
 
     def spelled(self, token: int) -> str:
         """A token as text, a special one by its name."""
-        return self.tokenizer.decode([token], special=True)
+        own = bytes(self.spelled_bytes(token)).decode(errors="replace")
+        return own or self.tokenizer.decode([token], special=True)
+
+    def places(self, text: str, ids: Sequence[int]) -> list[int]:
+        """Where each token begins in the text that they come from, in characters.
+
+        A special token takes room only where the text has its name: what opens a text has none in it.
+        """
+        stream, places, place = self.tokenizer.stream(), list[int](), 0
+        for token in ids:
+            places.append(place)
+            name = self.tokenizer.decode([token], special=True)
+            special = name != self.tokenizer.decode([token])
+            place += len(stream.push(token)) or (len(name) if special and text.startswith(name, place) else 0)
+        return places
 
     def spelled_bytes(self, token: int) -> list[int]:
         """The bytes of a token, which may be but a part of a character."""

@@ -32,8 +32,8 @@ class Form(Protocol):
         """What a stream says of a text before it has any."""
         ...
 
-    def piece(self, said: Said, number: int, before: int) -> dict[str, Any]:
-        """What a stream says of a text that went on, after so many characters."""
+    def piece(self, said: Said, number: int) -> dict[str, Any]:
+        """What a stream says of a text that went on."""
         ...
 
 
@@ -45,6 +45,7 @@ class Told:
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     alternatives: list[Alternatives] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
     about_prompt: list[Said] = field(default_factory=list)
     finish_reason: str | None = None
 
@@ -62,6 +63,7 @@ class Told:
         self.tokens += said.tokens
         self.logprobs += said.logprobs
         self.alternatives += said.alternatives
+        self.places += said.places
         self.finish_reason = said.finish_reason
 
 
@@ -120,7 +122,6 @@ class Writing:
 
         Whoever stops listening lets the texts go.
         """
-        lengths = [0] * len(self.told)
         openings = [self.form.opening(number) for number in range(len(self.told))]
         try:
             if said := "".join(self._event([opening], usage) for opening in openings if opening is not None):
@@ -129,7 +130,7 @@ class Writing:
                 await self.news.wait()
                 self.news.clear()
                 heard, self.heard = self.heard, []
-                said = "".join(self._pieces(heard, lengths, usage))
+                said = "".join(self._pieces(heard, usage))
                 if self.over:
                     yield said + self._end(usage)
                     return
@@ -137,13 +138,12 @@ class Writing:
         finally:
             self.cancel()
 
-    def _pieces(self, heard: list[tuple[int, Said]], lengths: list[int], usage: bool) -> Iterator[str]:
+    def _pieces(self, heard: list[tuple[int, Said]], usage: bool) -> Iterator[str]:
         for number, said in heard:
             if said.error is not None:
                 yield event(error_object(500, said.error))
                 return
-            yield self._event([self.form.piece(said, number, lengths[number])], usage)
-            lengths[number] += len(said.text)
+            yield self._event([self.form.piece(said, number)], usage)
 
     def _end(self, usage: bool) -> str:
         used = self._event([], usage, self.usage()) if usage and self.error is None else ""

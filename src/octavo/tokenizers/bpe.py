@@ -1,5 +1,6 @@
 """A vocabulary of byte sequences, grown by joining the most frequent pair again and again [Sennrich 2016]."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -84,12 +85,15 @@ class BPETokenizer(Tokenizer):
         return BackendStream(self.backend, self.decode)
 
     def token_bytes(self, token: int) -> bytes:
-        """The bytes that a token of a byte-level vocabulary stands for; none for a special token.
+        """The bytes that a token stands for, where its text has others before it; none for a special token.
 
         Raises `TokenizerError` for an id that no token has.
         """
         (token,) = self._checked([token])
         name = "" if token in self._special_ids else self.backend.id_to_token(token) or ""
+        if self._spaced:
+            byte = BYTE_NAME.fullmatch(name)
+            return bytes.fromhex(byte[1]) if byte else name.replace("▁", " ").encode()
         try:
             return bytes(BYTE_OF[character] for character in name)
         except KeyError:  # an added token is written in plain characters
@@ -105,6 +109,12 @@ class BPETokenizer(Tokenizer):
         if not isinstance(self.backend.decoder, decoders.ByteLevel):
             return b""
         return bytes(byte for character, byte in BYTE_OF.items() if self.backend.token_to_id(character) is None)
+
+    @cached_property
+    def _spaced(self) -> bool:
+        """Whether spaces and bytes are written as SentencePiece does it: ▁ and <0x20>."""
+        decoder = self.backend.decoder
+        return decoder is not None and decoder.decode(["a", "▁"]) == "a "
 
     @cached_property
     def _special_ids(self) -> frozenset[int]:
@@ -146,3 +156,4 @@ def _byte_characters() -> dict[str, int]:
 
 
 BYTE_OF = _byte_characters()
+BYTE_NAME = re.compile("<0x([0-9A-F]{2})>")

@@ -40,6 +40,7 @@ class Said:
     tokens: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
     alternatives: tuple[Alternatives, ...] = ()
+    places: tuple[int, ...] = ()  # in characters: where each token begins in the text that is written
     finish_reason: FinishReason | None = None
     error: str | None = None
     about_prompt: bool = False
@@ -86,6 +87,7 @@ class Sequence:
         self.told = 1 if request.about_prompt else len(self.text)  # up to here the prompt was told of
         self.cancelled = False
         self.alternatives: list[Alternatives] = []  # of tokens whose text is not certain yet
+        self.places: list[int] = []  # of the same
 
     @property
     def prompt(self) -> tuple[int, ...]:
@@ -126,17 +128,20 @@ class Sequence:
         """Take the next token; give what is certain with it, if anything is."""
         self.text.added.append(token)
         self.alternatives.append(alternatives)
+        self.places.append(self.writer.place)
         full = not self.request.slide and len(self.text) >= self.context
         last = self.written >= self.request.max_new_tokens or token == self.end_of_text or full
         piece = self.writer.push(token, logprob, last=last)
         if not piece.text and piece.finish_reason is None:
             return None
         told, self.alternatives = tuple(self.alternatives), []
+        places, self.places = tuple(self.places), []
         return Said(
             text=piece.text,
             tokens=piece.tokens,
             logprobs=piece.logprobs,
             alternatives=told,
+            places=places,
             finish_reason=piece.finish_reason,
         )
 
