@@ -293,6 +293,22 @@ def test_a_conversation_is_held_mended_kept_and_taken_along(visit: Visit) -> Non
     expect(page.locator(".turn")).to_have_count(0)
 
 
+def test_what_is_to_be_forgotten_while_it_is_answered_is_forgotten(visit: Visit) -> None:
+    page = visit.open("talk")
+    page.get_by_text("How it answers").click()
+    page.get_by_label("Tokens").fill("4000")
+    page.get_by_label("Your words").fill("Ada")
+    page.keyboard.press("Enter")
+    expect(page.locator(".turn .words").last).to_have_text(re.compile("."))
+    page.get_by_role("button", name="Clear").click()
+    page.get_by_role("button", name="Forget it all?").click()
+    page.locator(".talk-desk .primary:enabled").wait_for()
+    expect(page.locator(".turn")).to_have_count(0)
+    page.wait_for_function("localStorage.getItem('octavo.talk.ada') === '[]'")
+    visit.open("talk")
+    expect(page.locator(".turn")).to_have_count(0)
+
+
 def test_a_model_that_says_nothing_is_asked_again_and_then_it_is_told_why(visit: Visit) -> None:
     nothing = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
     visit.stream("/v1/chat/completions", nothing)

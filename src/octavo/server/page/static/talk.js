@@ -81,17 +81,21 @@ class Talk {
     await this.answer();
   }
 
-  async instead(index, words) {
+  // Stop what is being written, and wait until as much of it as there is was said.
+  async halt() {
     this.running?.abort();
     await this.done;
+  }
+
+  async instead(index, words) {
+    await this.halt();
     this.history.cut(index);
     this.print();
     await this.add(words);
   }
 
   async retry(index) {
-    this.running?.abort();
-    await this.done;
+    await this.halt();
     this.history.cut(index);
     this.print();
     await this.answer();
@@ -139,15 +143,15 @@ class Talk {
   }
 
   // Asks once more, in the button itself, before everything is forgotten.
-  clear(asked) {
+  async clear(asked) {
     if (asked.textContent === "Clear") {
       asked.textContent = "Forget it all?";
       return;
     }
-    this.running?.abort();
+    asked.textContent = "Clear";
+    await this.halt();
     this.history.cut(0);
     this.print();
-    asked.textContent = "Clear";
     this.input.focus();
   }
 }
