@@ -40,6 +40,7 @@ QUIET = [
     *(f"--disable-{what}" for what in ("background-networking", "component-update", "sync", "quic")),
     "--no-first-run",
 ]
+SPEAKERS = ("user", "assistant")
 ROOMS = ("learn", "play", "look", "talk")
 SIZE: Any = {"width": 1100, "height": 800}
 SLOW = 20_000  # milliseconds that a busy machine may take
@@ -318,6 +319,51 @@ def test_a_model_that_says_nothing_is_asked_again_and_then_it_is_told_why(visit:
     expect(page.get_by_text("Begin a sentence, and it goes on.")).to_be_visible()
     assert [path for path, _ in visit.asked].count("/v1/chat/completions") == 4
     expect(page.locator(".turn")).to_have_count(1)
+
+
+def test_words_that_nobody_answered_are_taken_back(visit: Visit) -> None:
+    page = visit.open("talk")
+    words = page.get_by_label("Your words")
+    visit.stream("/v1/chat/completions", {"error": {"message": "too hot"}})
+    words.fill("Ada")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("too hot")
+    expect(page.locator(".turn")).to_have_count(0)
+    assert words.input_value() == "Ada"
+    page.unroute_all()
+    page.route(re.compile("/v1/chat/completions$"), lambda route: None)  # which never answers
+    page.keyboard.press("Enter")
+    expect(page.locator(".turn")).to_have_count(2)
+    words.fill("and Grace")
+    page.keyboard.press("Escape")
+    expect(page.locator(".turn")).to_have_count(0)
+    assert words.input_value() == "Ada\nand Grace"
+    page.get_by_role("button", name="Say").click()
+    expect(page.locator(".turn")).to_have_count(2)
+    page.unroute_all()
+    page.get_by_role("button", name="Retry: ada").click()  # before its first token
+    page.locator(".talk-desk .primary:enabled").wait_for()
+    expect(page.locator(".turn")).to_have_count(2)
+    assert [one["content"] for one in visit.last("/v1/chat/completions")["messages"]] == ["Ada\nand Grace"]
+    assert words.input_value() == ""
+
+
+def test_a_conversation_that_is_too_long_goes_on_without_its_oldest_turns(visit: Visit) -> None:
+    said = [{"role": role, "content": f"{n} {'Ada finds a circle. ' * 3}"} for n in range(9) for role in SPEAKERS]
+    page = visit.open("talk")
+    page.evaluate("turns => localStorage.setItem('octavo.talk.chatty', turns)", json.dumps(said))
+    page.get_by_label("Model").select_option("chatty")
+    expect(page.locator(".turn")).to_have_count(18)
+    page.get_by_label("Your words").fill("Why?")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("It answers without the oldest turns")).to_be_visible()
+    expect(page.locator(".turn")).to_have_count(20)
+    asked = [body["messages"] for path, body in visit.asked if path == "/v1/chat/completions"]
+    assert len(asked) > 2 and asked[0] == [*said, {"role": "user", "content": "Why?"}]
+    assert [len(one) for one in asked] == [19 - 2 * tries for tries in range(len(asked))]
+    visit.until(lambda: len(visit.complaints) == 2 * (len(asked) - 1))  # a browser tells its console of refusals
+    assert all("400 (" in one or "context_length_exceeded" in one for one in visit.complaints)
+    visit.complaints.clear()
 
 
 def test_another_model_is_chosen_and_remembered(visit: Visit) -> None:

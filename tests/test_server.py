@@ -19,8 +19,9 @@ from openai import AsyncOpenAI, OpenAI
 from pydantic import BaseModel, ValidationError
 
 import octavo
+from octavo.chat import read_conversation
 from octavo.cli.generate import Knobs
-from octavo.cli.speakers import Local, Remote
+from octavo.cli.speakers import Local, Remote, messages
 from octavo.completion import completions
 from octavo.config import ANSWERING, USUAL, ModelConfig
 from octavo.errors import ConfigError, DownloadError, UserError
@@ -608,6 +609,20 @@ def test_a_conversation_over_a_server_is_the_one_held_here(running: Running) -> 
         closed = nobody.getsockname()[1]
     with pytest.raises(DownloadError, match=r"does not answer .*; is octavo serve running there"):
         Remote(f"http://127.0.0.1:{closed}", None)
+
+
+def test_a_conversation_that_is_too_long_for_the_servers_model_goes_on_without_its_oldest_turns(
+    running: Running,
+) -> None:
+    remote = Remote(f"http://127.0.0.1:{running.port}", "chatty")
+    knobs = Knobs(max_new_tokens=12, temperature=0.5, seed=3)
+    said = [(f"Who finds the number {n}?", "Ada finds it.") for n in range(20)]
+    counts = [len(read_conversation(CHATTY, messages(said[first:], "Why?"))) for first in range(20)]
+    fitting = next(first for first, count in enumerate(counts) if count < 256)
+    answer = "".join(remote.speak(said, "Why?", knobs))
+    assert 1 < fitting < 19 and answer == "".join(remote.speak(said[fitting:], "Why?", knobs))
+    with pytest.raises(DownloadError, match=r"says 400: the conversation takes .* leave out its oldest turns"):
+        list(remote.speak(said, TEXT, knobs))
 
 
 def test_a_model_that_a_server_has_not_is_refused_before_the_talk(

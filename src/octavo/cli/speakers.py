@@ -22,7 +22,12 @@ if TYPE_CHECKING:
     from octavo.tokenizers import Tokenizer
 
 Turn = tuple[str, str]  # what you wrote, what the model made of it
+TOO_LONG = "context_length_exceeded"  # in the API's words
 PATIENCE = 600  # seconds for a server's next word: a prompt may be long, and others there before
+
+
+class TooLongError(DownloadError):
+    """A server's model has no room for so long a conversation."""
 
 
 class Speaker(Protocol):
@@ -99,14 +104,24 @@ class Remote:
         """Answer; whoever stops listening closes the connection, and the server lets the text go."""
         asked = {name: value for name, value in asdict(knobs).items() if value is not None}
         asked["max_tokens"] = asked.pop("max_new_tokens")
-        asked |= {"model": self.name, "messages": messages(said, line), "stream": True}
-        connection, answer = self._ask("POST", "/chat/completions", asked)
+        asked |= {"model": self.name, "stream": True}
+        connection, answer = self._answer(said, line, asked)
         try:
             yield from map(_piece, _events(answer))
         except (OSError, HTTPException) as error:
             raise DownloadError(f"{self.address} broke off ({error or type(error).__name__}); ask again") from None
         finally:
             connection.close()
+
+    def _answer(self, said: list[Turn], line: str, asked: dict[str, Any]) -> tuple[HTTPConnection, HTTPResponse]:
+        """The beginning of an answer; what the server has no room for is forgotten, the oldest first."""
+        while True:
+            try:
+                return self._ask("POST", "/chat/completions", asked | {"messages": messages(said, line)})
+            except TooLongError:
+                if not said:
+                    raise
+                said = said[1:]
 
     def _card(self, name: str | None) -> dict[str, Any]:
         """What the server says of the model of this name, of its first one where none is said."""
@@ -134,7 +149,9 @@ class Remote:
         if answer.status == 200:
             return connection, answer
         with closing(connection):
-            raise DownloadError(f"{self.address} says {answer.status}: {_complaint(answer.read(65536))}")
+            complaint, code = _complaint(answer.read(65536))
+        kind = TooLongError if code == TOO_LONG else DownloadError
+        raise kind(f"{self.address} says {answer.status}: {complaint}")
 
 
 def messages(said: list[Turn], line: str) -> list[dict[str, str]]:
@@ -170,11 +187,12 @@ def _piece(event: str) -> str:
         raise DownloadError(f"the server says what no OpenAI-compatible one does: {event:.80}") from None
 
 
-def _complaint(body: bytes) -> str:
-    """What is wrong, in the server's words; a page for browsers, or nothing, is none."""
+def _complaint(body: bytes) -> tuple[str, object]:
+    """What is wrong, in the server's words, of which a page for browsers or nothing is none, and its code."""
     text = body.decode("utf-8", errors="replace").strip()
     try:
-        return str(json.loads(text)["error"]["message"])
-    except (ValueError, LookupError, TypeError):
+        error = json.loads(text)["error"]
+        return str(error["message"]), error.get("code")
+    except (ValueError, LookupError, TypeError, AttributeError):
         is_page = not text or text.startswith("<")
-        return "nothing that an OpenAI-compatible server would; is it one?" if is_page else text[:200]
+        return "nothing that an OpenAI-compatible server would; is it one?" if is_page else text[:200], None

@@ -3,9 +3,10 @@
 import { button, field, h, remember, remembered } from "./dom.js";
 
 export class Refused extends Error {
-  constructor(message, status) {
+  constructor(message, status, code = null) {
     super(message);
     this.status = status;
+    this.code = code;
   }
 }
 
@@ -20,13 +21,12 @@ function headers(body) {
 }
 
 async function refusal(answer) {
-  let message = `the service answers ${answer.status}`;
   try {
-    message = (await answer.json()).error.message;
+    const { message, code } = (await answer.json()).error;
+    return new Refused(message, answer.status, code);
   } catch {
-    // it was none of the service's own words
+    return new Refused(`the service answers ${answer.status}`, answer.status); // in none of its own words
   }
-  return new Refused(message, answer.status);
 }
 
 async function send(path, body, signal) {

@@ -7,6 +7,19 @@ export class History {
     this.model = model;
     this.messages = remembered(localStorage, `talk.${model}`, []).filter(
       (one) => ["user", "assistant"].includes(one?.role) && typeof one.content === "string");
+    this.first = 0;
+  }
+
+  // What the model is told: not the oldest turns where it has no room for them.
+  get sent() {
+    return this.messages.slice(this.first);
+  }
+
+  // Leave out two turns more; false where only the newest is left.
+  shorten() {
+    if (this.sent.length < 3) return false;
+    this.first += 2;
+    return true;
   }
 
   keep() {
@@ -21,6 +34,7 @@ export class History {
   // Forget everything from this turn on.
   cut(index) {
     this.messages.length = index;
+    this.first = 0;
     this.keep();
   }
 

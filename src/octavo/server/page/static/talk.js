@@ -5,8 +5,11 @@ import { button, field, h, notice, opening } from "./dom.js";
 import { download, History } from "./history.js";
 import { Turn } from "./turns.js";
 
+const TOO_LONG = "context_length_exceeded"; // in the API's words
 const TRIES = 4; // of a model without manners, which may end before it has begun
 const SILENCE = "Nothing was said: it takes these words for an end. Begin a sentence, and it goes on.";
+const NOTHING = "Nothing was said.";
+const PARTLY = "It answers without the oldest turns: it has no room for so long a conversation.";
 const FORGOTTEN = "This browser keeps no more: the conversation is forgotten when the page is left.";
 
 class Talk {
@@ -81,10 +84,12 @@ class Talk {
     await this.answer();
   }
 
-  // Stop what is being written, and wait until as much of it as there is was said.
+  // Stop what is being written, and wait until as much of it as there is was said; what was being typed stays.
   async halt() {
+    const typed = this.input.value;
     this.running?.abort();
     await this.done;
+    this.input.value = typed;
   }
 
   async instead(index, words) {
@@ -95,10 +100,7 @@ class Talk {
   }
 
   async retry(index) {
-    await this.halt();
-    this.history.cut(index);
-    this.print();
-    await this.answer();
+    await this.instead(index - 1, this.history.messages[index - 1].content);
   }
 
   answer() {
@@ -111,26 +113,55 @@ class Talk {
     const turn = this.turn("assistant", "", this.history.messages.length);
     this.turns.append(turn.element);
     this.wait(true);
+    let ended = true;
     try {
       for (let tries = this.model.answers ? 1 : TRIES; tries && !turn.content; tries -= 1) {
-        for await (const choice of choices("/v1/chat/completions", this.body(), running.signal)) {
-          if (choice.delta.content) turn.add(choice.delta.content);
-        }
+        await this.hear(turn, running.signal);
       }
     } catch (error) {
+      ended = false;
       if (!stopped(error)) notice(error.message);
     }
     this.running = null;
     this.wait(false);
-    if (turn.content) this.history.say("assistant", turn.content);
-    else turn.element.remove();
-    this.live.textContent = turn.content ? "" : this.model.answers ? "Nothing was said." : SILENCE;
+    this.close(turn, ended);
     if (!this.history.keep()) this.live.textContent = FORGOTTEN;
+  }
+
+  // One answer; a conversation that is too long is told without its oldest turns.
+  async hear(turn, signal) {
+    try {
+      for await (const choice of choices("/v1/chat/completions", this.body(), signal)) {
+        if (choice.delta.content) turn.add(choice.delta.content);
+      }
+    } catch (error) {
+      if (error.code !== TOO_LONG || !this.history.shorten()) throw error;
+      await this.hear(turn, signal);
+    }
+  }
+
+  close(turn, ended) {
+    if (turn.content) {
+      this.history.say("assistant", turn.content);
+      this.live.textContent = this.history.first ? PARTLY : "";
+      return;
+    }
+    turn.element.remove();
+    this.live.textContent = !ended ? "" : this.model.answers ? NOTHING : SILENCE;
+    if (!ended || this.model.answers) this.takeBack();
+  }
+
+  // Words that nobody answered are not said, for two turns of the same speaker never follow each other.
+  takeBack() {
+    const { content } = this.history.messages.at(-1);
+    this.history.cut(this.history.messages.length - 1);
+    this.print();
+    this.input.value = [content, this.input.value].filter(Boolean).join("\n");
   }
 
   body() {
     const number = (input) => (input.value === "" || !input.checkValidity() ? undefined : Number(input.value));
-    return { model: this.model.name, messages: this.history.messages, temperature: number(this.temperature),
+    return { model: this.model.name, messages: this.history.sent, temperature: number(this.temperature),
       max_tokens: number(this.most) };
   }
 
