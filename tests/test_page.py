@@ -500,6 +500,28 @@ def test_losses_are_read_by_the_keyboard_and_samples_by_a_slider(visit: Visit, r
     assert page.locator(".sample").text_content() == samples[0]["text"]
 
 
+def test_a_training_may_be_long(visit: Visit) -> None:
+    def told(step: int) -> Json:
+        return {"step": step, "train_loss": 2.0} | ({"val_loss": 2.5} if step % 1000 == 0 else {})
+
+    lines = "".join(f"event: metrics\ndata: {json.dumps(told(step))}\n\n" for step in range(200_001, 206_001))
+    rest = 'event: state\ndata: {"running": false}\n\n'
+    visit.page.route(
+        re.compile("/page/learn/events"),
+        lambda route: route.fulfill(content_type="text/event-stream", body=lines + rest),
+    )
+    metrics = [told(step) for step in range(1, 200_001)]
+    visit.tell("/page/learn", lambda log: log | {"metrics": metrics, "running": True, "steps": 206_000})
+    page = visit.open("learn")
+    expect(page.get_by_text("206,000 of 206,000")).to_be_visible()
+    expect(page.get_by_text("It has come to its end.")).to_be_visible()
+    page.get_by_role("slider", name="Losses by step").focus()
+    page.keyboard.press("Home")
+    expect(page.locator(".chart-box .reading")).to_contain_text("step 1 ")
+    shown = int(page.get_by_role("slider", name="Losses by step").get_attribute("aria-valuemax") or 0) + 1
+    assert 2000 < shown <= 4001 + 206  # and each evaluation
+
+
 def test_the_report_is_waited_for_and_says_what_was_found(visit: Visit, running: Running) -> None:
     def copied(told: Json) -> Json:
         """One that copies, as this small model cannot yet."""

@@ -1,7 +1,7 @@
 // A line chart in SVG that can be read by eye, by pointer and by keyboard.
 
 import { h, s } from "./dom.js";
-import { decades, thinned, ticks } from "./curves.js";
+import { decades, extent, thinned, ticks } from "./curves.js";
 import { figure } from "./text.js";
 
 const MARGIN = { top: 14, right: 16, bottom: 30, left: 46 };
@@ -42,7 +42,7 @@ export class Chart {
     const lowest = levels.map(({ value }) => value).sort((a, b) => a - b);
     const beaten = this.logarithmic ? lowest : lowest.slice(0, LOWEST);
     const ys = [...shownCurves, ...beaten, ...ahead].filter(Number.isFinite);
-    const [low, high] = ys.length ? [Math.min(...ys), Math.max(...ys)] : [0, 1];
+    const [low, high] = ys.length ? extent(ys) : [0, 1];
     const room = (high - low || 1) * 0.06;
     return { x: [Math.max(xs[0], this.logarithmic ? 1 : 0), Math.max(xs[1], end ?? 0, xs[0] + 1)],
       y: [low - room, high + room] };

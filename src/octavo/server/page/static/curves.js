@@ -15,6 +15,18 @@ export function smoothed(curve) {
   });
 }
 
+// The least and the greatest of numbers, however many there are: a call has room for a hundred thousand.
+export const extent = (numbers) =>
+  numbers.reduce(([low, high], number) => [Math.min(low, number), Math.max(high, number)], [Infinity, -Infinity]);
+
+// Where there are more lines without an evaluation than so many, half of them; the last line stays.
+export function halved(lines, most = 4000) {
+  const plain = (line) => !Number.isFinite(line.val_loss);
+  if (lines.filter(plain).length <= most) return lines;
+  let seen = 0;
+  return lines.filter((line, index) => !plain(line) || (seen += 1) % 2 || index === lines.length - 1);
+}
+
 // At most so many points, evenly taken, always with the last.
 export function thinned(curve, most = 600) {
   if (curve.length <= most) return curve;

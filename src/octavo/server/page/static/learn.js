@@ -2,7 +2,7 @@
 
 import { events, get, post, stopped } from "./api.js";
 import { Chart } from "./chart.js";
-import { left, points, smoothed } from "./curves.js";
+import { halved, left, points, smoothed } from "./curves.js";
 import { button, explained, h, notice, opening, section } from "./dom.js";
 import { follow } from "./report.js";
 import { Samples } from "./samples.js";
@@ -154,7 +154,7 @@ class Learn {
 
   hear(event, told) {
     notice("");
-    if (event === "metrics") this.log.metrics.push(told);
+    if (event === "metrics") this.log.metrics = halved([...this.log.metrics, told]);
     else if (event === "sample") this.samples.add(told);
     else if (event === "state") {
       this.log.steps = told.steps ?? this.log.steps;
