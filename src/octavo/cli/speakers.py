@@ -150,8 +150,8 @@ class Remote:
             return connection, answer
         with closing(connection):
             complaint, code = _complaint(answer.read(65536))
-        kind = TooLongError if code == TOO_LONG else DownloadError
-        raise kind(f"{self.address} says {answer.status}: {complaint}")
+        refused = TooLongError if code == TOO_LONG else DownloadError
+        raise refused(f"{self.address} says {answer.status}: {complaint}")
 
 
 def messages(said: list[Turn], line: str) -> list[dict[str, str]]:

@@ -102,7 +102,7 @@ def header(scope: Scope, name: str) -> str | None:
     return found[0].decode("latin-1") if found else None
 
 
-def spelled(scope: Scope) -> bytes:
+def spelled(scope: Mapping[str, Any]) -> bytes:
     """The path as it was sent: in one line, with % for what would end it."""
     return scope.get("raw_path") or str(scope["path"]).encode()
 
