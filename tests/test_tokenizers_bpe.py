@@ -4,6 +4,7 @@ import json
 import random
 import re
 from pathlib import Path
+from random import Random
 
 import pytest
 import tiktoken
@@ -168,6 +169,18 @@ def test_the_rules_of_sentencepiece_are_read_and_streamed_too() -> None:
     assert "".join([*map(stream.push, ids), stream.finish()]) == tokenizer.decode(ids)
     with pytest.raises(TokenizerError, match=r"^id 999 is no token"):
         stream.push(999)
+
+
+def test_bytes_of_sentencepiece_that_are_no_text_leave_what_was_streamed_before_them() -> None:
+    tokenizer, random, kept = sentencepiece(), Random(0), 0
+    for _ in range(300):
+        ids = random.choices([*tokenizer.encode("é 🐈\n abc cab a") * 40, *range(tokenizer.vocab_size)], k=20)
+        stream, whole = tokenizer.stream(), tokenizer.decode(ids)
+        text = "".join([*map(stream.push, ids), stream.finish()])
+        differing = [sign for sign, other in zip(text, whole, strict=True) if sign != other]
+        assert all(other == "�" for sign, other in zip(text, whole, strict=True) if sign != other)
+        kept += len(differing)
+    assert kept
 
 
 def test_the_bytes_of_sentencepieces_tokens_are_those_of_the_text() -> None:

@@ -65,9 +65,19 @@ class BackendStream:
         """The text that is certain with this token."""
         self._decode([token])  # refuses an id that no token has
         self._tokens.append(token)
-        piece: str = self._stream.step(self._backend, token) or ""
+        piece = self._step(token)
         self._given += len(piece)
         return piece
+
+    def _step(self, token: int) -> str:
+        try:
+            piece: str = self._stream.step(self._backend, token) or ""
+            return piece
+        except Exception:  # the library has no narrower type
+            # a byte that is no text made none of the characters beside it either, which are given already: they stay
+            self._stream = DecodeStream(skip_special_tokens=True)
+            self._stream.step(self._backend, token)
+            return self._decode(self._tokens)[self._given :]
 
     def finish(self) -> str:
         """What the decoded text has beyond the pieces given."""
