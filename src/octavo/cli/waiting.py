@@ -1,5 +1,6 @@
 """What a person sees of a task that lasts: nothing for two seconds, then a bar on a terminal, elsewhere a line each."""
 
+from contextlib import suppress
 from threading import Lock, Timer
 from types import TracebackType
 
@@ -41,7 +42,7 @@ class Waiting:
         """Show one event, if it is time."""
         match event:
             case Note(text):
-                self.console.print(Text(printable(text)), soft_wrap=True)
+                self._print(text)
             case Preparing():
                 with self.lock:
                     self.latest = event
@@ -68,7 +69,11 @@ class Waiting:
             self.bar.start()
         elif self.latest.what != self.said:
             self.said = self.latest.what
-            self.console.print(Text(printable(self.said)), soft_wrap=True)
+            self._print(self.said)
+
+    def _print(self, text: str) -> None:
+        with suppress(OSError):  # where nobody can be told, what was begun goes on
+            self.console.print(Text(printable(text)), soft_wrap=True)
 
 
 def figures(event: Preparing) -> str:
