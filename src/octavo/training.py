@@ -22,7 +22,7 @@ from octavo.model import GPT
 from octavo.places import find_model, is_run, new_run
 from octavo.plain import from_dict
 from octavo.planner import Plan, plan
-from octavo.porting import load
+from octavo.porting import SAVED, load
 from octavo.processes import ALONE, Processes
 from octavo.resumption import go_back, prolong, rewind, same_text
 from octavo.shapes import check_shape
@@ -34,7 +34,6 @@ Listener = Callable[[Event], None]
 Start = tuple[GPT, Tokenizer]  # what a training goes on from
 FEWEST, MOST = 320, 8192  # pieces of words in a vocabulary: a text for which that is too much is learned by character
 ROUND = 32
-SAVED = ("model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
 
 
 def ignore(event: Event) -> None:

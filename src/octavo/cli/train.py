@@ -13,20 +13,19 @@ from octavo.errors import UserError
 if TYPE_CHECKING:
     from octavo.trainer import Trainer
 
+Out = Annotated[Path | None, Parameter(help="The folder of the run (runs/<text>-<n> where nothing is said).")]
+AllowMismatch = Annotated[bool, Parameter(help="Resume although the text or a setting has changed.", negative=())]
+
 
 def train(
     *texts: Annotated[str, Parameter(name="TEXT", help="Files, folders, - for standard input, or a corpus by name.")],
     time: Time | None = None,
     text: Text | None = None,
     shape: Shape | None = None,
-    out: Annotated[
-        Path | None, Parameter(help="The folder of the run (runs/<text>-<n> where nothing is said).")
-    ] = None,
+    out: Out = None,
     resume: Annotated[str | None, Parameter(help="Go on with this run, exactly where it stopped.")] = None,
     force: Annotated[bool, Parameter(help="Overwrite the run in --out.", negative=())] = False,
-    allow_mismatch: Annotated[
-        bool, Parameter(help="Resume although the text or a setting has changed.", negative=())
-    ] = False,
+    allow_mismatch: AllowMismatch = False,
     config: Annotated[Path | None, Parameter(help="Repeat the settings of an octavo.toml.")] = None,
     manner: Manner | None = None,
 ) -> None:
