@@ -70,6 +70,32 @@ class Recording:
         return self.result
 
 
+class Glance:
+    """Numbers that a GPU came to, for a processor that looks at them while the GPU goes on."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.told = torch.empty(0)
+        self.here = torch.cuda.Event() if device.type == "cuda" else None
+
+    def take(self, numbers: Tensor) -> None:
+        """Have them sent, before whatever the GPU is told next."""
+        if self.here is None:
+            self.told = numbers.clone()
+            return
+        if self.told.shape != numbers.shape:
+            self.told = torch.empty_like(numbers, device="cpu", pin_memory=True)
+        self.told.copy_(numbers, non_blocking=True)
+        self.here.record(torch.cuda.current_stream(self.device))
+
+    def seen(self) -> list[float]:
+        """Wait until they are here."""
+        if self.here is not None:
+            self.here.synchronize()
+        found: list[float] = self.told.tolist()
+        return found
+
+
 @cache
 def stream_for_recordings(device: int) -> torch.cuda.Stream:
     """The stream of a GPU on which its work is recorded; one of another GPU would record nothing of it."""

@@ -2,7 +2,8 @@
 
 A step of a small model is a thousand small kernels, and to launch them takes many times as long as to run them. So,
 after a few steps of the same shapes, one is recorded: one recording makes the gradient of a batch, another updates the
-weights. Between the two the loss is looked at, as ever. Recorded steps come to the same bits as those before them.
+weights, or, where that gradient came to no number, leaves them as they are. The loss is looked at meanwhile. Recorded
+steps come to the same bits as those before them.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,8 @@ from math import isfinite
 import torch
 from torch import Tensor
 
-from octavo.accelerated import Recording, records
+from octavo.accelerated import Glance, Recording, records
+from octavo.optim import update_unless
 from octavo.parallel import Spread
 from octavo.step import Batch, StepResult, learn_from, set_rate, training_step
 
@@ -33,6 +35,7 @@ class Repeated:
         self.plain = 0
         self.gradient: Recording | None = None
         self.update: Recording | None = None
+        self.glance = Glance(self.spread.device)
         self.spread.forget_gradients()
 
     def give_up(self) -> None:
@@ -58,13 +61,12 @@ class Repeated:
             place[1].copy_(piece[1])
         if seeds and self.spread.model.dropout.p > 0:
             torch.manual_seed(seeds[0])
-        *losses, norm = self.gradient().tolist()
+        set_rate(self.optimizers, rate)
+        self.glance.take(self.gradient())
+        self.update()  # told before the processor waits for the loss: the GPU has something to do meanwhile
+        *losses, norm = self.glance.seen()
         loss = sum(losses)
-        finite = isfinite(loss) and isfinite(norm)
-        if finite:
-            set_rate(self.optimizers, rate)
-            self.update()
-        return StepResult(loss, norm, finite)
+        return StepResult(loss, norm, isfinite(loss) and isfinite(norm))
 
     def _plainly(self, pieces: Sequence[Batch], rate: float, seeds: Sequence[int]) -> StepResult:
         return training_step(
@@ -94,9 +96,10 @@ class Repeated:
     def _gradient(self) -> Tensor:
         self.spread.forget_gradients()
         losses, norm = learn_from(self.spread, self.pieces, self.clip)
-        return torch.stack([*losses, norm.to(losses[0].dtype)])
+        told = torch.stack([*losses, norm.to(losses[0].dtype)])
+        self.unusable = told.isfinite().all().logical_not().float()
+        return told
 
     def _update(self) -> Tensor:
-        for optimizer in self.optimizers:
-            optimizer.step()
-        return self.pieces[0][0]  # there is nothing to be told
+        update_unless(self.unusable, self.optimizers)
+        return self.unusable  # there is nothing to be told
