@@ -125,7 +125,9 @@ class SideBySide:
     def _stretch(self, first: int, length: int) -> Float[Tensor, " S"]:
         short = first + length - len(self._hiding)  # a context that ends within a block
         found = self._hiding[first : first + length]
-        return found if short <= 0 else F.pad(found, (0, short), value=-torch.inf)
+        if short > 0:
+            return F.pad(found, (0, short), value=-torch.inf)
+        return found.clone() if found.is_cuda else found  # a GPU reads four numbers at once, from where four begin
 
 
 class SideLayer:
