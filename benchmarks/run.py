@@ -76,7 +76,7 @@ def main() -> None:
     import torch
     import transformers
 
-    os.environ["GOMP_SPINCOUNT"] = "1000"  # as `octavo` sets it
+    os.environ["GOMP_SPINCOUNT"] = "5000"  # as `octavo` sets it
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
     parts = [
         "# Benchmarks",

@@ -10,9 +10,9 @@ from octavo.cli.stopping import interrupted, terminated
 
 def main() -> None:
     """The command line: exits with 0 done, 1 failed, 2 the user's mistake, 130 or 143 stopped."""
-    # threads that spin for long while they wait make a step 20 times slower as soon as another program wants a core,
-    # and threads that never spin a third slower where none does; read when torch is loaded, which no word has done yet
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    # threads that spin for long while they wait make a step ten times slower as soon as another program wants a core,
+    # those that hardly do a fifth slower where none does; read when torch is loaded, which no word has done yet
+    os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     signal.signal(signal.SIGTERM, terminated)
     signal.signal(signal.SIGINT, interrupted)
     sys.exit(run(sys.argv[1:]))
