@@ -161,7 +161,7 @@ def measure(
     *,
     cases: Sequence[Case] = CASES,
     batches: Sequence[int] = (1, 16),
-    repeats: int = 5,
+    repeats: int = 3,
     compiled: bool = True,
     device: str = "cpu",
 ) -> list[Row]:
@@ -205,18 +205,18 @@ def table(rows: Sequence[Row], alike: str = "the same") -> list[str]:
             f"| {row.case.name} | {kind} | {row.batch} | {row.ours:,.0f} tokens/s | "
             f"{row.theirs[row.best]:,.0f} ({row.best}) | **{row.ratio:.2f}** | {others} |"
         )
-    alike = ", ".join(f"{row.same:.0%}" for row in rows)
+    shares = ", ".join(f"{row.same:.0%}" for row in rows)
     lines += [
         "",
         f"The greedy tokens of both are {alike} in float32; in the type that is timed, they are the same up to "
-        f"{alike} of the text. torch {torch.__version__}, {torch.get_num_threads()} threads.",
+        f"{shares} of the text. torch {torch.__version__}, {torch.get_num_threads()} threads.",
     ]
     return lines
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument(
         "--no-compile", action="store_true", help="leave the peer's compiled mode out: it takes minutes"
