@@ -27,6 +27,7 @@ from octavo.data import fetch
 from octavo.events import Finished
 from octavo.forecast import OFF, Counted, doubt, features
 from octavo.ngrams import spread, surprise
+from octavo.readings import hidden
 from octavo.scale import parameters
 from octavo.shapes import LADDER
 
@@ -197,6 +198,16 @@ def fit(lines: Sequence[dict[str, Any]]) -> tuple[list[float], float]:
     return [round(float(value), 4) for value in solved(texts != "")], float(np.sqrt(np.mean((off * sure) ** 2)))
 
 
+def all_lines() -> list[dict[str, Any]]:
+    """What the line is fitted to: these trainings, and those of `often.py` with the dropout that is planned."""
+    often = read(HERE / "often.jsonl")
+    return read(HERE / "forecast.jsonl") + [line for line in often if _as_planned(line)]
+
+
+def _as_planned(line: dict[str, Any]) -> bool:
+    return line["seed"] == 0 and line["dropout"] == hidden(line["readings"], 0.0)
+
+
 def _features(line: dict[str, Any]) -> list[float]:
     return features(counted_in(line), line["tokens"], line["different"], LADDER[line["rung"]].context)
 
@@ -221,7 +232,7 @@ def main() -> None:
     words = parser.parse_args()
     torch.set_num_threads(words.threads)
     if words.what == "fit":
-        print(*fit(read(words.out)))
+        print(*fit(all_lines()))
         return
     if words.what == "page":
         page = with_table(PAGE.read_text("utf-8"), BEGIN, table(read(words.out)))

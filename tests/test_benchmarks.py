@@ -47,7 +47,7 @@ def test_the_tables_of_the_recipe_are_made_from_what_was_measured(recipe: Module
 
 def test_the_forecast_is_the_line_through_what_was_measured() -> None:
     grid = import_module("forecast")
-    lines = grid.read(grid.HERE / "forecast.jsonl")
+    lines = grid.all_lines()
     weights, off = grid.fit(lines)
     assert len(lines) >= 50
     assert pytest.approx(weights, abs=1e-3) == forecast.WEIGHTS
@@ -59,11 +59,13 @@ def test_the_tables_of_pieces_and_of_readings_are_made_from_what_was_measured() 
     page, lines = grid.PAGE.read_text("utf-8"), grid.read(grid.HERE / "forecast.jsonl")
     assert grid.with_table(page, grid.BEGIN, grid.table(lines)) == page
     assert grid.with_table(page, grid.READINGS, grid.readings(lines)) == page
+    often = import_module("often")
+    assert often.with_table(page, often.BEGIN, often.table(often.read(often.FOUND))) == page
 
 
 def test_no_text_that_judges_the_forecast_was_fitted_to() -> None:
     grid, texts = import_module("forecast"), import_module("wheels")
-    fitted = {line["text"] for line in grid.read(grid.HERE / "forecast.jsonl")}
+    fitted = {line["text"] for line in grid.all_lines()}
     assert fitted <= set(texts.FITTED) and not set(texts.FITTED) & set(texts.UNSEEN)
     hashes = [corpus.text.sha256 for corpus in (*texts.FITTED.values(), *texts.UNSEEN.values())]
     assert len(set(hashes)) == len(hashes) and all(hashes)

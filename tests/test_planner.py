@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from octavo import forecast, planner, probing, repeating, training
+from octavo import forecast, planner, probing, readings, repeating, training
 from octavo.config import Asked, ModelConfig, RunConfig, TrainConfig
 from octavo.data import Prepared
 from octavo.describing import epochs
@@ -79,7 +79,7 @@ def test_a_text_is_read_no_more_often_than_it_teaches(machine: Callable[..., Non
     plan, prepared = planned(minutes=5)
     train, tokens = plan.config.train, len(prepared.train.tokens) - 1
     assert train.steps == train.most_steps and train.minutes == 5
-    often = max(planner.READINGS, planner.READ_BY_SIZE * tokens / plan.parameters)
+    often = max(readings.MOST, readings.BY_SIZE * tokens / plan.parameters)
     assert epochs(plan.config, train.steps, tokens) == pytest.approx(often, rel=0.1)
     assert "done in about 0 s, not 5 min 0 s: read more often, the text would only be learned" in plan.lines[-1]
     assert chosen(steps=10**6).train.steps == 10**6  # who asks for steps gets them

@@ -28,6 +28,7 @@ from octavo.probing import (
     update_share,
     work,
 )
+from octavo.readings import BY_SIZE, hidden, most_readings
 from octavo.scale import parameters
 from octavo.shapes import LADDER, Shape, continued, of_preset, of_rung, repeated_run
 from octavo.spreading import Team
@@ -41,10 +42,6 @@ READING = 1 / 3  # of the time that learning from a token takes
 # of a step's time by the arithmetic in it: none is sooner, and a slower one need not be probed
 HOPE = {"cpu": 0.5, "cuda": 0.15, "mps": 0.15}  # on a GPU a larger step may take hardly longer
 DIFFERENT_PER_PARAMETER = 0.3  # characters
-READINGS = 10.0  # of a text at the most, after which a training ends before its time, for more would make it worse;
-READ_BY_SIZE = 60.0  # or, where that is more, so many times the tokens it has for each parameter
-TIRES_AFTER = 6.0  # times that a text is read, before some of what is read is hidden by dropout
-DROPOUT = 0.1
 ABOUT = 2.0  # times as large, or as small
 COMPILED_FROM = 60.0  # seconds of a training on a GPU: to compile takes some ten of them
 FEW_STEPS = 100  # in one training: a smaller batch is better then
@@ -125,13 +122,14 @@ def _chosen(asked: Asked, data: DataConfig, prepared: Prepared, room: Room, agai
     seconds = 60 * (asked.minutes or MINUTES)
     config, pace = _compiled(*_by_time(ladder, different, seconds, room), seconds, room)
     looks, steps = _looks_and_steps(config, len(held_out(prepared).tokens), seconds, pace)
-    config = _bounded(replace(config, train=replace(config.train, minutes=seconds / 60)), steps, tokens)
+    config = replace(config, train=replace(config.train, minutes=seconds / 60))
+    config = _bounded(config, steps, tokens, None if _hides(config, asked) else config.train.dropout)
     return _with_steps(config, config.train.steps, looks, tokens, asked), config.train.steps / steps
 
 
-def _bounded(config: RunConfig, steps: int, tokens: int) -> RunConfig:
+def _bounded(config: RunConfig, steps: int, tokens: int, dropout: float | None) -> RunConfig:
     """A training of so many steps, or as many as a text of so many tokens is good for, however quick it may be."""
-    readings = max(READINGS, READ_BY_SIZE * tokens / parameters(config.model))
+    readings = most_readings(dropout, _by_size(config, tokens))
     most = max(1, round(readings / epochs(config, 1, tokens)))
     return replace(config, train=replace(config.train, steps=min(steps, most), most_steps=most))
 
@@ -140,7 +138,7 @@ def _again(config: RunConfig, tokens: int, asked: Asked) -> tuple[RunConfig, flo
     """An earlier training repeated: where its end is a time, this text has its own bound, and no fewer evaluations."""
     if config.train.minutes is None:
         return config, 1.0
-    before, config = config.train, _bounded(config, config.train.steps, tokens)
+    before, config = config.train, _bounded(config, config.train.steps, tokens, config.train.dropout)
     steps = config.train.steps
     if steps == before.steps:
         return config, 1.0
@@ -282,5 +280,15 @@ def _with_steps(config: RunConfig, steps: int, looks: int, tokens: int, asked: A
     every = asked.eval_every or -(-steps // looks)
     saves = every if config.train.minutes is None else min(every, -(-steps // SAVES))
     train = replace(config.train, steps=steps, eval_every=every, save_every=saves)
-    tired = asked.dropout is None and train.optimizer == "muon" and epochs(config, steps, tokens) > TIRES_AFTER
-    return replace(config, train=replace(train, dropout=DROPOUT) if tired else train)
+    if _hides(config, asked):
+        train = replace(train, dropout=hidden(epochs(config, steps, tokens), _by_size(config, tokens)))
+    return replace(config, train=train)
+
+
+def _hides(config: RunConfig, asked: Asked) -> bool:
+    """Whether dropout is still to be chosen."""
+    return asked.dropout is None and config.train.optimizer == "muon"
+
+
+def _by_size(config: RunConfig, tokens: int) -> float:
+    return BY_SIZE * tokens / parameters(config.model)
