@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -27,15 +28,22 @@ from texts import sentences
 GB = 10**9
 
 
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where texts stay encoded: most of these tests plan for the same one."""
+    return tmp_path_factory.mktemp("home")
+
+
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("OCTAVO_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("OCTAVO_HOME", str(home))
     monkeypatch.setattr(forecast, "COUNTED", 20_000)  # counting takes a second, and is tested by itself
     monkeypatch.setattr(forecast, "LOOKED_AT", 5_000)
     (tmp_path / "text.txt").write_text(varied(900_000))
 
 
+@cache
 def varied(characters: int) -> str:
     """A text that never says a thing twice."""
     return "".join(Random(0).choices("etaoin shrdlu\n", k=characters))

@@ -424,11 +424,19 @@ def test_what_was_decided_when_memory_ran_out_is_on_the_disk_before_it_takes_eff
     assert (resumed.at.step, resumed.at.micro_batches) == (5, 2)
 
 
+def with_rates_there(trainer: Trainer) -> Trainer:
+    """Rates as numbers on the device of the weights, as on a GPU."""
+    for group in (group for optimizer in trainer.optimizers for group in optimizer.param_groups):
+        group["lr"] = torch.tensor(group["initial_lr"])
+    return trainer
+
+
 def test_where_there_is_no_memory_to_evaluate_recorded_steps_give_theirs_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole(begin("again", steps=10, eval_every=5))
+    plain = with_rates_there(begin("again", steps=10, eval_every=5))
+    whole(plain)
     monkeypatch.setattr("octavo.repeating.records", lambda device: True)
     monkeypatch.setattr("octavo.repeating.Recording", Again)
-    trainer = begin(steps=10, eval_every=5)
+    trainer = with_rates_there(begin(steps=10, eval_every=5))
 
     def reading(*given: Any, **words: Any) -> Any:
         if trainer.repeated.recorded:

@@ -8,9 +8,11 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from octavo import lens, looking
+from octavo.fused import alone
 from octavo.looking import Json, Look
 from octavo.model import GPT
 from octavo.saved import snapshots, written_at
+from octavo.scale import parameters
 from octavo.server.page.lenses import (
     Asked,
     AttentionRequest,
@@ -22,6 +24,7 @@ from octavo.server.page.lenses import (
 from octavo.server.refused import RefusedError
 from octavo.tokenizers import Tokenizer
 
+SMALL = 2**23  # parameters: beside those of other threads, a thread's helpers are asleep when there is a little to do
 KEPT = 3  # models, and looks, that the next question is likely to be about
 
 T = TypeVar("T")
@@ -105,7 +108,9 @@ class Lenses:
         name, place = self.place(asked.model)
         with self._lock:
             key = (name, asked.step, written_at(place))
-            return work(kept(self._opened, key, lambda: Opened(*looking.open_model(place, asked.step))))
+            opened = kept(self._opened, key, lambda: Opened(*looking.open_model(place, asked.step)))
+            with alone(parameters(opened.model.config) < SMALL):
+                return work(opened)
 
     def _see(self, asked: TextRequest, work: Callable[[Look], T]) -> T:
         """Do something with a look; the next question is most often about the same one."""
