@@ -113,6 +113,7 @@ export class Chart {
     return this.data.curves.map(({ points, className }) => {
       const path = thinned(points).map(([x, y], index) =>
         `${index ? "L" : "M"}${this.x(x).toFixed(1)} ${this.y(y).toFixed(1)}`);
+      if (path.length === 1) path.push("m-10 0h20"); // a single measurement is a dash
       return s("path", { class: `curve ${className}`, d: path.join("") || "M0 0" });
     });
   }
