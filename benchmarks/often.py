@@ -4,7 +4,8 @@
     python benchmarks/often.py train --device cuda    # the larger models, some minutes on a GPU
     python benchmarks/often.py page                   # its table in docs/planner.md
 
-The losses do not depend on the clock, so several of these may run side by side, a thread each.
+The losses do not depend on the clock, so several of these may run side by side, a thread each. The first lines of a GPU
+were made by `octavo train` with the same settings, those of ten readings by what it planned for `--minutes 3`.
 """
 
 import argparse
