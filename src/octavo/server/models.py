@@ -23,6 +23,7 @@ from octavo.saved import written_at
 from octavo.server.engine.engine import BusyError, Engine
 from octavo.server.refused import RefusedError
 from octavo.server.schema import Writing
+from octavo.server.worker import Worker
 from octavo.tokenizers import BPETokenizer, Tokenizer
 
 RETRY = "1"  # seconds
@@ -149,6 +150,10 @@ class Served:
 
 def open_served(place: Path, name: str, *, bitwise: bool = False, device: str = "auto") -> Served:
     """The model at a place under a name; that of a run is opened again when its training has written better weights."""
+    return Worker(rest=0).do(partial(_open, place, name, bitwise, device))
+
+
+def _open(place: Path, name: str, bitwise: bool, device: str) -> Served:
     written = written_at(place)  # before they are read: what is written meanwhile is newer
     run = place if (place / toml.NAME).is_file() else None
     again = partial(open_served, place, name, bitwise=bitwise, device=device) if run else None

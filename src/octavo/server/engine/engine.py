@@ -3,8 +3,11 @@
 import threading
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
+
+import torch
 
 from octavo.completion import Writer
 from octavo.devices import free_on
@@ -15,6 +18,7 @@ from octavo.server.engine.memory import Memory, blocks_for, bytes_per_block
 from octavo.server.engine.runner import Runner
 from octavo.server.engine.scheduler import Scheduler
 from octavo.server.engine.sequence import Request, Said, Sequence
+from octavo.server.worker import Worker
 from octavo.tokenizers import Tokenizer
 
 SHARE = 0.4  # of the free memory that texts may take to be remembered in
@@ -97,9 +101,10 @@ class Engine:
         self.scheduler = Scheduler(Memory(self.config, blocks, dtype, device), most)
         self.steps = self.read = self.reused = self.written = 0
         self._arrived: list[Sequence] = []  # since the last step: who comes does not wait while one is planned
-        self._changed = threading.Condition()
-        self._running = self._stopped = False
-        self._thread = threading.Thread(target=self._run, name="octavo engine", daemon=True)
+        self._lock = threading.Lock()
+        self._worker = Worker(cores=torch.get_num_threads())
+        self._started = self._stopped = False
+        self._writing: Future[None] | None = None
 
     def deliver_in(self, loop: AbstractEventLoop) -> None:
         """Let listeners be called in an event loop, and not in the engine's thread."""
@@ -107,16 +112,17 @@ class Engine:
 
     def start(self) -> "Engine":
         """Begin to write."""
-        self._running = True
-        self._thread.start()
+        with self._lock:
+            self._started = True
+            self._write()
         return self
 
     def stop(self) -> None:
         """Stop after the step that is being taken; what is not written to its end is left where it is."""
-        with self._changed:
-            self._running, self._stopped = False, True
-            self._changed.notify()
-        self._thread.join()
+        with self._lock:
+            self._stopped, writing = True, self._writing
+        if writing is not None:
+            writing.result()
 
     def submit(self, requests: list[Request], hear: Callable[[int, Said], None]) -> list[Sequence]:
         """Have texts written; `hear` is told the number of one and what became of it.
@@ -134,12 +140,12 @@ class Engine:
             )
             for number, request in enumerate(requests)
         ]
-        with self._changed:
+        with self._lock:
             if self._stopped:
                 raise BusyError("newer weights have come meanwhile; try again")
             self.check_room(len(sequences))  # others may have come meanwhile
             self._arrived += sequences
-            self._changed.notify()
+            self._write()
         return sequences
 
     @property
@@ -181,22 +187,28 @@ class Engine:
             self.written,
         )
 
+    def _write(self) -> None:
+        """Have the texts that are there written, unless it is being done."""
+        if self._started and self._writing is None and self.waiting:
+            self._writing = self._worker.begin(self._run)
+
     def _run(self) -> None:
-        while self._wait():
+        while self._taken_in():
             planned, news = self._plan()
             if news:
                 self.deliver(news)
             if planned:
                 self._step(planned)
 
-    def _wait(self) -> bool:
-        """Wait until there is a text, and take in those that came; tells whether there is more to be done."""
-        with self._changed:
-            while self._running and not self.scheduler.active and not self.waiting:
-                self._changed.wait()
+    def _taken_in(self) -> bool:
+        """Take in the texts that came; tells whether there is more to be done."""
+        with self._lock:
             self.scheduler.waiting.extend(self._arrived)
             self._arrived.clear()
-            return self._running
+            more = not self._stopped and bool(self.scheduler.active or self.scheduler.waiting)
+            if not more:
+                self._writing = None
+            return more
 
     def _plan(self) -> tuple[list[tuple[Sequence, int]], News]:
         """Who reads what next, and what is to be told to those for whom there is no memory."""

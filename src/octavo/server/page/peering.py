@@ -4,7 +4,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from typing import Any, TypeVar
 
 from octavo import lens, looking
@@ -22,9 +21,10 @@ from octavo.server.page.lenses import (
     TextRequest,
 )
 from octavo.server.refused import RefusedError
+from octavo.server.worker import Worker
 from octavo.tokenizers import Tokenizer
 
-SMALL = 2**23  # parameters: beside those of other threads, a thread's helpers are asleep when there is a little to do
+SMALL = 2**23  # parameters: beside those of another thread, helpers are asleep when there is a little to do
 KEPT = 3  # models, and looks, that the next question is likely to be about
 
 T = TypeVar("T")
@@ -49,7 +49,7 @@ class Lenses:
     def __init__(self, sources: Sources) -> None:
         """`sources` gives the models' places by name, as they are at the moment."""
         self.sources = sources
-        self._lock = Lock()
+        self._worker = Worker()
         self._opened: OrderedDict[tuple[object, ...], Opened] = OrderedDict()
         self._looks: OrderedDict[tuple[object, ...], Look] = OrderedDict()
 
@@ -106,11 +106,14 @@ class Lenses:
     def _ask(self, asked: Asked, work: Callable[[Opened], T]) -> T:
         """Do something with the model that is asked for."""
         name, place = self.place(asked.model)
-        with self._lock:
+
+        def with_model() -> T:
             key = (name, asked.step, written_at(place))
             opened = kept(self._opened, key, lambda: Opened(*looking.open_model(place, asked.step)))
-            with alone(parameters(opened.model.config) < SMALL):
+            with alone(Worker.busy > 1 and parameters(opened.model.config) < SMALL):
                 return work(opened)
+
+        return self._worker.do(with_model)
 
     def _see(self, asked: TextRequest, work: Callable[[Look], T]) -> T:
         """Do something with a look; the next question is most often about the same one."""
