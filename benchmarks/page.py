@@ -25,6 +25,8 @@ TOKENS = 256
 SIZE = {"width": 1280, "height": 900}
 FLAGS = ["--no-sandbox", "--disable-gpu"]
 PATIENCE = 20_000  # milliseconds
+TOKEN_LIST = ".token-list .tokens"
+DRAWN = (TOKEN_LIST, ".heads", ".attention canvas")
 # Begins when `act` is called; ends in the frame after the last change of what `selector` names, once `done` holds.
 TIMED = """async ([act, selector, done]) => {
   const finished = new Function(`return ${done}`);
@@ -108,15 +110,15 @@ def tokens(page: Page, turns: int) -> list[float]:
     return [timed(page, press.format(place), ".attention canvas, .tokens") for place in places]
 
 
-def read(page: Page, texts: list[str], *more: str) -> list[float]:
-    """Texts that are looked at one after the other: all that is drawn of them anew, the arcs last."""
+def read(page: Page, texts: list[str], *seen: str) -> list[float]:
+    """Texts that are looked at one after the other, until what is named of them is drawn anew."""
     found = []
     for text in texts:
         write = f"const one = document.querySelector('textarea'); one.value = {json.dumps(text)};"
         write += "one.dispatchEvent(new InputEvent('input', { bubbles: true }))"
         shown = "[...document.querySelectorAll('.token-list .token')].map((one) => one.textContent).join('')"
         done = f"{shown} === {json.dumps(text)}"
-        found.append(timed(page, write, ", ".join((".attention canvas, .token-list .tokens, .heads", *more)), done))
+        found.append(timed(page, write, ", ".join(seen or DRAWN), done))
     return found
 
 
@@ -128,7 +130,12 @@ def letters(page: Page, turns: int) -> list[float]:
 
 
 def texts(page: Page, turns: int) -> list[float]:
-    """Texts that have nothing to do with those before."""
+    """Texts that have nothing to do with those before: their tokens and how surprising each was."""
+    return read(page, [written(turn + 1) for turn in range(turns)], TOKEN_LIST)
+
+
+def pictures(page: Page, turns: int) -> list[float]:
+    """The same until all that is in sight is drawn, the heads and their arcs last."""
     return read(page, [written(turn + 1) for turn in range(turns)])
 
 
@@ -136,7 +143,7 @@ def layers(page: Page, turns: int) -> list[float]:
     """The same where what each layer would say is in sight."""
     page.locator(".lens").scroll_into_view_if_needed()
     page.wait_for_timeout(1000)
-    return read(page, [written(turn + 50) for turn in range(turns)], ".lens")
+    return read(page, [written(turn + 50) for turn in range(turns)], *DRAWN, ".lens")
 
 
 def asked(home: str, path: str, bodies: list[dict[str, object]]) -> list[float]:
@@ -161,12 +168,14 @@ def measured(home: str, browser: Browser, turns: int) -> Iterator[tuple[str, lis
         ("another head", heads),
         ("another token", tokens),
         ("another letter", letters),
-        ("another text", texts),
+        ("another text, its tokens", texts),
+        ("another text, all of it", pictures),
         ("the layers of another text", layers),
     ):
         yield f"look: {name}", times(page, turns)
     bodies: list[dict[str, object]] = [{"text": written(100 + turn), "layer": 0} for turn in range(turns + 1)]
-    yield "look: another text, the server's share", asked(home, "/page/look", bodies)
+    for part in ("look", "heads"):
+        yield f"look: another text, the server's share, {part}", asked(home, f"/page/{part}", bodies)
 
 
 def row(name: str, times: list[float], aims: Callable[[str], str]) -> str:

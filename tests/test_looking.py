@@ -224,10 +224,11 @@ def ask(port: int, path: str, **body: Any) -> tuple[int, dict[str, Any]]:
 def test_the_page_is_told_what_the_library_finds(port: int, seen: Look) -> None:
     status, told = ask(port, "look", text=TEXT)
     assert status == 200 and "lens" not in told
-    all_of_it = told | ask(port, "layers", text=TEXT)[1]
+    heads = ask(port, "heads", text=TEXT)[1]
+    all_of_it = told | heads | ask(port, "layers", text=TEXT)[1]
     assert all_of_it == json.loads(json.dumps({**seen.to_dict(), "thumbnails": seen.thumbnails()}))
     assert ask(port, "attention", text=TEXT, layer=1)[1] == seen.attention(1)
-    assert ask(port, "look", text=TEXT, layer=1)[1] == told | {"attention": seen.attention(1)}
+    assert ask(port, "heads", text=TEXT, layer=1)[1] == heads | {"attention": seen.attention(1)}
     assert ask(port, "parts", text=TEXT, position=3, token=2)[1] == seen.parts(3, 2)
 
 

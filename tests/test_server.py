@@ -331,6 +331,7 @@ ROUTES = [
     ("POST", "/page/learn/stop", {}),
     ("POST", "/page/learn/resume", {}),
     ("POST", "/page/look", {"text": "Ada"}),
+    ("POST", "/page/heads", {"text": "Ada", "layer": 0}),
     ("POST", "/page/layers", {"text": "Ada"}),
     ("POST", "/page/attention", {"text": "Ada", "layer": 0}),
     ("POST", "/page/parts", {"text": "Ada", "position": 0, "token": 1}),

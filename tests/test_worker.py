@@ -32,7 +32,7 @@ def test_a_worker_does_one_thing_after_the_other_and_never_two_at_once() -> None
         inside.release()
         return number * number
 
-    results = [worker.begin(partial(work, number)) for number in range(30)]  
+    results = [worker.begin(partial(work, number)) for number in range(30)]
     assert [result.result(20) for result in results] == [number * number for number in range(30)]
     assert done == list(range(30))
 

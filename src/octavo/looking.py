@@ -94,10 +94,10 @@ class Look:
 
     def to_dict(self) -> Json:
         """All of it, ready for JSON."""
-        return {**self.overview(), "lens": self.by_layer()}
+        return {**self.overview(), "kinds": self.by_head(), "lens": self.by_layer()}
 
     def overview(self) -> Json:
-        """What is seen first, ready for JSON: the tokens, what might come next, the kinds of the heads."""
+        """What is seen first, ready for JSON: the tokens, and what might come next."""
         config = self.trace.model.config
         return {
             "tokens": [self._read(read) for read in self.reads],
@@ -105,8 +105,11 @@ class Look:
             "loss": self.trace.loss,
             "layers": config.layers,
             "heads": config.heads,
-            "kinds": [[{"kind": head.kind, **head.shares} for head in layer] for layer in self.kinds],
         }
+
+    def by_head(self) -> list[list[Json]]:
+        """What each head tends to do, ready for JSON."""
+        return [[{"kind": head.kind, **head.shares} for head in layer] for layer in self.kinds]
 
     def by_layer(self) -> list[Json]:
         """What each layer would say, ready for JSON."""

@@ -42,8 +42,8 @@ class TextRequest(Asked):
         return dict.fromkeys(self.off, 0.0)
 
 
-class LookRequest(TextRequest):
-    """What is seen first, and the attention of a layer where one is named."""
+class HeadsRequest(TextRequest):
+    """All heads at a glance, and the attention of a layer where one is named."""
 
     layer: Count | None = None
 
@@ -97,9 +97,15 @@ async def answer(request: Request, question: str, asked: Asked) -> Response:
 
 
 @router.post("/look", response_model=Json)
-async def look(request: Request, asked: LookRequest) -> Response:
+async def look(request: Request, asked: TextRequest) -> Response:
     """A text with what is seen of it first."""
     return await answer(request, "look", asked)
+
+
+@router.post("/heads", response_model=Json)
+async def heads(request: Request, asked: HeadsRequest) -> Response:
+    """All heads at a glance."""
+    return await answer(request, "heads", asked)
 
 
 @router.post("/layers", response_model=Json)

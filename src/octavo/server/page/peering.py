@@ -15,7 +15,7 @@ from octavo.scale import parameters
 from octavo.server.page.lenses import (
     Asked,
     AttentionRequest,
-    LookRequest,
+    HeadsRequest,
     PartsRequest,
     RegenerateRequest,
     TextRequest,
@@ -62,12 +62,16 @@ class Lenses:
             raise RefusedError(404, f"no model {found!r:.80} can be looked into; there is {there}", param="model")
         return found, places[found]
 
-    def look(self, asked: LookRequest) -> Json:
-        """A text with what is seen of it first, and where the heads of a layer look if one is named."""
+    def look(self, asked: TextRequest) -> Json:
+        """A text with what is seen of it first."""
+        return self._see(asked, Look.overview)
+
+    def heads(self, asked: HeadsRequest) -> Json:
+        """All heads at a glance, and where those of a layer look if one is named."""
 
         def told(seen: Look) -> Json:
             layer = {} if asked.layer is None else {"attention": seen.attention(asked.layer)}
-            return {**seen.overview(), "thumbnails": seen.thumbnails(), **layer}
+            return {"kinds": seen.by_head(), "thumbnails": seen.thumbnails(), **layer}
 
         return self._see(asked, told)
 

@@ -27,17 +27,16 @@ export class Heads {
 
   show(result, off, [layer, head]) {
     Object.assign(this, { result, off, chosen: [layer, head] });
-    const shape = `${result.layers} ${result.heads} ${result.thumbnails.size}`;
+    const shape = `${result.kinds.length} ${result.kinds[0].length} ${result.thumbnails.size}`;
     if (shape !== this.shape) this.build(result);
     this.shape = shape;
     this.paint();
     this.name();
   }
 
-  build({ layers, heads, thumbnails }) {
-    this.cells = Array.from({ length: layers }, (_, layer) =>
-      Array.from({ length: heads }, (_, head) => this.cell(layer, head, thumbnails.size)));
-    this.rows = Array.from({ length: layers }, (_, layer) => ["attention", "feed_forward"].map((half) =>
+  build({ kinds, thumbnails }) {
+    this.cells = kinds.map((row, layer) => row.map((_, head) => this.cell(layer, head, thumbnails.size)));
+    this.rows = kinds.map((_, layer) => ["attention", "feed_forward"].map((half) =>
       button(half === "attention" ? "attention" : "feed-forward", () => this.toggle(`${layer}.${half}`),
         { class: "half" })));
     this.table.replaceChildren(...this.cells.map((row, layer) => h("div", { class: "layer" },

@@ -5,6 +5,8 @@ import { debounced, h, put } from "./dom.js";
 import { rove } from "./grid.js";
 import { label, percent, spoken } from "./text.js";
 
+const LATER = 2000; // milliseconds
+
 export class Lens {
   // `select(token)` hears the column that is looked at.
   constructor(select) {
@@ -14,12 +16,12 @@ export class Lens {
     this.scroll = h("div", { class: "scroll unseen" }, this.table);
     this.reading = h("p", { class: "reading", "aria-live": "polite" });
     this.element = h("div", {}, this.scroll, this.reading);
-    Object.assign(this, { cells: [], at: 0, seen: false, wanted: null, loadSoon: debounced(300, () => this.load()) });
+    Object.assign(this, { cells: [], at: 0, seen: false, wanted: null, loadSoon: debounced(LATER, () => this.load()) });
     this.take = rove(this.table, () => this.cells, (cell) => this.read(cell));
     new IntersectionObserver(([one]) => {
       this.seen = one.isIntersecting;
       if (this.seen) this.load();
-    }, { rootMargin: "200px" }).observe(this.scroll);
+    }, { rootMargin: "400px" }).observe(this.scroll);
     this.table.addEventListener("click", (event) => {
       const cell = event.target.closest("td");
       if (cell) this.select(cell.cellIndex - 1);
@@ -30,10 +32,12 @@ export class Lens {
       && this.select(event.target.cellIndex - 1));
   }
 
-  // What is in sight is asked for at once, else when nothing has been changed for a while.
+  // It is asked for when it is nearly in sight, else when nothing was changed for long: to listen to each layer takes as
+  // much of the service as all that is seen first.
   show(asked, { tokens }) {
     this.wanted = { asked, tokens };
     this.running?.abort();
+    this.scroll.setAttribute("aria-busy", "true");
     if (this.seen) this.load();
     else this.loadSoon();
   }
@@ -45,6 +49,7 @@ export class Lens {
     this.running = new AbortController();
     try {
       this.draw(tokens, (await post("/page/layers", asked, this.running.signal)).lens);
+      if (!this.wanted) this.scroll.removeAttribute("aria-busy");
     } catch (error) {
       if (!stopped(error)) this.reading.textContent = error.message;
     }

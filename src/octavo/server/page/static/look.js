@@ -138,15 +138,21 @@ class Look {
     }
   }
 
+  // The tokens are drawn while the service goes on with the heads.
   async ask() {
     const { layer } = this;
     const asked = this.asked();
     this.attending?.abort();
-    const result = await post("/page/look", { ...asked, layer });
+    const result = await post("/page/look", asked);
+    const heads = post("/page/heads", { ...asked, layer });
     this.seen = asked; // what is asked about a result is asked about its own text: another may stand there meanwhile
-    this.attended = new Map([[layer, this.unpacked(result.attention)]]);
+    this.attended = new Map();
     this.show(result);
+    this.found = await heads;
+    this.attended.set(layer, this.unpacked(this.found.attention));
+    this.showHeads();
     await this.attend(); // another layer may have been chosen meanwhile
+    this.explain();
   }
 
   unpacked({ data, tokens }) {
@@ -168,11 +174,13 @@ class Look {
       row.style.setProperty("--share", `${(one.probability * 100).toFixed(1)}%`);
       return row;
     }));
-    this.heads.show(result, this.off, [this.layer, this.head]);
     this.lens.show(this.seen, result);
-    this.title();
     this.mark(true);
-    this.explain();
+  }
+
+  showHeads() {
+    this.heads.show(this.found, this.off, [this.layer, this.head]);
+    this.title();
   }
 
   async attend() {
@@ -190,13 +198,12 @@ class Look {
 
   choose(layer, head) {
     Object.assign(this, { layer, head });
-    this.heads.show(this.result, this.off, [layer, head]);
-    this.title();
+    this.showHeads();
     this.attend().catch((error) => !stopped(error) && notice(error.message));
   }
 
   title() {
-    const found = this.result.kinds[this.layer][this.head];
+    const found = this.found.kinds[this.layer][this.head];
     const share = found[found.kind];
     this.headTitle.textContent = `Layer ${this.layer}, head ${this.head}: ${kindName(found.kind)}${share === undefined || share === null ? "" : `, ${percent(share)}`}`;
     this.silence.textContent = this.off.has(`${this.layer}.${this.head}`) ? "Switch on again" : "Switch this head off";
