@@ -526,6 +526,15 @@ def test_a_crowd_that_comes_at_once_is_answered_to_the_last(running: Running) ->
             connection.close()
 
 
+def test_no_part_of_an_answer_waits_until_the_client_has_thanked_for_another(running: Running) -> None:
+    connection = HTTPConnection("127.0.0.1", running.port, timeout=20)
+    connection.request("GET", "/health")
+    connection.getresponse().read()
+    taken = [one.transport.get_extra_info("socket") for one in running.server.server_state.connections]
+    assert taken and all(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for one in taken)
+    connection.close()
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_goes_away_is_not_written_for_any_longer(stream: bool, running: Running) -> None:
     body = json.dumps({**GOOD, "max_tokens": 100_000, "stream": stream, "logit_bias": {str(PLAIN.end_of_text): -100}})

@@ -64,11 +64,14 @@ def listen(host: str, port: int) -> socket.socket:
         raise ConfigError(f"--port {port} is no port; give 0 to 65535")
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=WAITING)
+        at = socket.create_server((host, port), family=family, backlog=WAITING)
     except OSError as error:
         reason = str(error.strerror or error).split(" (")[0]
         line = f"{host} port {port} cannot be listened at: {reason}; give another --port or --host"
         raise ConfigError(line) from None
+    # or the second part of an answer would wait until the client has said that the first one came, 40 ms and more
+    at.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return at
 
 
 def service(models: "Models", rules: Rules, log: Log) -> uvicorn.Server:

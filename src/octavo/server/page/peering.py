@@ -24,7 +24,7 @@ from octavo.server.refused import RefusedError
 from octavo.server.worker import Worker
 from octavo.tokenizers import Tokenizer
 
-SMALL = 2**23  # parameters: beside those of another thread, helpers are asleep when there is a little to do
+SMALL = 2**23  # parameters: with another thread these are read no sooner where the browser wants a core too
 KEPT = 3  # models, and looks, that the next question is likely to be about
 
 T = TypeVar("T")
@@ -114,7 +114,7 @@ class Lenses:
         def with_model() -> T:
             key = (name, asked.step, written_at(place))
             opened = kept(self._opened, key, lambda: Opened(*looking.open_model(place, asked.step)))
-            with alone(Worker.busy > 1 and parameters(opened.model.config) < SMALL):
+            with alone(parameters(opened.model.config) < SMALL):
                 return work(opened)
 
         return self._worker.do(with_model)
