@@ -155,6 +155,25 @@ def test_in_the_bitwise_mode_nothing_depends_on_the_neighbours(
             assert (one.tokens, one.logprobs) == (other.tokens, other.logprobs)
 
 
+def test_an_engine_that_could_not_tell_what_it_wrote_says_so_and_writes_for_who_comes_next(
+    make: Make, random_model: Models, capfd: pytest.CaptureFixture[str]
+) -> None:
+    engine = make(random_model(MODERN))
+    usual, news = engine.deliver, threading.Event()
+
+    def lost(_: object) -> None:
+        engine.deliver = usual
+        news.set()
+        raise RuntimeError("nobody is there")
+
+    engine.deliver = lost
+    engine.submit([wanted("Ada")], lambda number, said: None)
+    assert news.wait(60)
+    (heard,) = write(engine, wanted("Ada"))
+    assert heard.last.error is None and len(heard.tokens) == 20
+    assert "nobody is there" in capfd.readouterr().err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_nor_in_a_model_as_wide_as_real_ones_on_all_cores(dtype: torch.dtype, make: Make, random_model: Models) -> None:

@@ -23,13 +23,11 @@ Task = tuple[Callable[[], Any], "Future[Any]"]
 class Worker:
     """Does one thing after the other, in a thread of its own."""
 
-    busy = 0  # threads of all workers that are there
-    _lock = threading.Lock()
-
     def __init__(self, rest: float = REST, cores: int = CORES) -> None:
         """Its thread ends after so many seconds without work."""
         self.rest, self.cores = rest, cores
         self._tasks: SimpleQueue[Task] = SimpleQueue()
+        self._lock = threading.Lock()
         self._there = False
 
     def begin(self, work: Callable[[], T]) -> "Future[T]":
@@ -39,7 +37,6 @@ class Worker:
             self._tasks.put((work, done))
             if not self._there:
                 self._there = True
-                Worker.busy += 1
                 threading.Thread(target=self._run, name="octavo worker", daemon=True).start()
         return done
 
@@ -66,5 +63,4 @@ class Worker:
             if not self._tasks.empty():
                 return self._tasks.get()
             self._there = False
-            Worker.busy -= 1
             return None

@@ -3,9 +3,10 @@
 import threading
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
+from traceback import print_exception
 
 import torch
 
@@ -122,7 +123,7 @@ class Engine:
         with self._lock:
             self._stopped, writing = True, self._writing
         if writing is not None:
-            writing.result()
+            wait([writing])
 
     def submit(self, requests: list[Request], hear: Callable[[int, Said], None]) -> list[Sequence]:
         """Have texts written; `hear` is told the number of one and what became of it.
@@ -189,8 +190,17 @@ class Engine:
 
     def _write(self) -> None:
         """Have the texts that are there written, unless it is being done."""
-        if self._started and self._writing is None and self.waiting:
+        if self._started and not self._stopped and self._writing is None and self.waiting:
             self._writing = self._worker.begin(self._run)
+            self._writing.add_done_callback(self._ended)
+
+    def _ended(self, writing: "Future[None]") -> None:
+        """Begin anew with those that came meanwhile; an error nobody else would hear of."""
+        with self._lock:
+            self._writing = None
+            self._write()
+        if (error := writing.exception()) is not None:
+            print_exception(error)
 
     def _run(self) -> None:
         while self._taken_in():
@@ -205,10 +215,7 @@ class Engine:
         with self._lock:
             self.scheduler.waiting.extend(self._arrived)
             self._arrived.clear()
-            more = not self._stopped and bool(self.scheduler.active or self.scheduler.waiting)
-            if not more:
-                self._writing = None
-            return more
+            return not self._stopped and bool(self.scheduler.active or self.scheduler.waiting)
 
     def _plan(self) -> tuple[list[tuple[Sequence, int]], News]:
         """Who reads what next, and what is to be told to those for whom there is no memory."""

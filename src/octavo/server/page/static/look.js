@@ -184,14 +184,15 @@ class Look {
   }
 
   async attend() {
-    const { layer } = this;
+    const { layer, attended } = this;
     this.attending?.abort();
-    if (!this.attended.has(layer)) {
+    if (!attended.has(layer)) {
       this.attending = new AbortController();
       const told = await post("/page/attention", { ...this.seen, layer }, this.attending.signal);
-      this.attended.set(layer, this.unpacked(told));
+      attended.set(layer, this.unpacked(told));
     }
-    const { data, tokens } = this.attended.get(layer);
+    if (attended !== this.attended) return; // of a text that is there no longer
+    const { data, tokens } = attended.get(layer);
     this.attention.show(this.result.tokens.slice(0, tokens), weigher(data, tokens, this.head),
       Math.min(this.at, tokens - 1));
   }
