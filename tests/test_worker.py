@@ -1,5 +1,6 @@
 """A worker: one thing after the other, in a thread that is there as long as there is something to do."""
 
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -42,6 +43,26 @@ def test_what_is_raised_is_raised_for_who_asked_and_for_nobody_else() -> None:
     with pytest.raises(ZeroDivisionError):
         worker.do(lambda: 1 // 0)
     assert worker.do(lambda: "well") == "well"
+
+
+def test_who_is_interrupted_waits_until_what_was_begun_is_done() -> None:
+    done = list[int]()
+
+    def work() -> None:
+        time.sleep(0.3)
+        done.append(1)
+
+    def interrupted(*_: object) -> None:
+        raise InterruptedError
+
+    usual = signal.signal(signal.SIGALRM, interrupted)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        with pytest.raises(InterruptedError):
+            Worker(rest=0).do(work)
+    finally:
+        signal.signal(signal.SIGALRM, usual)
+    assert done == [1]
 
 
 def test_its_thread_ends_when_there_is_nothing_to_do_and_another_comes_when_there_is() -> None:

@@ -1,20 +1,19 @@
 """A thread to compute in, which is there as long as there is something to compute.
 
 A thread that computes brings a helper for every further core, and these wait for their next piece of work awake, unless
-there are more of them in the process than cores: then each small operation begins with waking one, and a text of a
-small model takes a third longer. So models are opened in a thread that ends, and those that write or look rest only a
-little while before they do.
+there are more of them in the process than cores: then each small operation begins with waking one. So models are opened
+in a thread that ends, and those that write or look rest only a little while before they do.
 """
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 import torch
 
-REST = 3.0  # seconds without work after which a thread ends; to have another costs a few thousandths
+REST = 3.0  # seconds without work after which a thread ends
 CORES = torch.get_num_threads()  # before anybody does something alone, for then a new thread is told of one
 T = TypeVar("T")
 Task = tuple[Callable[[], Any], "Future[Any]"]
@@ -41,8 +40,15 @@ class Worker:
         return done
 
     def do(self, work: Callable[[], T]) -> T:
-        """Have something done, and wait for it; raises what it raises."""
-        return self.begin(work).result()
+        """Have something done, and wait for it; raises what it raises.
+
+        Who is interrupted waits too: a program that ends in the midst of a computation is ended by the system.
+        """
+        done = self.begin(work)
+        try:
+            return done.result()
+        finally:
+            wait([done])
 
     def _run(self) -> None:
         torch.set_num_threads(self.cores)
