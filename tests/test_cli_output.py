@@ -75,7 +75,6 @@ def test_a_closed_standard_output_is_none(said: Said, monkeypatch: pytest.Monkey
 
 def test_a_training_is_not_lost_where_nothing_can_be_said(warm: Warm) -> None:
     full = "import os; os.dup2(os.open('/dev/full', os.O_WRONLY), 1); os.dup2(1, 2)\n"
-    status = warm.start(full + BRIEFLY + OCTAVO, "train", "text.txt", *TINY).wait()
-    assert status in (0, 120)  # the interpreter's own, where at its very end there is something that it cannot write
+    assert warm.start(full + BRIEFLY + OCTAVO, "train", "text.txt", *TINY).wait() == 0
     writing = warm.octavo("generate", "text-1", "Ada", "--max-new-tokens", "2")
     assert writing.wait() == 0 and writing.output.startswith("Ada"), writing.errors

@@ -5,6 +5,7 @@ import signal
 import sys
 
 from octavo.cli import run
+from octavo.cli.output import settle_errors
 from octavo.cli.stopping import interrupted, terminated
 
 
@@ -15,7 +16,9 @@ def main() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     signal.signal(signal.SIGTERM, terminated)
     signal.signal(signal.SIGINT, interrupted)
-    sys.exit(run(sys.argv[1:]))
+    status = run(sys.argv[1:])
+    settle_errors()
+    sys.exit(status)
 
 
 if __name__ == "__main__":

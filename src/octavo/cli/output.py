@@ -52,4 +52,18 @@ def checked_output() -> Iterator[None]:
 
 def give_up_output() -> None:
     """Let what is still to be written go nowhere, so that the end of the process does not try it again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _give_up(sys.stdout)
+
+
+def settle_errors() -> None:
+    """Make standard error ready for the end of the process, which would fail where it takes no more (status 120)."""
+    if sys.stderr is None:  # it was closed from the beginning
+        return
+    try:
+        sys.stderr.flush()
+    except OSError:
+        _give_up(sys.stderr)
+
+
+def _give_up(stream: TextIO) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
