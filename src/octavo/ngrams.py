@@ -61,8 +61,7 @@ def _surprises(
         assert gram is not None  # only the last is
         yield -np.log(_told(gram, everywhere, told, discounts))
         if longer is not None:
-            kinds = np.unique(longer.ids[: len(learned)], return_index=True)[1]
-            told = _told(gram, kinds, told, discounts)
+            told = _told(gram, _one_of_each(longer.ids[: len(learned)]), told, discounts)
 
 
 def single_discount(counts: np.ndarray) -> np.ndarray:
@@ -105,9 +104,16 @@ def _told(gram: Grams, places: np.ndarray, shorter: np.ndarray, discounts: Disco
     contexts = int(gram.contexts.max()) + 1
     totals = np.bincount(before, minlength=contexts)
     taken = discounts(counts)
-    first = np.unique(here, return_index=True)[1]
-    left = np.bincount(before[first], taken[here[first]], minlength=contexts)
+    one = _one_of_each(here)
+    left = np.bincount(before[one], taken[here[one]], minlength=contexts)
     ids, context = gram.ids[-len(shorter) :], gram.contexts[-len(shorter) :]
     total = np.maximum(totals[context], 1)
     freed = np.where(totals[context] > 0, left[context] / total, 1.0)
     return np.maximum(counts[ids] - taken[ids], 0) / total + freed * shorter
+
+
+def _one_of_each(ids: np.ndarray) -> np.ndarray:
+    """A place where each of the ids stands, in their order."""
+    place = np.full(int(ids.max()) + 1, -1)
+    place[ids] = np.arange(len(ids))
+    return place[place >= 0]

@@ -37,9 +37,11 @@ def known(learned: np.ndarray, held_out: np.ndarray) -> float:
     >>> known(np.arange(5_000), np.arange(2_000, 4_000)), known(np.arange(5_000), np.arange(6_000, 7_000))
     (1.0, 0.0)
     """
-    asked = windows_hashed(held_out[:ENOUGH])
-    found = np.isin(asked, windows_hashed(learned[:ENOUGH])).sum()
-    return round(float(found) / max(1, len(asked)), 2)
+    asked, there = (np.sort(windows_hashed(tokens[:ENOUGH])) for tokens in (held_out, learned))
+    if not len(asked) or not len(there):
+        return 0.0
+    at = np.searchsorted(there, asked)  # np.isin takes thirty times as long
+    return round(float(np.mean(there[np.minimum(at, len(there) - 1)] == asked)), 2)
 
 
 def windows_hashed(tokens: np.ndarray) -> np.ndarray:
