@@ -16,7 +16,7 @@ from octavo.config import ModelConfig
 from octavo.errors import ConfigError
 from octavo.model import GPT
 from octavo.sampling import Sampling
-from octavo.server.engine.engine import BusyError, Engine
+from octavo.server.engine.engine import BusyError, CrowdError, Engine
 from octavo.server.engine.memory import Memory, common
 from octavo.server.engine.sequence import Request, Said, Sequence
 from octavo.slots import BLOCK, Part, SideBySide, Slot
@@ -307,8 +307,10 @@ def test_a_step_that_fails_is_told_and_the_next_request_is_answered(
 def test_more_than_may_wait_are_refused_all_or_none(random_model: Models) -> None:
     engine = Engine(random_model(MODERN), TOKENIZER, most=1, queue=2)  # which does not run
     engine.submit([wanted("Ada")] * 2, Listener(2))
-    with pytest.raises(BusyError, match="2 texts wait already; try again in a moment"):
+    with pytest.raises(BusyError, match="there is room for 1 more texts now, not for 2; try again in a moment"):
         engine.submit([wanted("Ada")] * 2, Listener(2))
+    with pytest.raises(CrowdError, match="4 texts are asked for at once; ask for 3 or fewer"):
+        engine.submit([wanted("Ada")] * 4, Listener(4))
     assert engine.load().waiting == 2
 
 

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -426,14 +427,19 @@ def test_what_is_too_large_or_too_slow_is_dropped() -> None:
         running.stop()
 
 
-def test_more_than_may_wait_are_told_to_come_again() -> None:
+def test_more_than_may_wait_are_told_to_come_again_and_more_than_ever_may_to_be_fewer() -> None:
     running = Running(Rules(), most=1, queue=2)
     try:
         with OpenAI(base_url=f"http://127.0.0.1:{running.port}/v1", api_key="none", max_retries=0) as client:
-            with pytest.raises(openai.RateLimitError, match="texts wait already; try again in a moment") as refused:
-                client.completions.create(model="plain", prompt="Ada", n=4)
-            assert refused.value.response.headers["retry-after"] == "1"
-            assert client.completions.create(model="plain", prompt="Ada", n=2, max_tokens=2).choices
+            ask = partial(client.completions.create, model="plain", prompt="Ada")
+            with ask(max_tokens=100_000, stream=True, extra_body={"ignore_eos": True}) as stream:
+                next(iter(stream))
+                with pytest.raises(openai.RateLimitError, match="2 more texts now, not for 3; try again") as refused:
+                    ask(n=3)
+                assert refused.value.response.headers["retry-after"] == "1"
+                with pytest.raises(openai.BadRequestError, match="4 texts are asked for at once; ask for 3 or fewer"):
+                    ask(n=4)
+            assert ask(n=2, max_tokens=2).choices
     finally:
         running.stop()
 
@@ -446,7 +452,7 @@ def test_they_are_told_before_what_they_sent_is_looked_at(words: str, n: int, mo
         with monkeypatch.context() as patched:
             patched.setattr("octavo.server.models.opened", lambda *words: pytest.fail("it was read"))
             status, error = running.refusal("POST", path, {words: [one] * (1 if n == 4 else 4), "n": n})
-        assert (status, error["code"]) == (429, "queue_full")
+        assert (status, error["param"]) == (400, "n")
         assert running.call("POST", path, {words: [one], "n": 3, "max_tokens": 2})[0] == 200
     finally:
         running.stop()

@@ -20,7 +20,7 @@ from octavo.errors import ConfigError, OctavoError
 from octavo.porting import load
 from octavo.sampling import SEEDS, Sampling
 from octavo.saved import written_at
-from octavo.server.engine.engine import BusyError, Engine
+from octavo.server.engine.engine import BusyError, CrowdError, Engine
 from octavo.server.refused import RefusedError
 from octavo.server.schema import Writing
 from octavo.server.worker import Worker
@@ -249,9 +249,11 @@ def begin(engine: Engine) -> None:
 
 @contextmanager
 def refusing_when_busy() -> Iterator[None]:
-    """An engine that is asked too much tells the client to come again."""
+    """An engine that is asked too much tells the client to come again, where that may help."""
     try:
         yield
+    except CrowdError as error:
+        raise RefusedError(400, str(error), param="n") from None
     except BusyError as error:
         raise RefusedError(429, str(error), code="queue_full", headers={"Retry-After": RETRY}) from None
 

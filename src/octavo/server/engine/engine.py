@@ -36,6 +36,10 @@ class BusyError(OctavoError):
     """So many wait already that one more would wait too long."""
 
 
+class CrowdError(OctavoError):
+    """So many texts in one request that there will never be room for them."""
+
+
 @dataclass(frozen=True)
 class Load:
     """What an engine is doing, and what it has done."""
@@ -128,7 +132,7 @@ class Engine:
     def submit(self, requests: list[Request], hear: Callable[[int, Said], None]) -> list[Sequence]:
         """Have texts written; `hear` is told the number of one and what became of it.
 
-        Raises `BusyError` where they would be too many to wait: then none of them does.
+        Raises `BusyError` where they would be too many to wait, `CrowdError` where they always will: then none does.
         """
         self.check_room(len(requests))
         sequences = [
@@ -165,9 +169,12 @@ class Engine:
         return self.room < 1
 
     def check_room(self, texts: int = 1) -> None:
-        """Raise `BusyError` where so many more would be too many to wait."""
+        """Raise `BusyError` where so many more would be too many to wait, `CrowdError` where they always will be."""
+        most = self.queue + self.scheduler.most
+        if texts > most:
+            raise CrowdError(f"{texts} texts are asked for at once; ask for {most} or fewer")
         if texts > self.room:
-            raise BusyError(f"{self.waiting} texts wait already; try again in a moment")
+            raise BusyError(f"there is room for {self.room} more texts now, not for {texts}; try again in a moment")
 
     def cancel(self, sequences: list[Sequence]) -> None:
         """Let these texts go before the next step, wherever they are; nothing more is said of them."""
