@@ -299,6 +299,28 @@ def test_a_slow_first_step_after_a_stop_does_not_decide_the_end(monkeypatch: pyt
     assert isinstance(finished, Finished) and finished.seconds == pytest.approx(30, rel=0.1)
 
 
+def test_the_evaluation_at_the_end_is_part_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+
+    def learn(self: Trainer, *given: Any) -> Any:
+        clock[0] += 0.25
+        return real(self, *given)
+
+    def slowly(*given: Any, **words: Any) -> Any:
+        clock[0] += 8.0
+        return examine(*given, **words)
+
+    real = Trainer.learn
+    monkeypatch.setattr("octavo.trainer.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("octavo.trainer.examine", slowly)
+    monkeypatch.setattr(Trainer, "learn", learn)
+    trainer = begin(steps=120, eval_every=200)
+    trainer.config = replace(trainer.config, train=replace(trainer.config.train, save_every=20))
+    trainer.at.minutes = 0.5
+    finished = whole(trainer)[-1]
+    assert isinstance(finished, Finished) and finished.seconds == pytest.approx(30, rel=0.1)
+
+
 def test_a_training_that_is_quicker_than_planned_does_not_read_a_text_too_often(ticking: None) -> None:
     trainer = begin(steps=10, eval_every=2)
     train = replace(trainer.config.train, minutes=5.0, most_steps=20, save_every=2)

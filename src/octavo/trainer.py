@@ -18,6 +18,7 @@ from octavo.journal import Journal, Unwritten, logged
 from octavo.learner import Learner
 from octavo.model import GPT
 from octavo.numerics import numerics
+from octavo.pace import Pace
 from octavo.parts import Parts
 from octavo.plain import as_dict
 from octavo.processes import ALONE, Processes
@@ -64,7 +65,7 @@ class Trainer(Learner):
     def events(self) -> Iterator[Event]:
         """Train until the last step, or until asked to stop. Raises `SaveError` when the disk does not take more."""
         self._clock = time.monotonic() - self.at.seconds
-        self._mark = (0, 0.0)  # of one that is gone on with the pace is that of all its steps, until the next saving
+        self.pace = Pace()
         self._read = self.at.step >= self.config.train.eval_every
         try:
             if self.at.due is not None:  # the evaluation that a stop interrupted comes first
@@ -109,13 +110,14 @@ class Trainer(Learner):
 
     def _examine(self, stepped: Stepped) -> Iterator[Event]:
         """What follows a step after which the held-out text is read; where a stop interrupts that, it is still due."""
-        self.at.due, line = stepped, logged(stepped)
+        self.at.due, line, begin = stepped, logged(stepped), time.monotonic()
         for event in self._look(stepped):
             if isinstance(event, Evaluated):
                 line |= {name: getattr(event, name) for name in VALIDATION}
             yield event
         if self.at.due is None:
             self.journal.metrics(line)
+            self.pace.looked(time.monotonic() - begin)
             yield from self._replan()
             yield from self.save_state()
 
@@ -172,10 +174,8 @@ class Trainer(Learner):
             )
 
     def _stepped(self, result: StepResult) -> Stepped:
-        train, steps = self.config.train, self.at.schedule.steps
+        train, steps, pace = self.config.train, self.at.schedule.steps, self.pace.seen(self.at.step, self.at.seconds)
         per_step = train.batch * self.config.window
-        since, then = self._mark
-        pace = max(self.at.seconds - then, 1e-9) / (self.at.step - since)  # seconds a step, since the last evaluation
         return Stepped(
             step=self.at.step,
             steps=steps,
@@ -202,6 +202,8 @@ class Trainer(Learner):
             self.at.best = evaluated
             self.spread.lend(self._save)
         self.at.seconds = time.monotonic() - self._clock
+        if self.at.step == 0:
+            self.pace.looked(self.at.seconds, len(part.tokens) / len(self.held_out.tokens))
         yield Evaluated(
             **asdict(evaluated),
             steps=self.at.schedule.steps,
@@ -239,15 +241,13 @@ class Trainer(Learner):
 
     def _replan(self) -> Iterator[Event]:
         """Where the end is a time, fit the number of steps to the pace seen: recorded with the state saved next."""
-        minutes, (since, then) = self.at.minutes, self._mark
-        self.at.seconds = float(self.processes.told(repr(time.monotonic() - self._clock)))  # all must decide the same
-        pace = (self.at.seconds - then) / max(1, self.at.step - since)
-        self._mark = (self.at.step, self.at.seconds)
+        minutes, seen = self.at.minutes, (time.monotonic() - self._clock, self.pace.looking, self.pace.look)
+        self.at.seconds, self.pace.looking, self.pace.look = json.loads(self.processes.told(json.dumps(seen)))
+        steps = self.pace.fitting(self.at.step, self.at.seconds, 60 * (minutes or 0.0), self.config.train.eval_every)
         if minutes is None or self.at.step >= self.at.schedule.steps:
             return
-        steps = self.at.step + round((60 * minutes - self.at.seconds) / pace)
         most = self.config.train.most_steps if minutes == self.config.train.minutes else None  # nobody asked for more
-        steps = max(self.at.step + 1, min(steps, most or steps))
+        steps = min(steps, max(self.at.step + 1, most or steps))
         moved = abs(steps - self.at.schedule.steps) / self.at.schedule.steps
         if moved > TOLD:
             yield Note(f"{steps} steps fit into the time, not {self.at.schedule.steps}: the end is moved")
