@@ -255,7 +255,7 @@ def test_a_text_that_no_memory_is_enough_for_is_told_so(make: Make, random_model
 
 def test_copies_that_had_to_wait_go_on_with_their_own_text(make: Make, random_model: Models) -> None:
     model = random_model(FAR, dtype=torch.float32)
-    one = endless(wanted(TEXT[:120], max_new_tokens=200))
+    one = endless(wanted(TEXT[:120], max_new_tokens=60))
     requests = [replace(one, sampling=replace(one.sampling, seed=seed)) for seed in range(4)]
     alone = [write(make(model, bitwise=True), request)[0] for request in requests]
     poor = write(make(model, bitwise=True, blocks=5), *requests)
