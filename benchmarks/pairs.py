@@ -46,10 +46,13 @@ def train(text: str, minutes: float) -> dict[str, Any]:
         whole = time.perf_counter() - begin
         config = toml.load(run)
         facts = read_facts(checkpoint_folder(run, steps_saved(run)[0]))
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
+    looked = next(line for line in lines if "val_loss" in line)
     return {
         "forecast": config.train.forecast,
         "within": config.train.forecast_within,
         "val_loss": facts["best"]["val_loss"],
+        "share": looked["val_nats_per_character"] / looked["val_loss"],  # tokens of a character
         "best_step": facts["best"]["step"],
         "steps_planned": config.train.steps,
         "steps": facts["step"],
@@ -72,18 +75,19 @@ def train_missing(out: Path, most: float) -> None:
 
 
 def table(lines: list[dict[str, Any]]) -> str:
-    """What was said and what came of it."""
+    """What was said and what came of it, in nats a character."""
     rows = ["| text | asked | took | model | forecast | came to | off |", "|---|---|---|---|---|---|---|"]
     for line in lines:
-        took, off = line["seconds"] / 60, line["val_loss"] - line["forecast"]
+        took, share = line["seconds"] / 60, line["share"]
+        forecast, within, loss = (share * line[name] for name in ("forecast", "within", "val_loss"))
         cells = (
             UNSEEN[line["text"]].what,
             f"{line['minutes']:g} min",
             f"{took:.2f} min ({took / line['minutes'] - 1:+.1%})",
             line["shape"].replace("x", "×"),
-            f"{line['forecast']:.2f} ± {line['within']:.2f}",
-            f"{line['val_loss']:.3f}",
-            f"{off:+.3f}",
+            f"{forecast:.2f} ± {within:.2f}",
+            f"{loss:.3f}",
+            f"{loss - forecast:+.3f}",
         )
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
