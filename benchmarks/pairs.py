@@ -9,6 +9,7 @@ Nothing else should run beside it: these trainings go by the clock.
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -27,6 +28,7 @@ from octavo.saved import checkpoint_folder, read_facts, steps_saved
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "planner.md"
 BEGIN = "<!-- made by benchmarks/pairs.py -->"
+NEAR = 0.05  # nats a character
 
 
 def pairs() -> Iterator[tuple[str, float]]:
@@ -90,7 +92,18 @@ def table(lines: list[dict[str, Any]]) -> str:
             f"{loss - forecast:+.3f}",
         )
         rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join(rows) + "\n"
+    return "\n".join([*rows, "", summary(lines)]) + "\n"
+
+
+def summary(lines: list[dict[str, Any]]) -> str:
+    """How far off all of them were, in one sentence."""
+    off = [line["share"] * abs(line["val_loss"] - line["forecast"]) for line in lines]
+    likely = sum(abs(line["val_loss"] - line["forecast"]) <= line["within"] for line in lines)
+    late = max(abs(line["seconds"] / 60 / line["minutes"] - 1) for line in lines)
+    return (
+        f"The ends are off by {late:.1%} at most. The losses are off by {statistics.mean(off):.3f} in the mean, "
+        f"by less than {NEAR} in {sum(one < NEAR for one in off)} of {len(off)}; {likely} of them came within what was likely."
+    )
 
 
 def main() -> None:

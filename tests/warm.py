@@ -57,7 +57,7 @@ class Warm:
         self.at, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             words = [sys.executable, __file__, str(theirs.fileno())]
-            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+            environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": ""}  # as most have it
             none = subprocess.DEVNULL
             self.process = subprocess.Popen(words, pass_fds=[theirs.fileno()], env=environment, stdin=none, stdout=none)
         self.last: Fork | None = None

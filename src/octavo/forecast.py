@@ -36,7 +36,7 @@ class Counted:
     nats: float
     one: float  # of single tokens
     two: float  # of a token after another
-    half: float  # the least from half as much text
+    half: float  # the least from half as much text, where more is read than is counted
 
 
 def forecast(config: RunConfig, learned: np.ndarray, held_out: np.ndarray) -> Forecast | None:
@@ -58,7 +58,9 @@ def count(learned: np.ndarray, held_out: np.ndarray, tokens: int) -> Counted:
     size = min(len(learned), tokens, COUNTED)
     looked_at = spread(held_out, LOOKED_AT)
     one, two, *_ = nats = _surprised(learned, size, looked_at)
-    return Counted(min(nats), one, two, half=min(_surprised(learned, max(1, size // 2), looked_at)))
+    more = min(len(learned) - 1, tokens) > COUNTED  # else nobody asks
+    half = _surprised(learned, size // 2, looked_at) if more else nats
+    return Counted(min(nats), one, two, half=min(half))
 
 
 def _surprised(learned: np.ndarray, size: int, looked_at: np.ndarray) -> list[float]:

@@ -253,7 +253,7 @@ def refusing_when_busy() -> Iterator[None]:
     try:
         yield
     except CrowdError as error:
-        raise RefusedError(400, str(error), param="n") from None
+        raise RefusedError(400, str(error)) from None
     except BusyError as error:
         raise RefusedError(429, str(error), code="queue_full", headers={"Retry-After": RETRY}) from None
 
