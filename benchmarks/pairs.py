@@ -100,9 +100,10 @@ def summary(lines: list[dict[str, Any]]) -> str:
     off = [line["share"] * abs(line["val_loss"] - line["forecast"]) for line in lines]
     likely = sum(abs(line["val_loss"] - line["forecast"]) <= line["within"] for line in lines)
     late = max(abs(line["seconds"] / 60 / line["minutes"] - 1) for line in lines)
+    near = sum(one < NEAR for one in off)
     return (
         f"The ends are off by {late:.1%} at most. The losses are off by {statistics.mean(off):.3f} in the mean, "
-        f"by less than {NEAR} in {sum(one < NEAR for one in off)} of {len(off)}; {likely} of them came within what was likely."
+        f"by less than {NEAR} in {near} of {len(off)}; {likely} of them came within what was likely."
     )
 
 
