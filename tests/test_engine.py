@@ -1,6 +1,7 @@
 """Many texts at once: each is what it would have been alone, and nothing is left over when they are gone."""
 
 import os
+import random
 import threading
 import time
 import tracemalloc
@@ -19,7 +20,8 @@ from octavo.sampling import Sampling
 from octavo.server.engine.engine import BusyError, CrowdError, Engine
 from octavo.server.engine.memory import Memory, common
 from octavo.server.engine.sequence import Request, Said, Sequence
-from octavo.slots import BLOCK, Part, SideBySide, Slot
+from octavo.side_by_side import Part, SideBySide
+from octavo.slots import BLOCK, Shelf, Slot
 from octavo.tokenizers import SimpleTokenizer
 from texts import sentences
 
@@ -416,3 +418,94 @@ def test_what_was_left_behind_is_found_by_its_beginning_and_let_go_the_oldest_fi
     short = memory.find(texts[0][:20])  # whose room is that of the text left behind, which is let go for it
     assert short is not None and short.known == 19 and not memory.left
     assert common((1, 2), [1, 2, 3]) == 2
+
+
+def test_texts_that_write_look_back_at_once_and_each_on_its_own(
+    make: Make, random_model: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company, together = SideBySide._company, list[int]()
+
+    def counted(self: SideBySide, shelf: Shelf, tokens: dict[int, int]) -> Any:
+        together.append(len(tokens))
+        return company(self, shelf, tokens)
+
+    monkeypatch.setattr(SideBySide, "_company", counted)
+    model = random_model(FAR, dtype=torch.float64)
+    requests = [wanted(TEXT[: 5 + 13 * n], seed=n, max_new_tokens=60 - 3 * n) for n in range(12)]
+    together_they = write(make(model), *requests)
+    assert max(together) >= 8  # of texts with room for as many blocks
+    together.clear()
+    for request, heard in zip(requests, together_they, strict=True):
+        (alone,) = write(make(model), request)
+        assert heard.tokens == alone.tokens and heard.logprobs == pytest.approx(alone.logprobs, abs=1e-10)
+    assert not together
+
+
+@pytest.mark.parametrize("blocks", [64, 260])
+def test_whoever_comes_grows_and_goes_each_slot_holds_its_own_and_what_is_taken_is_known(blocks: int) -> None:
+    config = ModelConfig(dialect="modern", vocab_size=9, context=1024, layers=1, heads=1, width=4)
+    memory, draw, number = Memory(config, blocks, torch.float64, "cpu"), random.Random(blocks), 0
+    held: list[tuple[Slot, list[int]]] = []  # each with the numbers that it has to know
+    shelves = 0
+
+    def write(slot: Slot, numbers: list[int]) -> None:
+        slot.memory[:, :, :, slot.known : len(numbers)] = torch.tensor(numbers[slot.known :])[:, None]
+        slot.known = len(numbers)
+
+    for turn in range(600):
+        act = draw.random()
+        if act < 0.3 and (slot := memory.take(length := draw.randint(1, 200))) is not None:
+            number += 1000
+            held.append((slot, list(range(number, number + length))))
+            write(*held[-1])
+        elif act < 0.35 and memory.left:  # a text that begins as one that has ended
+            known = draw.choice(list(memory.left.values())).tokens
+            if (slot := memory.find([*known, -1])) is not None:
+                held.append((slot, list(known[: slot.known])))
+        elif act < 0.75 and held:
+            index = draw.randrange(len(held))
+            slot, numbers = held[index]
+            longer = numbers + [numbers[-1] + n for n in range(1, draw.randint(2, 90)) if len(numbers) + n <= 1024]
+            if (grown := memory.grow(slot, len(longer))) is not None:
+                held[index] = grown, longer
+                write(grown, longer)
+        elif act < 0.9 and held:
+            slot, numbers = held.pop(draw.randrange(len(held)))
+            memory.leave(slot, numbers) if draw.random() < 0.5 else memory.give(slot)
+        memory.gather([slot for slot, _ in held])
+        shelves = max(shelves, len(memory.shelves))
+        everybody = held + [(one.slot, list(one.tokens)) for one in memory.left.values()]
+        for slot, numbers in everybody if turn % 4 == 0 else []:
+            assert slot.known == len(numbers)
+            assert slot.memory[0, 0, 0, : slot.known, 0].tolist() == numbers
+        loose = sum(slot.blocks for slot, _ in everybody if slot.shelf is None)
+        assert memory.taken == loose + sum(shelf.places * shelf.blocks for shelf in memory.shelves) <= blocks
+        assert all(shelf.slots for shelf in memory.shelves)
+    assert shelves > 1
+    for slot, _ in held:
+        memory.give(slot)
+    memory.forget()
+    assert (memory.taken, memory.shelves) == (0, [])
+
+
+def test_a_shelf_that_there_is_no_memory_for_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ModelConfig(dialect="modern", vocab_size=9, context=1024, layers=1, heads=1, width=4)
+    memory, asked = Memory(config, 100, torch.float32, "cpu"), list[int]()
+
+    def none(config: ModelConfig, places: int, *rest: Any) -> Shelf:
+        asked.append(places)
+        raise torch.OutOfMemoryError("there is none")
+
+    monkeypatch.setattr("octavo.server.engine.memory.Shelf", none)
+    slots = [slot for _ in range(6) if (slot := memory.take(1)) is not None]
+    for _ in range(3):
+        memory.gather(slots)
+    assert asked == [12] and memory.taken == 6 and not any(slot.shelf for slot in slots)
+    monkeypatch.undo()
+    memory = Memory(config, 100, torch.float32, "cpu")
+    slots = [slot for _ in range(6) if (slot := memory.take(1)) is not None]
+    memory.gather(slots)
+    slots[0].known = 20
+    monkeypatch.setattr("octavo.server.engine.memory.Slot", none)
+    memory.leave(slots[0], list(range(20)))  # nor is a text left behind that could not be
+    assert memory.taken == 12 and not memory.left

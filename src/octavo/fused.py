@@ -28,7 +28,7 @@ from octavo.products import (
     counts_in_eight_bits,
     halves,
 )
-from octavo.slots import SideLayer
+from octavo.side_by_side import SideLayer
 
 SMALL = 0.25  # of the memory that is free on a GPU
 ALONE_UNDER = 2**18  # numbers to look back at; a second thread is woken later than one has looked at fewer

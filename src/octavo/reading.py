@@ -14,7 +14,8 @@ from octavo.fused import fused, memory_dtype, overheard
 from octavo.model import GPT
 from octavo.products import Product, TiledProduct, WideProduct
 from octavo.replayed import Replayed
-from octavo.slots import BLOCK, Part, SideBySide, Slot
+from octavo.side_by_side import Part, SideBySide
+from octavo.slots import BLOCK, Shelf, Slot
 
 Texts = Sequence[Sequence[int]]
 UNIT = 8  # slots: a GPU looks back behind a mask soonest where their number is a multiple of it
@@ -131,6 +132,9 @@ class BitwiseReader:
 
     def select(self, rows: Sequence[int]) -> None:
         """Go on with these texts alone, in this order."""
+        for row, slot in enumerate(self.slots):
+            if row not in rows and slot.shelf is not None:
+                slot.shelf.remove(slot)
         self.slots, self.starts = [self.slots[row] for row in rows], [self.starts[row] for row in rows]
 
     def _begin(self, windows: Sequence[list[int]]) -> None:
@@ -138,6 +142,10 @@ class BitwiseReader:
         config, weight = self.model.config, self.model.embed.weight
         dtype = memory_dtype(self.model)
         self.slots = [Slot(config, self.blocks, dtype, weight.device) for _ in windows]
+        if len(windows) > 1:
+            shelf = Shelf(config, len(windows), self.blocks, dtype, weight.device)
+            for slot in self.slots:
+                shelf.put(slot)
         pairs = [(tuple(window), slot) for window, slot in zip(windows, self.slots, strict=True) if window]
         first = dict(reversed(pairs))
         if first:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import torch
 
 from octavo.config import ModelConfig
-from octavo.slots import BLOCK, Slot
+from octavo.slots import BLOCK, Shelf, Slot
 
 __all__ = ["BLOCK", "Memory", "Slot", "blocks_for", "bytes_per_block"]
 
 HEAD = 16  # tokens that two texts must have in common to be compared at all
+FEW, MANY = 4, 64  # texts that a shelf is put up for, and that it has room for at most
+SHELF, FULL = 1 / 8, 3 / 4  # of all the memory: what a shelf takes at most, and from where on none is put up
 COMPARED = 16  # texts left behind with the same beginning, the newest of them, that a prompt is compared with
 
 
@@ -41,6 +43,8 @@ class Memory:
         self.taken = 0  # blocks of texts on their way, and of those left behind
         self.left: OrderedDict[int, Left] = OrderedDict()  # the oldest first
         self.heads: dict[tuple[int, ...], list[int]] = {}
+        self.shelves: list[Shelf] = []
+        self.most = MANY
         self._next = 0
 
     def take(self, tokens: int) -> Slot | None:
@@ -61,26 +65,48 @@ class Memory:
             return slot
         most = blocks_for(self.config.context)
         for blocks in (min(most, max(2 * slot.blocks, blocks_for(tokens))), blocks_for(tokens)):
-            if self._make_room(blocks - slot.blocks):
+            if self._make_room(blocks - (slot.blocks if slot.shelf is None else 0)):
                 grown = Slot(self.config, blocks, self.dtype, self.device)
                 grown.take_from(slot, slot.known)
-                self.taken += blocks - slot.blocks
+                self.taken += blocks
+                self.give(slot)
                 return grown
         return None
 
+    def gather(self, slots: Sequence[Slot]) -> None:
+        """Put texts that write onto shelves, of which each is for texts of one size, where there is memory for them."""
+        loose: dict[int, list[Slot]] = {}
+        for slot in slots:
+            if slot.shelf is None:
+                loose.setdefault(slot.blocks, []).append(slot)
+        for blocks, waiting in loose.items():
+            for shelf in [shelf for shelf in self.shelves if shelf.blocks == blocks]:
+                self._put(shelf, waiting)
+            while len(waiting) >= FEW and (new := self._put_up(blocks)) is not None:
+                self._put(new, waiting)
+
     def give(self, slot: Slot) -> None:
         """Give a slot back."""
-        self.taken -= slot.blocks
+        shelf = slot.shelf
+        if shelf is None:
+            self.taken -= slot.blocks
+            return
+        shelf.remove(slot)
+        if not shelf.slots:
+            self.shelves.remove(shelf)
+            self.taken -= shelf.places * shelf.blocks
 
     def leave(self, slot: Slot, tokens: Sequence[int]) -> None:
         """Give a slot back whose text may be of use to a later one; it is let go when room is needed."""
-        if slot.known < HEAD:
-            return self.give(slot)
         known = tuple(tokens[: slot.known])
-        self.left[self._next] = Left(known, slot)
+        kept = self._by_itself(slot) if slot.known >= HEAD else None
+        if kept is not slot:
+            self.give(slot)
+        if kept is None:
+            return
+        self.left[self._next] = Left(known, kept)
         self.heads.setdefault(known[:HEAD], []).append(self._next)
         self._next += 1
-        return None
 
     def find(self, tokens: list[int]) -> Slot | None:
         """A slot that knows the longest beginning of a text that any text left behind has in common with it.
@@ -107,10 +133,61 @@ class Memory:
         while self.left:
             self._let_go()
 
+    def _put(self, shelf: Shelf, waiting: list[Slot]) -> None:
+        """As many as there is room for."""
+        while waiting and len(shelf.slots) < shelf.places:
+            self.taken -= shelf.blocks
+            shelf.put(waiting.pop())
+
+    def _put_up(self, blocks: int) -> Shelf | None:
+        """A new shelf for texts of this size; `None` where it would take too much."""
+        places = min(self.most, int(SHELF * self.blocks) // blocks)
+        left = sum(one.slot.blocks for one in self.left.values())
+        if places < FEW or self.taken - left + places * blocks > FULL * self.blocks:
+            return None
+        self._let_go_for(places * blocks)
+        try:
+            shelf = Shelf(self.config, places, blocks, self.dtype, self.device)
+        except (
+            RuntimeError,
+            MemoryError,
+        ):  # the system has less than it said: texts do without, and it is not asked again
+            self.most = 0
+            return None
+        self.shelves.append(shelf)
+        self.taken += places * blocks
+        return shelf
+
+    def _by_itself(self, slot: Slot) -> Slot | None:
+        """The same text off its shelf, with no more room than it needs; `None` where there is none."""
+        if slot.shelf is None:
+            return slot
+        blocks = blocks_for(slot.known)
+        self._let_go_for(blocks)
+        if self.taken + blocks > self.blocks:
+            return None
+        try:
+            kept = Slot(self.config, blocks, self.dtype, self.device)
+        except (RuntimeError, MemoryError):
+            return None
+        kept.take_from(slot, slot.known)
+        self.taken += blocks
+        return kept
+
     def _make_room(self, blocks: int) -> bool:
+        """See to it that there is memory; what shelves keep free goes last, for texts that write are quick there."""
+        self._let_go_for(blocks)
+        while self.taken + blocks > self.blocks and self.shelves:
+            shelf = self.shelves[-1]
+            spare = (shelf.places - len(shelf.slots)) * shelf.blocks
+            shelf.clear()
+            self.shelves.pop()
+            self.taken -= spare
+        return self.taken + blocks <= self.blocks
+
+    def _let_go_for(self, blocks: int) -> None:
         while self.taken + blocks > self.blocks and self.left:
             self._let_go()
-        return self.taken + blocks <= self.blocks
 
     def _let_go(self) -> None:
         self.give(self._remove(next(iter(self.left))).slot)

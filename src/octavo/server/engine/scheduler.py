@@ -35,7 +35,9 @@ class Scheduler:
                 count = min(room, sequence.unread)
                 planned.append((sequence, count))
                 room -= count
-        return self._with_room(planned)
+        planned = self._with_room(planned)
+        self.memory.gather([one.slot for one, _ in planned if one.slot is not None and one.writing])
+        return planned
 
     def end(self, sequence: Sequence) -> None:
         """Let a text go; what is remembered of its beginning stays a while."""
