@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
-from serving import PEERS, small_model
+from serving import OCTAVO, small_model
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz .,\n"
 TOKENS = 256
@@ -200,10 +200,10 @@ def main() -> None:
     turns = parser.parse_args().turns
     with tempfile.TemporaryDirectory() as folder:
         model = small_model(Path(folder) / "six", context=TOKENS, heads=4, width=192)
-        with PEERS[0].started(model) as port, sync_playwright() as playwright:
+        with OCTAVO.started(model) as server, sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
             print(f"| six layers, {TOKENS} tokens; {turns} times each | median | slowest | aim |\n|---|---|---|---|")
-            for name, times in measured(f"http://127.0.0.1:{port}", browser, turns):
+            for name, times in measured(f"http://127.0.0.1:{server.port}", browser, turns):
                 print(row(name, times, aim), flush=True)
             browser.close()
 

@@ -3,8 +3,8 @@
     python benchmarks/serving.py          # all of it, about 15 minutes
     python benchmarks/serving.py streams overload  # some parts: streams, overload, turn, peers
 
-Server and clients share the machine. Peers run one after the other on the same weights, asked the same by the same
-client.
+Server and clients share the machine. A peer has the same weights and is asked the same by the same client; octavo's
+service is there beside it, and they take turns: the one that is not asked is stopped meanwhile.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import json
 import os
 import random
 import resource
+import signal
 import socket
 import statistics
 import subprocess
@@ -20,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from asking import Answer, ask
 from octavo.optim import has_bfloat16_units
 
 CLIENTS, WRITTEN = 32, 64
-TURNS = 3
+TURNS, SLOW = 3, 30  # and tokens/s below which a peer is asked once
 RATE = 250  # arrivals in a second
 WORDS = ("the", "sea", "of", "and", "light", "in", "that", "house")
 LLAMA_CPP = """
@@ -51,9 +52,26 @@ def free_port() -> int:
         return taken.getsockname()[1]
 
 
+@dataclass(frozen=True)
+class Server:
+    """One that runs."""
+
+    port: int
+    process: "subprocess.Popen[bytes]"
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Within it the server does nothing, not even wait awake."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
+
 @contextmanager
-def started(words: Callable[[int], list[str]], wait: float = 180) -> Iterator[int]:
-    """A server in a process of its own, once it says that it is well; gives its port."""
+def started(words: Callable[[int], list[str]], wait: float = 180) -> Iterator[Server]:
+    """A server in a process of its own, once it says that it is well."""
     port = free_port()
     environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
     with (
@@ -70,7 +88,7 @@ def started(words: Callable[[int], list[str]], wait: float = 180) -> Iterator[in
                     log.seek(0)
                     raise RuntimeError(f"{words(port)[:4]} did not start: {log.read()[-2000:].decode()}")
                 time.sleep(0.2)
-            yield port
+            yield Server(port, process)
         finally:
             process.terminate()
             try:
@@ -88,7 +106,7 @@ class Peer:
     more: Callable[[Path], dict[str, Any]] = lambda model: {}
     model: Callable[[Path], str] = lambda model: model.name
 
-    def started(self, model: Path) -> Any:
+    def started(self, model: Path) -> AbstractContextManager[Server]:
         """It, with a model."""
         return started(lambda port: self.words(model, port))
 
@@ -119,8 +137,8 @@ def transformers_words(*more: str) -> Callable[[Path, int], list[str]]:
     return lambda model, port: [program, "serve", str(model), "--port", str(port), *kind, *more]
 
 
+OCTAVO = Peer("octavo", octavo_words(), endless)
 PEERS = (
-    Peer("octavo", octavo_words(), endless),
     Peer("llama.cpp", llama_words, endless),
     Peer("transformers", transformers_words(), model=str),
     Peer("transformers, continuous batching", transformers_words("--continuous-batching"), model=str),
@@ -156,31 +174,48 @@ async def first_token(peer: Peer, model: Path, port: int) -> float:
     return answer.times[0]
 
 
+def measured(peer: Peer, model: Path, server: Server, other: Server, *, quick: bool = False) -> tuple[float, float]:
+    """Tokens per second of all clients, where that is asked for, and seconds to the first token of one."""
+    with other.paused():
+        rate = 0.0 if quick else asyncio.run(throughput(peer, model, server.port))
+        return rate, asyncio.run(first_token(peer, model, server.port))
+
+
+def in_turns(peer: Peer, model: Path) -> list[tuple[float, float]]:
+    """Medians of octavo and of a peer."""
+    with OCTAVO.started(model) as ours, peer.started(model) as theirs:
+        both = ((OCTAVO, ours, theirs), (peer, theirs, ours))
+        found: list[list[tuple[float, float]]] = [[], []]
+        for one, server, other in both:
+            measured(one, model, server, other, quick=True)  # which is not counted
+        for turn in range(TURNS + 2):
+            for (one, server, other), line in zip(both, found, strict=True):
+                slow = bool(line) and line[0][0] < SLOW  # it has taken minutes, and is far off
+                line.append(measured(one, model, server, other, quick=slow or turn >= TURNS))
+    rates = [statistics.median(rate for rate, _ in line if rate) for line in found]
+    waits = [statistics.median(wait for _, wait in line) for line in found]
+    return list(zip(rates, waits, strict=True))
+
+
 def beside_peers(models: dict[str, Path]) -> list[str]:
     """Tables of throughput and of the time to the first token."""
     rows = []
     for name, model in models.items():
-        found: dict[str, tuple[float, float]] = {}
         for peer in PEERS:
             try:
-                with peer.started(model) as port:
-                    asyncio.run(first_token(peer, model, port))  # which is not counted
-                    rates = [asyncio.run(throughput(peer, model, port)) for _ in range(TURNS)]
-                    waits = [asyncio.run(first_token(peer, model, port)) for _ in range(TURNS + 2)]
-                found[peer.name] = statistics.median(rates), statistics.median(waits)
+                (rate, wait), (their_rate, their_wait) = in_turns(peer, model)
             except (RuntimeError, OSError, LookupError, asyncio.IncompleteReadError) as error:
                 print(f"{peer.name}, {name}: {error!r:.600}", file=sys.stderr)
-        rate, wait = found["octavo"]
-        for peer_name, (their_rate, their_wait) in found.items():
+                continue
             cells = (
                 name,
-                peer_name,
-                f"{their_rate:,.0f} ({rate / their_rate:.2f})",
-                f"{their_wait:.2f} s ({their_wait / wait:.2f})",
+                peer.name,
+                f"{rate:,.0f} and {their_rate:,.0f} ({rate / their_rate:.2f})",
+                f"{wait:.2f} s and {their_wait:.2f} s ({their_wait / wait:.2f})",
             )
             rows.append(f"| {' | '.join(cells)} |")
     head = [
-        f"| model | server | {CLIENTS} clients: tokens/s (octavo's times that) | 500 tokens to read (times octavo's) |",
+        f"| model | beside | {CLIENTS} clients: octavo's tokens/s and theirs | 500 tokens to read: octavo and they |",
         "|---|---|---|---|",
     ]
     return [*head, *rows]
@@ -251,10 +286,10 @@ def streams(model: Path, count: int = 1000, peer: Peer = BITWISE) -> list[str]:
     async def one_by_one(port: int) -> list[Answer]:
         return [await ask(port, "/v1/completions", body) for body in bodies]
 
-    with peer.started(model) as port:
-        alone = asyncio.run(one_by_one(port))
-        with felt(port) as health:
-            answers, seconds = asyncio.run(all_at_once(port))
+    with peer.started(model) as server:
+        alone = asyncio.run(one_by_one(server.port))
+        with felt(server.port) as health:
+            answers, seconds = asyncio.run(all_at_once(server.port))
     errors = sum(answer.status != 200 for answer in answers)
     same = sum(one.text == other.text for one, other in zip(answers, alone, strict=True))
     written = sum(len(answer.text) for answer in answers)
@@ -276,8 +311,10 @@ def second_turn(model: Path) -> list[str]:
         usage = (await ask(port, "/v1/chat/completions", body)).json["usage"]
         return usage["prompt_tokens_details"]["cached_tokens"] / usage["prompt_tokens"]
 
-    with PEERS[0].started(model) as port:
-        return [f"- a second turn of a conversation: {asyncio.run(talk(port)):.0%} of its tokens were read before"]
+    with OCTAVO.started(model) as server:
+        return [
+            f"- a second turn of a conversation: {asyncio.run(talk(server.port)):.0%} of its tokens were read before"
+        ]
 
 
 def overload(model: Path, arrivals: int = 5000) -> list[str]:
@@ -295,8 +332,8 @@ def overload(model: Path, arrivals: int = 5000) -> list[str]:
         watching.cancel()
         return await asyncio.gather(*coming)
 
-    with PEERS[0].started(model) as port:
-        answers = asyncio.run(arrive(port))
+    with OCTAVO.started(model) as server:
+        answers = asyncio.run(arrive(server.port))
         refused = [answer.seconds for answer in answers if answer.status == 429]
         failed = sum(answer.status not in (200, 429) for answer in answers)
     return [

@@ -480,7 +480,6 @@ def test_whoever_comes_grows_and_goes_each_slot_holds_its_own_and_what_is_taken_
             assert slot.memory[0, 0, 0, : slot.known, 0].tolist() == numbers
         loose = sum(slot.blocks for slot, _ in everybody if slot.shelf is None)
         assert memory.taken == loose + sum(shelf.places * shelf.blocks for shelf in memory.shelves) <= blocks
-        assert all(shelf.slots for shelf in memory.shelves)
     assert shelves > 1
     for slot, _ in held:
         memory.give(slot)

@@ -1,11 +1,17 @@
 """What a text remembers while it is written: a slot of its own, or a place on a shelf that it shares with others."""
 
+import math
+
+import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from octavo.config import ModelConfig
 from octavo.errors import ConfigError
 
 BLOCK = 128  # tokens: the unit in which memory is taken
+ALIGNED = 64  # bytes: where PyTorch lets memory begin, for numbers may be summed otherwise from elsewhere
 
 
 class Slot:
@@ -39,8 +45,7 @@ class Shelf:
         self, config: ModelConfig, places: int, blocks: int, dtype: torch.dtype, device: torch.device | str
     ) -> None:
         shape = (2 * config.layers, places, config.kv_heads, blocks * BLOCK, config.head_width)
-        with torch.inference_mode(False):
-            self.memory = torch.zeros(shape, dtype=dtype, device=device)
+        self.memory = lazy_zeros(shape, dtype, device)
         self.slots: list[Slot] = []
 
     @property
@@ -78,3 +83,14 @@ class Shelf:
         to = self.memory[:, place : place + 1]
         to[:, :, :, : slot.known] = slot.memory[:, :, :, : slot.known]
         slot.memory = to
+
+
+def lazy_zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | str) -> Float[Tensor, "..."]:
+    """Zeros; on a CPU they take no memory before they are written to."""
+    with torch.inference_mode(False):
+        if torch.device(device).type != "cpu":
+            return torch.zeros(shape, dtype=dtype, device=device)
+        size = math.prod(shape) * dtype.itemsize
+        raw = torch.from_numpy(np.zeros(size + ALIGNED, np.uint8))
+        begin = -raw.data_ptr() % ALIGNED
+        return raw[begin : begin + size].view(dtype).view(shape)

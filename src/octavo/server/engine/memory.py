@@ -1,6 +1,6 @@
 """What all texts remember together, in bounded room; and what those that have ended leave behind for others."""
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -75,6 +75,7 @@ class Memory:
 
     def gather(self, slots: Sequence[Slot]) -> None:
         """Put texts that write onto shelves, of which each is for texts of one size, where there is memory for them."""
+        alike = Counter(slot.blocks for slot in slots)
         loose: dict[int, list[Slot]] = {}
         for slot in slots:
             if slot.shelf is None:
@@ -82,19 +83,15 @@ class Memory:
         for blocks, waiting in loose.items():
             for shelf in [shelf for shelf in self.shelves if shelf.blocks == blocks]:
                 self._put(shelf, waiting)
-            while len(waiting) >= FEW and (new := self._put_up(blocks)) is not None:
+            while len(waiting) >= FEW and (new := self._put_up(blocks, 2 * alike[blocks])) is not None:
                 self._put(new, waiting)
 
     def give(self, slot: Slot) -> None:
         """Give a slot back."""
-        shelf = slot.shelf
-        if shelf is None:
+        if slot.shelf is None:
             self.taken -= slot.blocks
-            return
-        shelf.remove(slot)
-        if not shelf.slots:
-            self.shelves.remove(shelf)
-            self.taken -= shelf.places * shelf.blocks
+        else:
+            slot.shelf.remove(slot)  # which stays, for those that come next
 
     def leave(self, slot: Slot, tokens: Sequence[int]) -> None:
         """Give a slot back whose text may be of use to a later one; it is let go when room is needed."""
@@ -129,9 +126,11 @@ class Memory:
         return slot
 
     def forget(self) -> None:
-        """Let go of all that was left behind."""
+        """Let go of all that was left behind, and of what was kept for others."""
         while self.left:
             self._let_go()
+        for shelf in [shelf for shelf in self.shelves if not shelf.slots]:
+            self._clear(shelf)
 
     def _put(self, shelf: Shelf, waiting: list[Slot]) -> None:
         """As many as there is room for."""
@@ -139,9 +138,9 @@ class Memory:
             self.taken -= shelf.blocks
             shelf.put(waiting.pop())
 
-    def _put_up(self, blocks: int) -> Shelf | None:
-        """A new shelf for texts of this size; `None` where it would take too much."""
-        places = min(self.most, int(SHELF * self.blocks) // blocks)
+    def _put_up(self, blocks: int, places: int) -> Shelf | None:
+        """A new shelf for so many texts of this size, or fewer; `None` where it would take too much."""
+        places = min(places, self.most, int(SHELF * self.blocks) // blocks)
         left = sum(one.slot.blocks for one in self.left.values())
         if places < FEW or self.taken - left + places * blocks > FULL * self.blocks:
             return None
@@ -176,14 +175,19 @@ class Memory:
 
     def _make_room(self, blocks: int) -> bool:
         """See to it that there is memory; what shelves keep free goes last, for texts that write are quick there."""
+        for shelf in [shelf for shelf in self.shelves if not shelf.slots]:
+            if self.taken + blocks > self.blocks:
+                self._clear(shelf)
         self._let_go_for(blocks)
         while self.taken + blocks > self.blocks and self.shelves:
-            shelf = self.shelves[-1]
-            spare = (shelf.places - len(shelf.slots)) * shelf.blocks
-            shelf.clear()
-            self.shelves.pop()
-            self.taken -= spare
+            self._clear(self.shelves[-1])
         return self.taken + blocks <= self.blocks
+
+    def _clear(self, shelf: Shelf) -> None:
+        spare = (shelf.places - len(shelf.slots)) * shelf.blocks
+        shelf.clear()
+        self.shelves.remove(shelf)
+        self.taken -= spare
 
     def _let_go_for(self, blocks: int) -> None:
         while self.taken + blocks > self.blocks and self.left:

@@ -12,6 +12,7 @@ from octavo.server.engine.sequence import Sequence
 
 ROWS = 256  # tokens of prompts in a step, and so many fewer as there are texts that write
 LEAST = 32  # tokens of prompts that are read however many write
+ALONE = 512  # and where nobody does
 
 
 @dataclass
@@ -29,7 +30,7 @@ class Scheduler:
         self._drop_cancelled()
         self._admit()
         planned = [(sequence, 1) for sequence in self.active if sequence.writing]
-        room = max(LEAST, ROWS - len(planned))
+        room = max(LEAST, ROWS - len(planned)) if planned else ALONE
         for sequence in self.active:
             if not sequence.writing and room:
                 count = min(room, sequence.unread)
@@ -85,7 +86,8 @@ class Scheduler:
                 alike = max(0, len(sequence.prompt) - sequence.start)
                 slot.take_from(twin.slot, min(twin.known, sequence.unread - 1, alike))
             return slot
-        return self.memory.find(sequence.window) or self.memory.take(1)
+        window = sequence.window
+        return self.memory.find(window) or self.memory.take(len(window)) or self.memory.take(1)
 
     def _with_room(self, planned: list[tuple[Sequence, int]]) -> list[tuple[Sequence, int]]:
         """Those of a plan that there is memory for, once the ones that came last were made to wait."""
