@@ -271,6 +271,7 @@ def test_conversations_become_a_line_per_turn(tmp_path: Path) -> None:
     assert conversations(tmp_path) == json_lines(["A: Hi\nB: Hey you\nA: Hi\n", "A: Hey you\n"])
 
 
+@pytest.mark.slow  # all of the library is read
 def test_python_s_own_text_is_made_once_and_the_same_each_time(tmp_path: Path) -> None:
     path = python_text(tmp_path / "one")
     content = path.read_bytes()
