@@ -392,6 +392,9 @@ def test_a_slot_knows_what_it_took_and_no_more() -> None:
     cache.advance(3)
     other.take_from(one, 2)
     assert (one.known, other.known) == (3, 2)
+    one.memory[:, :, :, :3] = torch.inf
+    one.forget()
+    assert one.known == 0 and not one.memory.any()
 
 
 def test_what_was_left_behind_is_found_by_its_beginning_and_let_go_the_oldest_first() -> None:
@@ -478,6 +481,7 @@ def test_whoever_comes_grows_and_goes_each_slot_holds_its_own_and_what_is_taken_
         for slot, numbers in everybody if turn % 4 == 0 else []:
             assert slot.known == len(numbers)
             assert slot.memory[0, 0, 0, : slot.known, 0].tolist() == numbers
+            assert not slot.memory[:, :, :, slot.known :].any()  # not even a number that is none would be hidden
         loose = sum(slot.blocks for slot, _ in everybody if slot.shelf is None)
         assert memory.taken == loose + sum(shelf.places * shelf.blocks for shelf in memory.shelves) <= blocks
     assert shelves > 1

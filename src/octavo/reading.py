@@ -123,7 +123,8 @@ class BitwiseReader:
             self._begin([list(text[start:-1]) for text, start in zip(texts, starts, strict=True)])
         elif starts != self.starts:
             for slot, start, before in zip(self.slots, starts, self.starts, strict=True):
-                slot.known = slot.known if start == before else 0
+                if start != before:
+                    slot.forget()
         self.starts = starts
         new = [list(text[start + slot.known :]) for text, start, slot in zip(texts, starts, self.slots, strict=True)]
         x = read_side_by_side(self.model, list(zip(self.slots, new, strict=True)), bitwise=True)

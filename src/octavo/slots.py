@@ -37,6 +37,11 @@ class Slot:
         self.memory[:, :, :, :length] = other.memory[:, :, :, :length]
         self.known = length
 
+    def forget(self) -> None:
+        """Know nothing any more. Beyond what is known there are zeros: a mask would not hide a number that is none."""
+        self.memory[:, :, :, : self.known] = 0
+        self.known = 0
+
 
 class Shelf:
     """Room for texts of one size in one piece of memory: they stand side by side from its beginning on."""
@@ -66,11 +71,15 @@ class Shelf:
 
     def remove(self, slot: Slot) -> None:
         """Let a text go, and what it knows with it; the last one takes its place."""
-        last, slot.shelf, slot.known = self.slots.pop(), None, 0
+        known, last = slot.known, self.slots.pop()
         if last is not slot:
             place = self.slots.index(slot)
             self.slots[place] = last
             self._move(last, place)
+            self.memory[:, place, :, last.known : known] = 0
+            known = last.known
+        self.memory[:, len(self.slots), :, :known] = 0
+        slot.shelf, slot.known = None, 0
 
     def clear(self) -> None:
         """Let each text have its memory by itself again."""

@@ -252,7 +252,7 @@ class Engine:
                 self.written += sequence.written
         for sequence, _ in planned:
             if sequence.slot is not None and sequence.slide():
-                sequence.slot.known = 0
+                sequence.slot.forget()
         if news:
             self.deliver(news)
 
