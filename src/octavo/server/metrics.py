@@ -11,7 +11,7 @@ TYPE = "text/plain; version=0.0.4"
 OF_ENGINES = {
     "active": ("gauge", "texts that are being written"),
     "waiting": ("gauge", "texts that wait to be"),
-    "blocks_taken": ("gauge", "blocks of 128 tokens that are remembered"),
+    "blocks_taken": ("gauge", "blocks of 128 tokens that are remembered, or kept free on a shelf"),
     "blocks": ("gauge", "blocks that may be remembered"),
     "steps": ("counter", "steps of the model"),
     "read": ("counter", "tokens of prompts that were read"),
