@@ -82,12 +82,13 @@ class SideBySide:
         self.shelves = [self._company(shelf, tokens) for (shelf, _), tokens in found.items()]
         together = {token for tokens in found.values() for token in tokens.values()}
         others = [index for index, begin in enumerate(begins[:-1]) if begin not in together]
-        self.alone = self._index(token for index in others for token in range(begins[index], begins[index + 1]))
+        rows = [token for index in others for token in range(begins[index], begins[index + 1])]
         self.sizes = [parts[index].new for index in others]
         self.written = [self._written(parts[index]) for index in others]
         self.places = [place for index in others for place in self._places(parts[index])]
-        order = [token for one in self.shelves for token in one.tokens.tolist()] + self.alone.tolist()
-        self.back = self._index(order).argsort() if self.shelves else None
+        order = [tokens[place] for tokens in found.values() for place in sorted(tokens)] + rows
+        self.alone = self._index(rows) if found else None
+        self.back = self._index(order).argsort() if found else None
 
     def positions(self, new: int) -> Int[Tensor, "1 T"]:
         """Where each new token stands in its own text; what only fills up stands at 0."""
@@ -191,7 +192,7 @@ class SideLayer:
         cache = self.cache
         seen = [self._in_company(one, q, k, v, look_back) for one in cache.shelves]
         if cache.places:
-            if cache.shelves:
+            if cache.alone is not None:
                 q, k, v = (part[:, :, cache.alone] for part in (q, k, v))
             seen += self._alone(q, k, v, look_back)
         joined = torch.cat(seen, 2)
