@@ -446,6 +446,9 @@ def test_a_fault_in_every_system_call_of_a_save_loses_nothing(fault: str, half_w
     assert call > 25
 
 
+LITTLE = ["--layers", "1", "--width", "16", "--context", "16", "--eval-every", "50"]
+
+
 def heeds(process: int, number: int) -> bool:
     """Whether a process has said what it does when this signal comes."""
     status = Path(f"/proc/{process}/status").read_text()
@@ -473,8 +476,7 @@ def test_a_signal_before_the_first_step_ends_it_with_its_status(number: signal.S
 @pytest.mark.timeout(7200)
 def test_a_signal_at_a_random_moment_ends_a_training_saved_and_soon(signals: int, warm: Warm) -> None:
     draw = random.Random(1)
-    words = ["train", "text.txt", "--steps", "100000", "--layers", "1", "--width", "16", "--context", "16"]
-    begun = [*words, "--eval-every", "50", "--out", "run", "--quiet"]
+    begun = ["train", "text.txt", "--steps", "100000", *LITTLE, "--out", "run", "--quiet"]
     gone_on = ["train", "--resume", "run", "--quiet"]
     for _ in range(signals):
         begun_at, log = time.time(), Path("run/metrics.jsonl")
@@ -482,11 +484,26 @@ def test_a_signal_at_a_random_moment_ends_a_training_saved_and_soon(signals: int
         while training.poll() is None and not (log.exists() and log.stat().st_mtime > begun_at):
             time.sleep(0.01)
         time.sleep(0.3 * draw.random())  # in which it is evaluated and saved a few times
-        number = draw.choice([signal.SIGINT, signal.SIGTERM])
+        number = draw.choice([signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
         training.kill(number)
         assert training.wait() == 128 + number, training.errors  # it does not hang
         assert "Traceback" not in training.errors
     assert steps_saved(Path("run"))
+
+
+def test_a_terminal_that_is_closed_ends_a_training_saved() -> None:
+    ours, theirs = os.openpty()
+    words = ["train", "text.txt", "--steps", "100000", *LITTLE, "--out", "run"]
+    at_terminal = f'exec "$@" <{os.ttyname(theirs)} >&0 2>&0'  # which makes it the terminal of a new session
+    command = ["sh", "-c", at_terminal.replace("<", "<>"), "sh", sys.executable, "-m", "octavo", *words]
+    training = subprocess.Popen(command, start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    os.close(theirs)
+    while not Path("run/metrics.jsonl").exists():
+        os.read(ours, 100_000)
+    os.close(ours)
+    assert training.wait(timeout=30) == 128 + signal.SIGHUP
+    saved = max(steps_saved(Path("run")))
+    assert saved == max(line["step"] for line in map(json.loads, Path("run/metrics.jsonl").read_text().splitlines()))
 
 
 @pytest.mark.parametrize("images", sweep("power failures"))

@@ -52,9 +52,7 @@ def test_quiet_says_nothing_of_the_way() -> None:
 
 
 def test_on_a_terminal_there_is_a_live_picture_with_the_latest_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "octavo.progress.Console", lambda **_: Console(file=io.StringIO(), force_terminal=True, width=100)
-    )
+    monkeypatch.setattr("octavo.progress.Telling", lambda: Console(file=io.StringIO(), force_terminal=True, width=100))
     text = shown(Display())
     assert "what it writes by now" in text
     assert "To be ␛[31mor" in text

@@ -22,7 +22,7 @@ LONG: Sequence[Event] = (
 def shown(patience: float, *, terminal: bool, monkeypatch: pytest.MonkeyPatch) -> str:
     """What comes of all events, of which the first is there before patience is lost."""
     console = Console(file=io.StringIO(), force_terminal=terminal, width=100)
-    monkeypatch.setattr("octavo.cli.waiting.Console", lambda **_: console)
+    monkeypatch.setattr("octavo.cli.waiting.Telling", lambda: console)
     with Waiting(patience) as waiting:
         waiting.show(LONG[0])
         if not patience:

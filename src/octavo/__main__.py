@@ -4,19 +4,22 @@ import os
 import signal
 import sys
 
-from octavo.cli import run
+from octavo.cli import INTERRUPTED, run
 from octavo.cli.output import settle_errors
 from octavo.cli.stopping import interrupted, terminated
 
 
 def main() -> None:
-    """The command line: exits with 0 done, 1 failed, 2 the user's mistake, 130 or 143 stopped."""
+    """The command line: exits with 0 done, 1 failed, 2 the user's mistake, 129, 130 or 143 stopped."""
     # threads that spin for long while they wait make a step ten times slower as soon as another program wants a core,
     # those that hardly do a fifth slower where none does; read when torch is loaded, which no word has done yet
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
-    signal.signal(signal.SIGTERM, terminated)
     signal.signal(signal.SIGINT, interrupted)
-    status = run(sys.argv[1:])
+    signal.signal(signal.SIGTERM, terminated)
+    try:
+        status = run(sys.argv[1:])
+    except KeyboardInterrupt:  # before or after all that `run` does
+        status = INTERRUPTED
     settle_errors()
     sys.exit(status)
 

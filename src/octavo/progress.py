@@ -57,12 +57,22 @@ def say(line: str, file: TextIO | None = None) -> None:
         print(printable(line), file=file or sys.stderr, flush=True)
 
 
+class Telling(Console):
+    """Standard error, where nobody has to listen: rich itself would end the process when a reader has gone."""
+
+    def __init__(self) -> None:
+        super().__init__(stderr=True, highlight=False)
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
 class Display:
     """Shows events. On a terminal a live picture, elsewhere plain lines; `quiet` leaves only the end, `silent` none."""
 
     def __init__(self, *, quiet: bool = False, silent: bool = False) -> None:
         self.quiet, self.silent = quiet, silent
-        self.console = Console(stderr=True, highlight=False)
+        self.console = Telling()
         self.live = _Live(self.console) if self.console.is_terminal and not (quiet or silent) else None
 
     def __enter__(self) -> "Display":
@@ -72,12 +82,14 @@ class Display:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.live:
-            self.live.stop()
+            with suppress(OSError):
+                self.live.stop()
 
     def show(self, event: Event) -> None:
         """Show one event."""
         if self.live:
-            self.live.show(event)
+            with suppress(OSError):  # of a terminal that was closed
+                self.live.show(event)
         if self.silent or (self.quiet and not isinstance(event, Finished)):
             return
         line = self._line(event)

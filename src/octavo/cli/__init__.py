@@ -7,7 +7,7 @@ from typing import get_args
 from cyclopts import App, ArgumentCollection, CycloptsError, UnknownCommandError
 
 from octavo import __version__
-from octavo.cli.output import OutputError, checked_output, give_up_output
+from octavo.cli.output import OutputError, ReaderGone, checked_output, give_up_output
 from octavo.errors import OctavoError, PeerError, UserError
 
 DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
@@ -130,7 +130,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         with checked_output():
             return _done([STDIN if word == "-" else word for word in arguments])  # a lone hyphen would be an option
-    except BrokenPipeError:  # whoever read the output has gone
+    except ReaderGone:
         give_up_output()
         return DONE
     except OutputError as error:

@@ -13,6 +13,10 @@ class OutputError(OSError):
     """Standard output takes no more. It is no `OctavoError`, for a talk would go on after one."""
 
 
+class ReaderGone(Exception):
+    """Nobody reads standard output any more; where it is said as `BrokenPipeError`, rich ends the process itself."""
+
+
 class Output:
     """A stream as it is, but for what is raised where it takes no more."""
 
@@ -32,15 +36,15 @@ class Output:
 def _taken(act: Callable[[], Result]) -> Result:
     try:
         return act()
-    except BrokenPipeError:
-        raise
+    except BrokenPipeError as error:
+        raise ReaderGone from error
     except OSError as error:
         raise OutputError(error.errno, error.strerror) from error
 
 
 @contextmanager
 def checked_output() -> Iterator[None]:
-    """Within it standard output tells its own errors, and at its end has taken all. Raises `OutputError`."""
+    """Within it standard output tells its own errors, `OutputError` and `ReaderGone`, and at its end has taken all."""
     if sys.stdout is None:  # it was closed from the beginning
         yield
         return

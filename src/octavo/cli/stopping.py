@@ -4,6 +4,7 @@ import signal
 from types import FrameType
 
 asked: list[int] = []  # the signals that came
+HANGUP = getattr(signal, "SIGHUP", None)  # the terminal was closed; not every system has it
 
 
 class Stopped(SystemExit):

@@ -4,12 +4,11 @@ from contextlib import suppress
 from threading import Lock, Timer
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from octavo.events import Event, Note, Preparing
-from octavo.progress import printable
+from octavo.progress import Telling, printable
 
 PATIENCE = 2.0  # seconds
 
@@ -18,7 +17,7 @@ class Waiting:
     """Shows what is being done, once it has lasted; what a `Note` says is shown at once."""
 
     def __init__(self, patience: float = PATIENCE) -> None:
-        self.console = Console(stderr=True, highlight=False)
+        self.console = Telling()
         what, figures = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[figures]}")
         self.bar = Progress(what, BarColumn(bar_width=32), figures, console=self.console, transient=True)
         self.task = self.bar.add_task("", total=None, figures="")

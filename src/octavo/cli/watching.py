@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType
 
 from octavo.cli.page import Page
-from octavo.cli.stopping import Stopped, asked, heed
+from octavo.cli.stopping import HANGUP, Stopped, asked, heed
 from octavo.events import Finished, Note
 from octavo.processes import first_here
 from octavo.progress import Display, say
@@ -27,6 +27,7 @@ def watch(
     track: bool = False,
 ) -> Finished:
     """Train to the end. The first Ctrl-C (or SIGTERM) ends it after its step, saved; a second one ends it at once.
+    A terminal that is closed ends it so, too, but under nohup.
 
     Before the first step there is nothing to save, and the first one ends it. What the page stopped waits there, and
     goes on by `again` when the page wishes so. Where it is to be tracked, tensorboard can read its figures.
@@ -90,6 +91,8 @@ def _signals(watched: Watched) -> Iterator[list[int]]:
     caught: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
+        if caught and number == HANGUP:
+            return  # which shells pass on when the system has said it already
         if caught or watched.trainer is None:
             asked.append(number)
             raise Stopped(number)
@@ -98,7 +101,8 @@ def _signals(watched: Watched) -> Iterator[list[int]]:
         if first_here():
             say("\nstopping after this step; once more to stop at once")
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    hangup = [] if HANGUP is None or signal.getsignal(HANGUP) == signal.SIG_IGN else [HANGUP]
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM, *hangup)}
     try:
         heed()
         yield caught
