@@ -1,12 +1,14 @@
 """What each ingredient of the recipe is worth: trainings that differ from the recipe in one thing, over three seeds.
 
-    python benchmarks/recipe.py train    # what recipe.jsonl does not hold yet, a line each: an hour on two cores
-    python benchmarks/recipe.py page     # the tables in docs/recipe.md, from recipe.jsonl and recipe-before.jsonl
+    python benchmarks/recipe.py train                  # what recipe.jsonl does not hold yet: half an hour on two cores
+    python benchmarks/recipe.py train --text networkx  # recipe-code.jsonl: a quarter of an hour
+    python benchmarks/recipe.py page                   # the tables in docs/recipe.md, of what the files hold
 
-All read the same number of tokens of tiny-Shakespeare, cut into pieces of words but where it says otherwise. The
-losses do not depend on the clock, so several of these may run side by side, a thread each. `recipe-before.jsonl` is of
-the recipe as it was by character, when heads began by looking anywhere (6 layers, context 128, in bfloat16, at the rate
-0.02, rotary positions to the base 10,000, AdamW at 0.15 of it with an ε of 1e-10), and stays as it is.
+All read the same number of tokens of tiny-Shakespeare, cut into pieces of words but where it says otherwise, or of
+networkx's source, which has more names that are rare. The losses do not depend on the clock, so several of these may
+run side by side, a thread each. `recipe-before.jsonl` is of the recipe as it was by character, when heads began by
+looking anywhere (6 layers, context 128, in bfloat16, at the rate 0.02, rotary positions to the base 10,000, AdamW at
+0.15 of it with an ε of 1e-10, weight decay 0.1), and stays as it is.
 """
 
 import argparse
@@ -24,6 +26,7 @@ from unittest import mock
 import torch
 from measured import read, with_table
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from wheels import FITTED
 
 import octavo.model
 from octavo import optim, places
@@ -35,11 +38,13 @@ from octavo.model import GPT
 from octavo.optim import make_optimizers
 from octavo.schedule import Schedule
 from octavo.step import training_step
+from octavo.training import pieces_for
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "recipe.md"
-FOUND, FOUND_BEFORE = HERE / "recipe.jsonl", HERE / "recipe-before.jsonl"
+FOUND, FOUND_BEFORE, FOUND_CODE = (HERE / f"recipe{which}.jsonl" for which in ("", "-before", "-code"))
 BEGIN = "<!-- made by benchmarks/recipe.py -->"
+CODE = "<!-- made by benchmarks/recipe.py of networkx -->"
 BEFORE = "<!-- made by benchmarks/recipe.py of what was measured before -->"
 TOKENS = 256_000
 PIECES = 1056  # of words, as the planner would cut it; 0 for characters
@@ -70,7 +75,7 @@ VARIANTS = {
     "half": Variant("half as many pieces", pieces=PIECES // 2),
     "twice": Variant("twice as many pieces", pieces=2 * PIECES),
     "anywhere": Variant("heads begin by looking anywhere", anywhere=True),
-    "adamw3": Variant("AdamW for everything, rate 0.003", train={"optimizer": "adamw", "lr": 3e-3}),
+    "adamw3": Variant("AdamW for everything, rate 0.003, weight decay 0.1", train={"optimizer": "adamw", "lr": 3e-3}),
     "tied": Variant("one matrix for what a token is, coming in and going out", model={"tied": True}),
     "outer15": Variant("AdamW's rate 0.15 of Muon's", constants={"OUTER_RATE": 0.15}),
     "epsilon": Variant("AdamW's ε 1e-10", constants={"OUTER_EPSILON": 1e-10}),
@@ -78,6 +83,7 @@ VARIANTS = {
     "batch16": Variant("16 rows a step, half the steps", train={"batch": 16}),
     "lr30": Variant("rate 0.03", train={"lr": 0.03}),
     "wd0": Variant("no weight decay", train={"weight_decay": 0.0}),
+    "wd1": Variant("weight decay 0.1", train={"weight_decay": 0.1}),
     "dropout": Variant("dropout 0.1", train={"dropout": 0.1}),
     "no-qk-norm": Variant("no norms on queries and keys", model={"qk_norm": False}),
     "rope10k": Variant("rotary positions to the base 10,000", model={"rope_base": 10_000}),
@@ -122,9 +128,9 @@ def begun(config: RunConfig, variant: Variant) -> GPT:
     return model
 
 
-def learn(variant: Variant, seed: int, tokens: int) -> dict[str, float]:
+def learn(variant: Variant, seed: int, tokens: int, name: str) -> dict[str, float]:
     """One training, and the losses it comes to on what it read last and on what it never read, in nats a character."""
-    prepared = text(variant.pieces)
+    prepared = text(name, variant.pieces)
     config = config_of(variant, seed, tokens, prepared.tokenizer.vocab_size)
     train, dtype = config.train, getattr(torch, config.train.dtype)
     model = begun(config, variant)
@@ -152,20 +158,23 @@ def learn(variant: Variant, seed: int, tokens: int) -> dict[str, float]:
 
 
 @cache
-def text(pieces: int) -> Prepared:
-    """Tiny-Shakespeare, its last tenth held out, in so many pieces of words, or by character."""
+def text(name: str, pieces: int) -> Prepared:
+    """A text, its last tenth held out, in so many pieces of words, or by character."""
+    where = fetch(FITTED[name])
+    if pieces:
+        pieces = pieces * pieces_for(where.stat().st_size) // PIECES
     kind: dict[str, Any] = {"tokenizer": "bpe", "vocab_size": pieces} if pieces else {"tokenizer": "character"}
-    return prepare(DataConfig(texts=(str(fetch("shakespeare")),), split=0.9, **kind), None, cache=places.cache())
+    return prepare(DataConfig(texts=(str(where),), split=0.9, **kind), None, cache=places.cache())
 
 
-def train_missing(out: Path, names: list[str], seeds: list[int], tokens: int) -> None:
+def train_missing(out: Path, names: list[str], seeds: list[int], tokens: int, name: str) -> None:
     """Train each variant with each seed that the file does not hold yet; a line is written as soon as one is done."""
     for seed in seeds:
-        for name in names:
-            key = {"variant": name, "seed": seed, "tokens": tokens}
+        for variant in names:
+            key = {"variant": variant, "seed": seed, "tokens": tokens}
             if any(key.items() <= line.items() for line in read(out)):
                 continue
-            line = {**key, **learn(VARIANTS[name], seed, tokens)}
+            line = {**key, **learn(VARIANTS[variant], seed, tokens, name)}
             with out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
             print(line, flush=True)
@@ -187,25 +196,28 @@ def table(lines: list[dict[str, Any]], known: Mapping[str, str]) -> str:
 
 
 def page(text: str, found: Path = FOUND) -> str:
-    """The page with both tables made anew."""
+    """The page with its tables made anew."""
     now = with_table(text, BEGIN, table(read(found), WORDS))
+    now = with_table(now, CODE, table(read(FOUND_CODE), WORDS))
     return with_table(now, BEFORE, table(read(FOUND_BEFORE), WORDS_BEFORE))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["train", "page"])
-    parser.add_argument("--out", type=Path, default=FOUND)
+    parser.add_argument("--text", default="shakespeare", choices=["shakespeare", "networkx"])
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS))
     parser.add_argument("--tokens", type=int, default=TOKENS)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
     words = parser.parse_args()
     torch.set_num_threads(words.threads)
     if words.what == "page":
-        PAGE.write_text(page(PAGE.read_text("utf-8"), words.out), "utf-8")
+        PAGE.write_text(page(PAGE.read_text("utf-8"), words.out or FOUND), "utf-8")
         return
-    train_missing(words.out, words.variants, words.seeds, words.tokens)
+    out = words.out or (FOUND if words.text == "shakespeare" else FOUND_CODE)
+    train_missing(out, words.variants, words.seeds, words.tokens, words.text)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def test_the_tables_of_the_recipe_are_made_from_what_was_measured(recipe: Module
     page, lines = recipe.PAGE.read_text("utf-8"), recipe.read(recipe.FOUND)
     assert recipe.page(page) == page
     assert {"recipe", "character", "anywhere", "adamw3"} <= {line["variant"] for line in lines} <= set(recipe.VARIANTS)
-    for found in (lines, recipe.read(recipe.FOUND_BEFORE)):
+    for found in (lines, recipe.read(recipe.FOUND_CODE), recipe.read(recipe.FOUND_BEFORE)):
         trained = {(line["variant"], line["seed"]) for line in found}
         assert trained == {(line["variant"], seed) for line in found for seed in recipe.SEEDS}
         assert len(trained) == len(found)

@@ -104,9 +104,12 @@ def test_an_impossible_training_is_said_in_one_line(values: dict[str, Any], mess
         TrainConfig(**{"steps": 10, "batch": 8, **values})
 
 
-def test_the_rate_follows_from_the_optimizer() -> None:
-    assert TrainConfig(steps=1, batch=1).lr > TrainConfig(steps=1, batch=1, optimizer="adamw").lr
-    assert TrainConfig(steps=1, batch=1, lr=0.5).lr == 0.5
+def test_the_rate_and_the_weight_decay_follow_from_the_optimizer() -> None:
+    muon, adamw = TrainConfig(steps=1, batch=1), TrainConfig(steps=1, batch=1, optimizer="adamw")
+    assert (muon.lr, muon.weight_decay) == (0.02, 0.0)
+    assert (adamw.lr, adamw.weight_decay) == (1e-3, 0.1)
+    asked = TrainConfig(steps=1, batch=1, lr=0.5, weight_decay=0.3)
+    assert (asked.lr, asked.weight_decay) == (0.5, 0.3)
 
 
 @pytest.mark.parametrize(

@@ -198,7 +198,8 @@ def test_a_hundred_steps_in_float64_come_to_the_losses_that_they_always_came_to(
     text = sentences(200)
     tokenizer = SimpleTokenizer(text)
     model = ModelConfig(dialect=dialect, vocab_size=tokenizer.vocab_size, layers=2, heads=2, width=16, context=16)
-    train = TrainConfig(steps=100, batch=4, optimizer="muon" if dialect == "modern" else "adamw", dtype="float64")
+    optimizer: Any = "muon" if dialect == "modern" else "adamw"
+    train = TrainConfig(steps=100, batch=4, optimizer=optimizer, weight_decay=0.1, dtype="float64")
     learner = make_model(RunConfig(model=model, train=train)).double()
     draw = np.random.default_rng(0)  # processors draw PyTorch's numbers by different roads, which differ in float32
     with torch.no_grad():

@@ -173,7 +173,7 @@ class TrainConfig:
     most_steps: int | None = None  # where the end is a time: after so many the text is only learned by heart
     seed: int = 0
     lr: float = DERIVED  # of the matrices; 0.02 with Muon, 1e-3 with AdamW alone
-    weight_decay: float = 0.1
+    weight_decay: float = DERIVED  # of the matrices; none with Muon, 0.1 with AdamW alone
     dropout: float = 0.0
     warmup: float = 0.02  # fraction of the steps
     decay: float = 0.5  # fraction of the steps, the last ones
@@ -194,6 +194,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.lr is None:
             object.__setattr__(self, "lr", 0.02 if self.optimizer == "muon" else 1e-3)
+        if self.weight_decay is None:
+            object.__setattr__(self, "weight_decay", 0.0 if self.optimizer == "muon" else 0.1)
         if self.save_every is None:
             object.__setattr__(self, "save_every", self.eval_every)
         _check_whole(self, "steps", "batch", "micro_batches", "eval_every", "save_every")

@@ -84,7 +84,8 @@ class Muon(torch.optim.Optimizer):
         ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov: look where it is going
         updates = self.matrices.orthogonalise(list(ahead), shape, newton_schulz_dtype(weights[0]))
         scale = max(1.0, shape[0] / shape[1]) ** 0.5
-        torch._foreach_mul_(weights, 1 - rate * group["weight_decay"])
+        if group["weight_decay"]:
+            torch._foreach_mul_(weights, 1 - rate * group["weight_decay"])
         if isinstance(rate, Tensor):
             torch._foreach_mul_(updates, -rate * scale)
             torch._foreach_add_(weights, updates)
