@@ -237,7 +237,7 @@ def test_without_tensorboard_one_line_names_the_extra(said: Said, monkeypatch: p
 
 
 def test_what_is_tracked_can_be_read_by_tensorboard(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
+    pytest.importorskip("tensorboard", reason="tensorboard is an extra, for those who ask for it")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     check_tracking()
