@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
+from select import select
 from typing import Any
 
 import pytest
@@ -209,6 +210,7 @@ def test_failures_are_counted_across_a_stop(monkeypatch: pytest.MonkeyPatch) -> 
 TRAINING = """
 import json, os, shutil, signal, sys
 from pathlib import Path
+from select import select
 import octavo.evaluation
 from octavo import checkpoint, run, training
 from octavo.config import Asked
@@ -497,9 +499,10 @@ def test_a_terminal_that_is_closed_ends_a_training_saved() -> None:
     at_terminal = f'exec "$@" <{os.ttyname(theirs)} >&0 2>&0'  # which makes it the terminal of a new session
     command = ["sh", "-c", at_terminal.replace("<", "<>"), "sh", sys.executable, "-m", "octavo", *words]
     training = subprocess.Popen(command, start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    os.close(theirs)
-    while not Path("run/metrics.jsonl").exists():
-        os.read(ours, 100_000)
+    while training.poll() is None and not Path("run/metrics.jsonl").exists():
+        if select([ours], [], [], 0.1)[0]:
+            os.read(ours, 100_000)
+    os.close(theirs)  # a terminal that nobody has open gives an error, not an end
     os.close(ours)
     assert training.wait(timeout=30) == 128 + signal.SIGHUP
     saved = max(steps_saved(Path("run")))
