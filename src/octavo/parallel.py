@@ -6,6 +6,7 @@ it goes by is that of the whole batch.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
+from inspect import signature
 from typing import Any, Literal
 
 import torch
@@ -84,6 +85,12 @@ class Spread:
                 work(self.model)
 
 
+def buffers_stay() -> dict[str, Any]:
+    """That copies exchange no buffers, which are tables here, in this PyTorch's word for it: 2.13 has a new one."""
+    known = signature(nn.parallel.DistributedDataParallel).parameters
+    return {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False}
+
+
 class Replicated(Spread):
     """A copy in each process, which learn from different rows and exchange their gradients  [Li 2020]."""
 
@@ -95,8 +102,8 @@ class Replicated(Spread):
         self.wrapped = nn.parallel.DistributedDataParallel(
             self.objective,
             device_ids=None if device.type == "cpu" else [device.index],
-            forward_sync_buffers=False,
             gradient_as_bucket_view=True,
+            **buffers_stay(),
         )
 
     def surprise(self, tokens: Tensor, targets: Tensor, *, last: bool) -> Tensor:

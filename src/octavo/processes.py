@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from octavo.errors import OctavoError, PeerError, RunError
+from octavo.errors import OctavoError, PeerError, RunError, UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,6 +96,19 @@ class Processes:
             raise
         self.agree()
 
+    @contextmanager
+    def by_itself(self) -> Iterator[None]:
+        """What another than the first does after that one has: a mistake that it meets is its alone, and it tells it.
+
+        Raises `OctavoError` for what would be a user's mistake.
+        """
+        try:
+            yield
+        except UserError as error:
+            if self.first:
+                raise
+            raise OctavoError(f"process {self.rank}: {error}") from error
+
     def _reduced(self, values: list[float], how: str) -> list[float]:
         import torch.distributed
 
@@ -144,7 +157,7 @@ def joined() -> Iterator[Processes]:
         raise RunError("this PyTorch cannot connect processes; train with one, without torchrun")
     processes = Processes(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
     with naming_the_lost(processes):
-        if torch.cuda.is_available():
+        if processes.local < torch.cuda.device_count():
             torch.cuda.set_device(processes.local)
         kinds = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         torch.distributed.init_process_group(kinds, timeout=PATIENCE)

@@ -1,5 +1,6 @@
 """Which way a model goes into several processes: as a copy in each where that fits, else in parts."""
 
+import gc
 import os
 from dataclasses import dataclass
 from typing import Literal
@@ -34,12 +35,29 @@ def spread_over(
             f"a batch of {train.batch} rows does not go round {processes.size} processes; "
             f"start fewer, or give --batch {processes.size}"
         )
+    check_gpus(train.device)
     if device.type == "cuda":
         device = torch.device("cuda", processes.local)
     if way_for(parallel, config, processes) == "ddp":
         return Replicated(prepare_to_learn(model, config, device), dtype, processes, boundary)
     whole = prepare_to_learn(model, config, torch.device("cpu"))  # its parts alone go to the device
     return Sharded(whole, dtype, processes, device, boundary)
+
+
+def beside_here() -> int:
+    """How many processes of this training are on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def check_gpus(device: str) -> None:
+    """Raise `ConfigError` where not every process on this machine has a device of its own."""
+    if device == "mps":
+        raise ConfigError("a Mac's GPU is for one process; give --device cpu, or train without torchrun")
+    gpus = torch.cuda.device_count()
+    if device != "cpu" and beside_here() > gpus > 0:
+        raise ConfigError(
+            f"{beside_here()} processes are too many for {gpus} GPUs; start {gpus} here, or give --device cpu"
+        )
 
 
 @dataclass(frozen=True)
@@ -51,8 +69,11 @@ class Team:
 
     def rooms(self, device: str) -> list[Room]:
         """The memory that each has, with the model whole and in parts, as far as that was not decided."""
-        beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        beside = beside_here()
         if device != "cpu" and torch.cuda.is_available():
+            check_gpus(device)
+            gc.collect()  # a compiled block that was tried holds itself
+            torch.cuda.empty_cache()  # what was tried before takes nothing of what is free
             free: int | None = torch.cuda.mem_get_info()[0]
         else:
             found = free_memory()

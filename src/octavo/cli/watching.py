@@ -11,7 +11,7 @@ from types import FrameType
 from octavo.cli.page import Page
 from octavo.cli.stopping import HANGUP, Stopped, asked, heed
 from octavo.events import Finished, Note
-from octavo.processes import first_here
+from octavo.processes import first_here, started_by_torchrun
 from octavo.progress import Display, say
 from octavo.speed import Speed
 from octavo.tracking import Tracker, check_tracking
@@ -71,6 +71,8 @@ def _train(
 def _wished(page: Page, finished: Finished) -> bool:
     """Whether the page wishes to go on. A Ctrl-C ends the wait: it stopped nothing that had come to its end."""
     done = finished.reason == "done"
+    if not done and started_by_torchrun():  # the others have ended
+        return False
     try:
         return page.wait(finished=done)
     except Stopped:
