@@ -31,7 +31,8 @@ def talk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     octavo.save(GPT(config), TOKENIZER, tmp_path / "runs" / "ada")
 
     def call(lines: str) -> tuple[str, str]:
-        monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+        content = io.BytesIO(lines.encode("utf-8", "surrogateescape"))
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(content, "utf-8"))
         assert run(["talk", "ada", "--max-new-tokens", "8"]) == 0
         output, errors = capsys.readouterr()
         return output, errors
@@ -125,6 +126,11 @@ def test_help_unknown_words_and_an_early_retry_are_answered(talk: Talk) -> None:
 
 def test_unknown_characters_are_named(talk: Talk) -> None:
     assert "the model has never seen 'ß'; it reads them as unknown" in talk("Adaß\n")[1]
+
+
+def test_a_line_that_is_no_text_ends_no_conversation(talk: Talk) -> None:
+    output, errors = talk("caf\udce9\nAda finds\n")
+    assert output and "\ufffd" in errors
 
 
 def test_ctrl_c_stops_the_answer_and_not_the_program(

@@ -20,9 +20,9 @@ import pytest
 from torch.optim import Optimizer
 
 from octavo import training
-from octavo.checkpoint import newest_valid, restore
+from octavo.checkpoint import restore
 from octavo.config import Asked
-from octavo.disk import seal
+from octavo.disk import seal, verify
 from octavo.errors import OctavoError
 from octavo.gguf_file import save_gguf
 from octavo.gguf_reading import load_gguf
@@ -156,7 +156,7 @@ def either(content: bytes, draw: Random) -> bytes:
 
 
 def manifest(run: Path) -> None:
-    newest_valid(run, on_damage=lambda line: None)
+    verify(checkpoint_folder(run, 8))
 
 
 def facts(run: Path) -> None:

@@ -1,5 +1,6 @@
 """Several processes learn what one learns: connected by gloo, on this machine."""
 
+import inspect
 import json
 import os
 import signal
@@ -22,12 +23,12 @@ from octavo.checkpoint import newest_valid
 from octavo.config import Asked
 from octavo.data import Batches
 from octavo.errors import ConfigError, DamagedError, OctavoError, PeerError, RunError
-from octavo.parallel import Spread
+from octavo.parallel import Spread, buffers_stay
 from octavo.probing import SHARE, Room, step_memory
 from octavo.processes import ALONE, Processes, joined, naming_the_lost
 from octavo.saved import checkpoint_folder, read_facts, steps_saved
 from octavo.shards import Shards, shard_name, state_files
-from octavo.spreading import Team, way_for
+from octavo.spreading import Team, check_gpus, way_for
 from several import BATCH, SAMPLE_TOKENS, Nursery, go_on, learned
 from texts import sentences
 
@@ -269,6 +270,32 @@ def test_files_that_do_not_belong_together_are_refused() -> None:
 def test_a_batch_must_go_round() -> None:
     with pytest.raises(ConfigError, match="a batch of 7 rows does not go round 8 processes; start fewer"):
         training.begin(["text.txt"], Asked(**TINY, steps=5), out="run", processes=Silent(0, 8))
+
+
+def test_each_process_has_a_gpu_of_its_own_or_none_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    check_gpus("cuda")  # nobody tells of any here
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    check_gpus("cpu")
+    with pytest.raises(ConfigError, match="3 processes are too many for 2 GPUs; start 2 here, or give --device cpu"):
+        check_gpus("auto")
+    with pytest.raises(ConfigError, match="a Mac's GPU is for one process; give --device cpu, or train without"):
+        check_gpus("mps")
+
+
+def test_copies_exchange_no_buffers_in_any_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(buffers_stay()) == ["forward_sync_buffers"]
+    monkeypatch.setattr("octavo.parallel.signature", lambda kind: inspect.Signature())
+    assert buffers_stay() == {"broadcast_buffers": False}
+
+
+def test_a_mistake_that_another_process_alone_meets_is_told_by_it() -> None:
+    training.train("text.txt", out="run", **TINY, steps=5)
+    Path("text.txt").unlink()
+    with pytest.raises(OctavoError, match=r"process 1: the text of run cannot be read again: no such file: text\.txt"):
+        training.resume(Path("run"), Asked(steps=9), processes=Silent(1, 2))
+    with pytest.raises(RunError, match="the text of run cannot be read again"), ALONE.by_itself():
+        training.resume(Path("run"), Asked(steps=9))
 
 
 class Silent(Processes):

@@ -54,7 +54,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """A machine that does so many operations a second and has so much memory, instead of this one."""
 
     def pretend(speed: float = 1e11, free: int | None = 16 * GB) -> None:
-        monkeypatch.setattr(planner, "probe", lambda config, room: (6 * work(config) / speed, config))
+        for module in (planner, probing):
+            monkeypatch.setattr(module, "probe", lambda config, room: (6 * work(config) / speed, config))
         monkeypatch.setattr(planner, "free_memory", lambda: free)
 
     pretend()
@@ -109,7 +110,7 @@ def test_the_rows_of_a_large_model_share_one_update(monkeypatch: pytest.MonkeyPa
         row = work_per_token(config.model, config.window).total * config.window
         return (muon_work(config.model) + row * config.train.batch) / 1e11
 
-    monkeypatch.setattr(planner, "probe", lambda config, room: (seconds(config), config))
+    monkeypatch.setattr(probing, "probe", lambda config, room: (seconds(config), config))
     monkeypatch.setattr(planner, "free_memory", lambda: 64 * GB)
     config = chosen(preset="smollm2-135m", context=256, minutes=60)
     assert config.train.optimizer == "muon" and config.train.batch > 4
@@ -270,11 +271,54 @@ def test_a_text_with_more_characters_than_pieces_is_learned_by_character(machine
 
 
 def test_a_repeated_training_cuts_its_text_as_the_first_one_did(machine: Callable[..., None]) -> None:
-    for asked in ({"tokenizer": "character"}, {"tokenizer": "bpe", "vocab_size": 300}):
+    Path("other.txt").write_text(varied(9_000))
+    pieces = {"tokenizer": "bpe", "vocab_size": 300}
+    for asked in ({"tokenizer": "character"}, pieces, {"split": 0.8, "errors": "replace"}, {"val": "other.txt"}):
         first, prepared = planned(steps=3, **asked)
         repeated, again = training.plan_training(["text.txt"], Asked(), base=first.config)
         assert repeated.config.data == first.config.data
         assert again.tokenizer.backend.to_str() == prepared.tokenizer.backend.to_str()
+
+
+def test_a_repeated_training_cuts_its_text_as_it_is_asked_to(machine: Callable[..., None]) -> None:
+    base = chosen(steps=3, split=0.8, tokenizer="character")
+    again = training.plan_training(["text.txt"], Asked(split=0.5, errors="replace"), base=base)[0].config.data
+    assert again == replace(base.data, split=0.5, errors="replace")
+
+
+@pytest.mark.parametrize("first", [{"minutes": 2}, {"steps": 300}])
+@pytest.mark.parametrize("asked", [{"minutes": 0.5}, {"minutes": 8}, {"minutes": 0.5, "width": 64}])
+def test_a_training_that_is_repeated_in_another_time_has_the_steps_for_it(
+    machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch, first: dict[str, Any], asked: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(planner, "READING", 0.0)  # of so slow a machine it would be most of the time
+    machine(speed=3e9)
+    base = chosen(**first)
+    config = training.plan_training(["text.txt"], Asked(**asked), base=base)[0].config
+    train = config.train
+    assert train.steps * 6 * work(config) / 3e9 == pytest.approx(60 * asked["minutes"], rel=0.2)
+    assert 6 * train.save_every <= train.steps + 6 and 4 * train.eval_every <= train.steps + 4
+    assert (train.minutes, train.batch, train.dropout) == (asked["minutes"], base.train.batch, base.train.dropout)
+
+
+def test_a_training_of_some_minutes_that_is_repeated_in_another_size_keeps_to_its_time(
+    machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planner, "READING", 0.0)
+    machine(speed=3e9)
+    config = training.plan_training(["text.txt"], Asked(width=512), base=chosen(minutes=2))[0].config
+    assert config.train.steps * 6 * work(config) / 3e9 == pytest.approx(120, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"width": 50}, {"width": 100}, {"width": 100, "dialect": "gpt2"}, {"kv_heads": 2}, {"width": 66, "kv_heads": 3}],
+)
+def test_a_size_is_not_refused_for_a_rung_that_it_does_not_suit(
+    machine: Callable[..., None], asked: dict[str, Any]
+) -> None:
+    model = chosen(steps=200, **asked).model
+    assert {name: getattr(model, name) for name in asked} == asked
 
 
 def test_a_training_that_is_repeated_in_another_width_has_heads_of_its_own(machine: Callable[..., None]) -> None:

@@ -243,6 +243,14 @@ def test_a_checkpoint_from_before_a_setting_was_there_goes_on_where_that_is_off(
     assert mismatch(facts, again, "x") == "train.recompute is True and was None"
 
 
+def test_where_a_training_computes_is_not_what_it_learns() -> None:
+    run = RunConfig(model=ModelConfig(), train=TRAIN)
+    there = replace(run, train=replace(TRAIN, device="cuda", compile=True))
+    assert mismatch({"text_sha256": "x", "config": as_dict(there)}, run, "x") is None
+    eager = replace(run, train=replace(TRAIN, device="cuda"))
+    assert mismatch({"text_sha256": "x", "config": as_dict(there)}, eager, "x") == "train.compile is False and was True"
+
+
 def test_weights_cast_all_at_once_come_to_the_same_bits(config: ModelConfig, random_model: Models) -> None:
     found = []
     for together in (False, True):

@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import load_file
 
 import octavo
-from octavo import step, training
+from octavo import step, toml, training
 from octavo.checkpoint import newest_valid, snapshot_steps
 from octavo.config import Asked
 from octavo.errors import ConfigError, OctavoError, RunError
 from octavo.evaluation import examine
 from octavo.events import Evaluated, Event, Finished, Note, Sampled, Saved, Stepped
-from octavo.saved import checkpoint_folder, read_facts, steps_saved
+from octavo.saved import checkpoint_folder, read_facts, snapshots, steps_saved
 from octavo.standing import Standing
 from octavo.step import StepResult
 from octavo.trainer import Trainer
@@ -129,6 +129,14 @@ def test_a_run_holds_all_that_the_design_names_and_nothing_else() -> None:
     assert {weight.dtype for weight in load_file("run/snapshots/step-8.safetensors").values()} == {torch.bfloat16}
 
 
+def test_of_a_large_model_few_snapshots_are_kept_and_the_last_among_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = begin(steps=8)
+    size = 2 * sum(weight.numel() for weight in trainer.model.parameters())
+    monkeypatch.setattr("octavo.checkpoint.SNAPSHOT_BYTES", int(3.5 * (size + 100_000)))
+    whole(begin("few", steps=8))
+    assert snapshots(Path("few")) == [1, 3, 8]
+
+
 def test_a_loss_by_character_is_the_same_in_nats_and_in_bits() -> None:
     evaluated = [event for event in whole(begin(steps=4)) if isinstance(event, Evaluated)][-1]
     assert evaluated.val_nats_per_character == pytest.approx(evaluated.val_loss, rel=0.01)
@@ -149,14 +157,12 @@ def test_a_model_learns_and_its_best_weights_are_what_the_run_holds() -> None:
         assert torch.equal(weight, best[f"model.{name}"])
 
 
-def test_a_training_that_stops_before_it_was_ever_evaluated_leaves_what_it_has_learned() -> None:
-    trainer = begin(steps=60, eval_every=60)
-    for event in trainer.events():
-        if isinstance(event, Stepped) and event.step == 7:
-            trainer.stop()
+@pytest.mark.parametrize("last", [7, 30])  # at the half a state is saved
+def test_a_training_that_stops_before_it_was_ever_evaluated_leaves_what_it_has_learned(last: int) -> None:
+    until(begin(steps=60, eval_every=60), last)
     model, _ = octavo.load("run")
     for name, weight in model.named_parameters():
-        assert torch.equal(weight, state("run", 7)[f"model.{name}"])
+        assert torch.equal(weight, state("run", last)[f"model.{name}"])
 
 
 def test_checkpoints_are_pruned_to_the_newest_two_the_best_and_the_plateau() -> None:
@@ -175,11 +181,38 @@ def test_a_finished_run_is_trained_longer_from_its_plateau() -> None:
         training.resume(Path("run"), Asked(steps=16))
     trainer = training.resume(Path("run"), Asked(steps=32))
     assert trainer.at.step == 8 and trainer.at.schedule.falls_from == 16
-    assert steps_saved(Path("run"))[0] == 8
+    assert steps_saved(Path("run"))[0] == 8 == snapshots(Path("run"))[-1]
     whole(trainer)
     after = metrics("run")
     assert len(after) == 32 and after[:8] == before[:8]
     assert after[15]["lr"] == before[7]["lr"]
+
+
+@pytest.mark.parametrize("last", [16, 12])
+def test_a_run_that_was_evaluated_once_is_trained_longer_from_where_its_rate_began_to_fall(last: int) -> None:
+    until(begin(steps=16, eval_every=16), last)
+    assert training.resume(Path("run"), Asked(steps=32)).at.step == 8
+
+
+def test_a_run_that_kept_nothing_from_before_its_rate_fell_is_left_as_it_is() -> None:
+    whole(begin(steps=1, eval_every=1))
+    with pytest.raises(RunError, match="run kept no state from before its rate fell, from which it could"):
+        training.resume(Path("run"), Asked(steps=4))
+    assert steps_saved(Path("run")) == [1]
+
+
+def test_a_run_whose_device_is_not_here_goes_on_where_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    until(begin(steps=8), 5)
+    edited = Path("run", toml.NAME)
+    words = edited.read_text().replace('device = "cpu"', 'device = "cuda"').replace("compile = false", "compile = true")
+    edited.write_text(words)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    heard: list[Event] = []
+    trainer = training.resume(Path("run"), Asked(), on_event=heard.append)
+    assert Note("cuda is not here: going on on cpu") in heard and not trainer.config.train.compile
+    whole(trainer)
+    whole(begin("other", steps=8))
+    assert_same_state(state("run", 8), state("other", 8))
 
 
 def test_nothing_but_the_length_may_change_on_resume() -> None:

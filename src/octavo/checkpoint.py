@@ -19,11 +19,20 @@ from octavo.imagined import imagine
 from octavo.model import GPT
 from octavo.parallel import Spread
 from octavo.parts import Parts, parts_of
-from octavo.saved import FACTS, checkpoint_folder, read_facts, steps_saved, target_folder
+from octavo.saved import (
+    FACTS,
+    checkpoint_folder,
+    read_facts,
+    snapshot_file,
+    snapshots,
+    steps_saved,
+    target_folder,
+)
 from octavo.shards import STATE, Shards, shard_name
 from octavo.tensors_file import Described, write_tensors
 
 SNAPSHOT_BYTES = 1_000_000_000
+HEADER = 100_000  # bytes of a file besides its weights, at most
 MUON, ADAMW = ("momentum_buffer",), ("step", "exp_avg", "exp_avg_sq")  # what an optimizer remembers of a weight
 SHAPED = {"momentum_buffer", "exp_avg", "exp_avg_sq"}  # as the weight is
 
@@ -33,6 +42,16 @@ def forget(run: Path, step: int) -> None:
     for folder in (aside(target_folder(run, step)), target_folder(run, step)):
         if folder.exists():
             shutil.rmtree(folder)
+
+
+def forget_after(run: Path, step: int) -> None:
+    """Remove the states after later steps, and their weights."""
+    for later in steps_saved(run):
+        if later > step:
+            forget(run, later)
+    for later in snapshots(run):
+        if later > step:
+            snapshot_file(run, later).unlink(missing_ok=True)
 
 
 def save_checkpoint(
@@ -114,6 +133,11 @@ def newest_valid(
             return step, read_facts(checkpoint_folder(run, step))
         except DamagedError as error:
             on_damage(f"{error}; going on from an earlier checkpoint")
+    if before is not None:
+        raise RunError(
+            f"{run} kept no state from before its rate fell, "
+            "from which it could be trained longer; train anew with --out"
+        )
     raise RunError(f"{run} has no checkpoint to go on from; train anew with --force")
 
 
@@ -175,12 +199,23 @@ def prune(run: Path, keep: Collection[int]) -> None:
                 forget(run, step)
 
 
+def snapshots_kept(count: int) -> int:
+    """How many snapshots of so many parameters are kept: of a large model few, but from the first step to the last.
+
+    >>> [snapshots_kept(count) for count in (1_500_000, 124_000_000, 1_500_000_000)]
+    [16, 4, 0]
+    """
+    return min(16, SNAPSHOT_BYTES // (2 * count + HEADER))
+
+
 def snapshot_steps(steps: int, count: int = 16) -> list[int]:
     """About `count` steps from 1 to `steps`, evenly spaced in the logarithm: early learning is fast.
 
-    >>> snapshot_steps(1000, 4)
-    [1, 10, 100, 1000]
+    >>> snapshot_steps(1000, 4), snapshot_steps(1000, 1)
+    ([1, 10, 100, 1000], [1000])
     """
+    if count < 2:
+        return [steps][:count]
     return sorted({round(steps ** (index / (count - 1))) for index in range(count)})
 
 
@@ -196,10 +231,15 @@ def save_snapshot(run: Path, step: int, model: GPT | Parts) -> None:
     def write(path: Path) -> None:
         write_tensors(path, described, lambda name: weights[name].detach())
 
+    def room() -> bool:
+        return size + sum(path.stat().st_size for path in folder.iterdir()) <= SNAPSHOT_BYTES
+
     with saving(folder):
         make_folder(folder)
-        if size + sum(path.stat().st_size for path in folder.iterdir()) <= SNAPSHOT_BYTES:
-            replace_file(folder / f"step-{step}.safetensors", write, size=size)
+        while len(kept := snapshots(run)) > 1 and not room():  # the end was moved: the last of all is worth more
+            snapshot_file(run, kept[-1]).unlink()
+        if room():
+            replace_file(snapshot_file(run, step), write, size=size)
 
 
 def load_snapshot(run: Path, step: int, config: ModelConfig) -> GPT:
@@ -207,7 +247,7 @@ def load_snapshot(run: Path, step: int, config: ModelConfig) -> GPT:
 
     Raises `DamagedError` where what was kept is of another model, or nothing.
     """
-    path = run / "snapshots" / f"step-{step}.safetensors"
+    path = snapshot_file(run, step)
     try:
         state = load_file(path)
     except (SafetensorError, OSError) as error:

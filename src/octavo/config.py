@@ -242,8 +242,8 @@ class Asked:
     seed: int | None = None  # 0, or that of the training that is repeated
     split: float | None = None
     val: str | None = None
-    field: str = "text"
-    errors: Literal["strict", "replace"] = "strict"
+    field: str | None = None
+    errors: Literal["strict", "replace"] | None = None
     tokenizer: Literal["character", "word", "bpe"] | None = None
     vocab_size: int | None = None
     shuffle: Literal["documents"] | None = None

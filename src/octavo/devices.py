@@ -16,7 +16,7 @@ def choose_device(asked: str) -> str:
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if asked == "auto":
         return next(name for name, found in there.items() if found)
-    if not there[asked]:
+    if not there.get(asked):
         raise ConfigError(f"device is {asked}, which PyTorch does not find here; give cpu, or leave it out")
     return asked
 

@@ -15,19 +15,7 @@ from octavo.errors import ConfigError
 from octavo.evaluation import held_out
 from octavo.forecast import forecast
 from octavo.memory import free_memory
-from octavo.probing import (
-    MOMENT,
-    ONE,
-    SHARE,
-    Room,
-    fit_into,
-    probe,
-    reckoned,
-    recomputed,
-    step_memory,
-    update_share,
-    work,
-)
+from octavo.probing import SHARE, Room, fit_into, probe, probed, recomputed, step_memory, update_share, work
 from octavo.readings import BY_SIZE, hidden, most_readings
 from octavo.scale import parameters
 from octavo.shapes import LADDER, Shape, continued, of_preset, of_rung, repeated_run
@@ -94,7 +82,8 @@ def _planned(
     share = 1.0  # of its time
     if base is not None:
         same = repeated_run(asked, data, prepared.tokenizer.vocab_size, base)
-        config, share = _again(_affordable([same], room)[0], len(learned) - 1, asked)
+        config = _affordable([same], room)[0]
+        config, share = _again(config, base, asked, prepared, room)
     elif start is not None:
         config = _of_model(continued(asked, data, prepared, start), asked, prepared, room)
     elif asked.preset is not None:
@@ -121,6 +110,14 @@ def _chosen(asked: Asked, data: DataConfig, prepared: Prepared, room: Room, agai
         return _with_steps(config, asked.steps, EVALUATIONS, tokens, asked), 1.0
     seconds = 60 * (asked.minutes or MINUTES)
     config, pace = _compiled(*_by_time(ladder, different, seconds, room), seconds, room)
+    return _in_time(config, pace, seconds, prepared, asked)
+
+
+def _in_time(
+    config: RunConfig, pace: float, seconds: float, prepared: Prepared, asked: Asked
+) -> tuple[RunConfig, float]:
+    """A training of as many steps as its time is enough for, or its text is good for, and its share of that time."""
+    tokens = len(prepared.train.tokens) - 1
     looks, steps = _looks_and_steps(config, len(held_out(prepared).tokens), seconds, pace)
     config = replace(config, train=replace(config.train, minutes=seconds / 60))
     config = _bounded(config, steps, tokens, None if _hides(config, asked) else config.train.dropout)
@@ -134,10 +131,18 @@ def _bounded(config: RunConfig, steps: int, tokens: int, dropout: float | None) 
     return replace(config, train=replace(config.train, steps=min(steps, most), most_steps=most))
 
 
-def _again(config: RunConfig, tokens: int, asked: Asked) -> tuple[RunConfig, float]:
-    """An earlier training repeated: where its end is a time, this text has its own bound, and no fewer evaluations."""
+def _again(config: RunConfig, base: RunConfig, asked: Asked, prepared: Prepared, room: Room) -> tuple[RunConfig, float]:
+    """An earlier training repeated: where its end is a time, this text has its own bound, and no fewer evaluations.
+
+    In another time, of another size or elsewhere it does as many steps as there is time for.
+    """
     if config.train.minutes is None:
         return config, 1.0
+    if not _as_quick(config, base):
+        pace, config = probed(config, room)
+        same = replace(asked, dropout=config.train.dropout)
+        return _in_time(config, pace, 60 * (config.train.minutes or 0.0), prepared, same)
+    tokens = len(prepared.train.tokens) - 1
     before, config = config.train, _bounded(config, config.train.steps, tokens, config.train.dropout)
     steps = config.train.steps
     if steps == before.steps:
@@ -145,6 +150,13 @@ def _again(config: RunConfig, tokens: int, asked: Asked) -> tuple[RunConfig, flo
     every = asked.eval_every or min(before.eval_every, -(-steps // EVALUATIONS))
     saves = min(before.save_every, every, -(-steps // SAVES))
     return replace(config, train=replace(config.train, eval_every=every, save_every=saves)), steps / before.steps
+
+
+def _as_quick(config: RunConfig, base: RunConfig) -> bool:
+    """Whether a training has the time of an earlier one, and steps of the same size, but for the words of its text."""
+    model = replace(config.model, vocab_size=base.model.vocab_size)
+    now, then = ((train.minutes, train.batch, train.device, train.dtype) for train in (config.train, base.train))
+    return model == base.model and now == then
 
 
 def _of_model(config: RunConfig, asked: Asked, prepared: Prepared, room: Room) -> RunConfig:
@@ -235,23 +247,6 @@ def _by_time(rungs: list[Rung], different: float, seconds: float, room: Room) ->
             break
         chosen, pace = config, measured
     return chosen, pace
-
-
-def step_time(config: RunConfig) -> tuple[float, bool]:
-    """Seconds that a step takes here, and whether that was tried: one that lasts is told by its arithmetic."""
-    expected = reckoned(config)
-    return (probed(config)[0], True) if expected < MOMENT else (expected, False)
-
-
-def probed(config: RunConfig, room: Room = ONE) -> tuple[float, RunConfig]:
-    """Seconds that a step takes here, and in how many pieces it fits. Raises `ConfigError` where it does not."""
-    try:
-        return probe(config, room)
-    except torch.OutOfMemoryError:
-        raise ConfigError(
-            f"{config.train.device} has not enough memory for a row of {config.window} tokens; "
-            "ask for a smaller --context, --width or --layers"
-        ) from None
 
 
 def _fitting(rungs: list[Rung], different: float, steps: int) -> RunConfig:

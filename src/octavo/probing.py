@@ -9,6 +9,7 @@ import torch
 
 from octavo.config import LOGITS, RunConfig
 from octavo.data.batches import cuts, more_pieces
+from octavo.errors import ConfigError
 from octavo.making import make_model, prepare_to_learn
 from octavo.optim import make_optimizers
 from octavo.parallel import Spread
@@ -96,6 +97,23 @@ def probe(config: RunConfig, room: Room = ONE, steps: int = 3) -> tuple[float, R
             if less is None:
                 raise
             config = less
+
+
+def step_time(config: RunConfig) -> tuple[float, bool]:
+    """Seconds that a step takes here, and whether that was tried: one that lasts is told by its arithmetic."""
+    expected = reckoned(config)
+    return (probed(config)[0], True) if expected < MOMENT else (expected, False)
+
+
+def probed(config: RunConfig, room: Room = ONE) -> tuple[float, RunConfig]:
+    """Seconds that a step takes here, and in how many pieces it fits. Raises `ConfigError` where it does not."""
+    try:
+        return probe(config, room)
+    except torch.OutOfMemoryError:
+        raise ConfigError(
+            f"{config.train.device} has not enough memory for a row of {config.window} tokens; "
+            "ask for a smaller --context, --width or --layers"
+        ) from None
 
 
 def reckoned(config: RunConfig) -> float:

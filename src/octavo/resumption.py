@@ -6,18 +6,30 @@ from dataclasses import replace
 from pathlib import Path
 
 from octavo import places
-from octavo.checkpoint import forget, newest_valid, restore
+from octavo.checkpoint import forget_after, newest_valid, restore
 from octavo.config import DataConfig, RunConfig
 from octavo.data import Prepared, prepare, reopen
 from octavo.data.corpora import CORPORA
 from octavo.data.decoding import shown
-from octavo.errors import RunError
+from octavo.devices import choose_device
+from octavo.errors import ConfigError, RunError
 from octavo.events import Event, Note
 from octavo.numerics import difference, numerics
-from octavo.saved import checkpoint_folder, read_facts, snapshots, steps_saved
+from octavo.saved import checkpoint_folder, newest_facts, snapshots, steps_saved
 from octavo.standing import Standing, mismatch
 from octavo.tokenizers import load_tokenizer
 from octavo.trainer import Trainer
+
+
+def on_what_is_here(config: RunConfig, on_event: Callable[[Event], None]) -> RunConfig:
+    """The same training; where the device that it began on is not here, on the one that is."""
+    try:
+        choose_device(config.train.device)
+    except ConfigError:
+        device = choose_device("auto")
+        on_event(Note(f"{config.train.device} is not here: going on on {device}"))
+        return replace(config, train=replace(config.train, device=device, compile=False))
+    return config
 
 
 def same_text(run: Path, config: RunConfig, on_event: Callable[[Event], None]) -> Prepared:
@@ -27,8 +39,8 @@ def same_text(run: Path, config: RunConfig, on_event: Callable[[Event], None]) -
     """
     if "-" not in config.data.texts:
         return prepare(found_again(run, config.data), load_tokenizer(run), cache=places.cache(), on_event=on_event)
-    known = [read_facts(checkpoint_folder(run, step))["fingerprint"] for step in steps_saved(run)[:1]]
-    kept = reopen(places.cache(), known[0]) if known else None
+    facts = newest_facts(run)
+    kept = None if facts is None else reopen(places.cache(), facts["fingerprint"])
     if kept is None:  # standard input is gone, and so is what it said
         raise RunError(f"{run} was trained on standard input, which cannot be read again; train anew from a file")
     return kept
@@ -84,7 +96,7 @@ def go_back(trainer: Trainer, *, before: int | None = None, allow_mismatch: bool
 def rewind(trainer: Trainer) -> list[Note]:
     """Go back to the newest state from before the rate fell; the best weights stay the best."""
     best = trainer.at.best
-    notes = go_back(trainer, before=trainer.at.schedule.falls_from, allow_mismatch=True)  # it was found a moment ago
+    notes = go_back(trainer, before=trainer.at.schedule.level_until, allow_mismatch=True)  # it was found a moment ago
     trainer.at.best = best
     return notes
 
@@ -94,7 +106,6 @@ def prolong(trainer: Trainer, steps: int, minutes: float | None) -> Iterator[Eve
     at = trainer.at
     at.minutes = None if minutes is None else at.seconds / 60 + minutes
     at.schedule = at.schedule.replanned(at.step, steps, trainer.config.train.decay)
-    for step in steps_saved(trainer.run):  # of the way that is not taken any more; the best weights stay
-        if step > at.step and trainer.processes.first:
-            forget(trainer.run, step)
+    if trainer.processes.first:
+        forget_after(trainer.run, at.step)  # the way that is not taken any more; the best weights stay
     yield from trainer.save_state()

@@ -1,10 +1,12 @@
 """What a run has saved, and what each checkpoint says of itself: read without torch, by whoever asks."""
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from octavo.disk import OLD, aside, read_json, verify
+from octavo.errors import DamagedError
 
 FACTS = "training.json"
 
@@ -22,6 +24,11 @@ def snapshots(run: Path) -> list[int]:
     return sorted(int(match[1]) for name in names if (match := re.fullmatch(r"step-(\d+)\.safetensors", name)))
 
 
+def snapshot_file(run: Path, step: int) -> Path:
+    """Where the weights of this step are kept for the lenses, if they are."""
+    return run / "snapshots" / f"step-{step}.safetensors"
+
+
 def target_folder(run: Path, step: int) -> Path:
     """Where the state after this step is to stand."""
     return run / "checkpoints" / f"step-{step}"
@@ -37,6 +44,14 @@ def read_facts(folder: Path) -> dict[str, Any]:
     """What a checkpoint says of itself, its files verified first. Raises `DamagedError`."""
     verify(folder)
     return read_json(folder / FACTS)
+
+
+def newest_facts(run: Path) -> dict[str, Any] | None:
+    """What the newest checkpoint that is whole says of itself; `None` where none is."""
+    for step in steps_saved(run):
+        with suppress(DamagedError):
+            return read_facts(checkpoint_folder(run, step))
+    return None
 
 
 def written_at(place: Path) -> int:

@@ -18,13 +18,19 @@ class Schedule:
     warmup: int
     falls_from: int
     from_rate: float = 1.0
+    level: int | None = None  # where the rate began to fall, if that was decided anew within the fall
+
+    @property
+    def level_until(self) -> int:
+        """The step at which the rate began to fall: a state from before can be gone on with as if no end had come."""
+        return self.falls_from if self.level is None else self.level
 
     @classmethod
     def planned(cls, steps: int, *, warmup: float, decay: float) -> "Schedule":
         """A schedule whose warm-up and decay are fractions of the steps.
 
         >>> Schedule.planned(100, warmup=0.02, decay=0.5)
-        Schedule(steps=100, warmup=2, falls_from=50, from_rate=1.0)
+        Schedule(steps=100, warmup=2, falls_from=50, from_rate=1.0, level=None)
         """
         return cls(steps=steps, warmup=round(warmup * steps), falls_from=min(steps - 1, round((1 - decay) * steps)))
 
@@ -42,8 +48,10 @@ class Schedule:
         >>> late = Schedule(steps=100, warmup=2, falls_from=50).replanned(75, 80, 0.5)
         >>> [late.rate(step) for step in (75, 79)]
         [0.5, 0.1]
+        >>> late.level_until, late.replanned(78, 90, 0.5).level_until
+        (50, 50)
         """
         if step <= self.falls_from and self.from_rate == 1:
             falls_from = max(step, min(self.warmup, steps - 1), round((1 - decay) * steps))
             return replace(self, steps=steps, falls_from=falls_from)
-        return replace(self, steps=steps, falls_from=step, from_rate=self.rate(step))
+        return replace(self, steps=steps, falls_from=step, from_rate=self.rate(step), level=self.level_until)

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from octavo.accelerated import compiles
 from octavo.config import LONGEST, Asked, DataConfig, ModelConfig, RunConfig, TrainConfig
 from octavo.data import Prepared
 from octavo.devices import choose_device
@@ -90,7 +91,7 @@ def rung_model(asked: Asked, shape: Shape, vocab_size: int, tokens: int) -> Mode
             f"context is {asked.context}, and the text has only {tokens} tokens to learn from; ask for less"
         )
     width = asked.width or shape.width
-    heads = asked.heads or (shape.heads if width % shape.heads == 0 else 1)
+    heads = asked.heads or suitable_heads(asked, shape, width)
     model = ModelConfig(
         dialect=asked.dialect or "modern",
         vocab_size=vocab_size,
@@ -102,6 +103,16 @@ def rung_model(asked: Asked, shape: Shape, vocab_size: int, tokens: int) -> Mode
         tied=asked.dialect == "gpt2" or vocab_size > UNTIED,
     )
     return replace(model, rope_base=SLOWEST * model.context) if model.rotary else model
+
+
+def suitable_heads(asked: Asked, shape: Shape, width: int) -> int:
+    """The heads of a rung where they suit what was asked for, else as few as do.
+
+    They divide the width, into even parts where positions turn pairs, and are so many for each head of keys.
+    """
+    kv_heads, pairs = asked.kv_heads or 1, 1 if asked.dialect == "gpt2" else 2
+    suit = width % (shape.heads * pairs) == 0 and shape.heads % kv_heads == 0
+    return shape.heads if suit or width % kv_heads else kv_heads
 
 
 def choose_dtype(asked: str, device: str) -> Any:
@@ -213,7 +224,8 @@ def repeated_run(asked: Asked, data: DataConfig, vocab_size: int, base: RunConfi
     if asked.steps is not None:  # its end is no time any more
         given |= {"minutes": None, "most_steps": None}
     given |= {} if asked.dtype == "auto" else {"dtype": asked.dtype}
-    train = replace(base.train, device=choose_device(asked.device), **given)
+    device = choose_device(asked.device)
+    train = replace(base.train, device=device, compile=base.train.compile and compiles(device), **given)
     return RunConfig(model=model, data=data, train=train)
 
 

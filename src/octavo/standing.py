@@ -1,6 +1,6 @@
 """How far a training has come, and what was decided on the way: all of its state but the tensors."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -12,6 +12,7 @@ from octavo.events import Stepped
 from octavo.plain import as_dict, from_dict
 from octavo.schedule import Schedule
 
+WHERE = {"train.device", "train.compile"}
 NEWER = {"recompute"}  # not in what earlier versions saved, where it was off; no bit depends on it
 
 
@@ -45,6 +46,11 @@ class Standing:
         self.micro_batches = pieces or self.micro_batches
         return True
 
+    def kept(self, saved: Sequence[int]) -> set[int]:
+        """Of the steps saved, newest first, those to keep: the last before the rate fell, and the best one."""
+        plateau = [step for step in saved if step <= self.schedule.level_until]
+        return {*plateau[:1], self.best.step if self.best else 0}
+
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> "Standing":
         """Back from plain values, all of them; what else stands there is for others. Raises `DamagedError`."""
@@ -63,7 +69,8 @@ def mismatch(facts: Mapping[str, Any], config: RunConfig, text_sha256: str) -> s
     if facts.get("text_sha256") != text_sha256:
         return "the text is not the one that was learned from"
     then, now = (dict(flattened(values)) for values in (facts.get("config", {}), as_dict(config)))
-    for name in sorted({*then, *now}):
+    elsewhere = then.get("train.device") != now.get("train.device")  # no other data, other bits: the numerics tell it
+    for name in sorted({*then, *now} - (WHERE if elsewhere else set())):
         if (then.get(name) or None) != (now.get(name) or None):  # what is off may be newer than the checkpoint
             return f"{name} is {now.get(name)} and was {then.get(name)}"
     return None

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from octavo.checkpoint import prune, save_checkpoint, save_snapshot, snapshot_steps
+from octavo.checkpoint import prune, save_checkpoint, save_snapshot, snapshot_steps, snapshots_kept
 from octavo.claim import Claim
 from octavo.config import RunConfig
 from octavo.data import Prepared
@@ -25,6 +25,7 @@ from octavo.processes import ALONE, Processes
 from octavo.randomness import seed_for
 from octavo.run import save
 from octavo.saved import steps_saved
+from octavo.scale import parameters
 from octavo.schedule import Schedule
 from octavo.spreading import Parallel
 from octavo.standing import Standing
@@ -56,6 +57,7 @@ class Trainer(Learner):
             recompute=train.recompute,
         )
         self.claim: Claim | None = None
+        self.snapshots = snapshots_kept(parameters(config.model))
         self.stopping = self._ended = self._read = self._mute = False
 
     def stop(self) -> None:
@@ -75,7 +77,7 @@ class Trainer(Learner):
             yield from self._try_room()
             while self.at.step < self.at.schedule.steps and not self._ends():
                 yield from self._advance()
-            if self._ends() and (self.at.due is not None or self.at.step not in steps_saved(self.run)):
+            if self._ends() and not (self.at.due is None and self._known() and self.at.step in steps_saved(self.run)):
                 yield from self._save_unmeasured()
             yield self._finished()
         finally:
@@ -98,7 +100,7 @@ class Trainer(Learner):
         self._count_failures(result)
         stepped = self._stepped(result)
         yield stepped
-        if self.at.step in snapshot_steps(self.at.schedule.steps):
+        if self.at.step in snapshot_steps(self.at.schedule.steps, self.snapshots):
             self.spread.lend(lambda model: save_snapshot(self.run, self.at.step, model))
         if self._looks():
             yield from self._examine(stepped)
@@ -106,6 +108,8 @@ class Trainer(Learner):
         self.journal.metrics(logged(stepped))
         if self._comes(self.config.train.save_every):
             yield from self._replan()
+            yield from self.save_state()
+        elif self.at.step == self.at.schedule.level_until:  # from here more can be added to it
             yield from self.save_state()
 
     def _examine(self, stepped: Stepped) -> Iterator[Event]:
@@ -266,12 +270,8 @@ class Trainer(Learner):
             self.journal.finish()
         where = save_checkpoint(self.run, self.at.step, self.model, self.optimizers, facts, self.spread)
         if self.processes.first:
-            prune(self.run, self._kept())
+            prune(self.run, self.at.kept(steps_saved(self.run)))
         yield Saved(self.at.step, where)
-
-    def _kept(self) -> set[int]:
-        plateau = [step for step in steps_saved(self.run) if step <= self.at.schedule.falls_from]
-        return {*plateau[:1], self.at.best.step if self.at.best else 0}
 
     def _finished(self) -> Finished:
         assert self.at.best is not None  # every training begins with an evaluation, and every resumed one remembers it

@@ -24,7 +24,7 @@ from octavo.plain import from_dict
 from octavo.planner import Plan, plan
 from octavo.porting import SAVED, load
 from octavo.processes import ALONE, Processes
-from octavo.resumption import go_back, prolong, rewind, same_text
+from octavo.resumption import go_back, on_what_is_here, prolong, rewind, same_text
 from octavo.shapes import check_shape
 from octavo.spreading import Parallel, Team
 from octavo.tokenizers import Tokenizer
@@ -41,20 +41,31 @@ def ignore(event: Event) -> None:
 
 
 def read_texts(
-    texts: Sequence[str], asked: Asked, on_event: Listener, tokenizer: Tokenizer | None = None
+    texts: Sequence[str],
+    asked: Asked,
+    on_event: Listener,
+    tokenizer: Tokenizer | None = None,
+    before: DataConfig | None = None,
 ) -> tuple[DataConfig, Prepared]:
-    """Find, read and encode the texts of a training, with a tokenizer that is there already or one made for them."""
+    """Find, read and encode the texts of a training, with a tokenizer that is there already or one made for them.
+
+    What was not asked for is as it was `before`, in an earlier run.
+    """
     if tokenizer is not None and (asked.tokenizer is not None or asked.vocab_size is not None):
         raise ConfigError("--tokenizer and --vocab-size are the model's own with --from; leave them out")
-    sources = find_texts(texts, field=asked.field, errors=asked.errors, cache=places.cache(), on_event=on_event)
+    usual = before or DataConfig()
+    field, errors = asked.field or usual.field, asked.errors or usual.errors
+    sources = find_texts(texts, field=field, errors=errors, cache=places.cache(), on_event=on_event)
+    if asked.field is not None and all(file.field is None for file in sources.files):
+        raise ConfigError(f"--field is {field} and no text is JSON lines; leave it out, or name a .jsonl file")
     pieces = pieces_for(sources.bytes)
     kind = tokenizer.kind if tokenizer is not None else asked.tokenizer
     if kind is None:
         kind = "bpe" if pieces >= FEWEST and pieces >= sources.distinct() else "character"
     data = DataConfig(
         texts=tuple(texts),
-        field=asked.field,
-        errors=asked.errors,
+        field=field,
+        errors=errors,
         split=asked.split,
         val=asked.val,
         tokenizer=kind,
@@ -85,14 +96,23 @@ def plan_training(
     """What a training on these texts would be; nothing is trained or written but the encoded text in the cache."""
     model, tokenizer = start or (None, None)
     check_shape(asked, base, None if model is None else model.config)
-    if base is not None and tokenizer is None and asked.tokenizer is None:
-        size = asked.vocab_size or base.data.vocab_size
-        asked = replace(asked, tokenizer=base.data.tokenizer, vocab_size=size)
-    data, prepared = read_texts(texts, asked, on_event, tokenizer)
+    if base is not None:
+        asked = cut_as_before(asked, base.data, own=tokenizer is not None)
+    data, prepared = read_texts(texts, asked, on_event, tokenizer, None if base is None else base.data)
     if asked.pack is not None and prepared.tokenizer.end_of_text is None:
         raise ConfigError("the tokenizer has no token that ends a document; leave --pack out")
     on_event(Note("measuring this machine for a moment"))
     return plan(asked, data, prepared, base, None if model is None else model.config, team), prepared
+
+
+def cut_as_before(asked: Asked, before: DataConfig, *, own: bool) -> Asked:
+    """The text cut as in an earlier run where nothing else was asked; by its tokenizer or the model's `own`."""
+    names = ["shuffle"]
+    if asked.split is None and asked.val is None:
+        names += ["split", "val"]
+    if not own and asked.tokenizer is None:
+        names += ["tokenizer", "vocab_size"]
+    return replace(asked, **{name: getattr(before, name) for name in names if getattr(asked, name) is None})
 
 
 def opened_start(asked: Asked, base: RunConfig | None) -> Start | None:
@@ -153,11 +173,12 @@ def _joining(processes: Processes, parallel: Parallel) -> Trainer:
         pass
     place, fingerprint = json.loads(processes.told())
     run = Path(place)
-    config = toml.load(run)
-    start = None if config.train.start is None else opened_start(Asked(), config)
-    prepared = reopen(places.cache(), fingerprint) or prepare(
-        config.data, None if start is None else start[1], cache=places.cache(), on_event=ignore
-    )
+    with processes.by_itself():
+        config = toml.load(run)
+        start = None if config.train.start is None else opened_start(Asked(), config)
+        prepared = reopen(places.cache(), fingerprint) or prepare(
+            config.data, None if start is None else start[1], cache=places.cache(), on_event=ignore
+        )
     trainer = Trainer(config, prepared, run, processes, parallel)
     if start is not None:
         _begin_with(trainer, start[0], ignore)
@@ -218,9 +239,9 @@ def resume(
     if not (run / toml.NAME).is_file():
         raise RunError(f"{run} holds a model but no training: {toml.NAME} is missing")
     with processes.together():
-        config, claim = toml.load(run), Claim(run) if processes.first else None
+        config, claim = on_what_is_here(toml.load(run), on_event), Claim(run) if processes.first else None
         prepared = same_text(run, config, on_event) if processes.first else None
-    with processes.together():  # what the first has read and encoded the others find
+    with processes.together(), processes.by_itself():  # what the first has read and encoded the others find
         prepared = prepared or same_text(run, config, on_event)
     trainer = Trainer(config, prepared, run, processes, parallel)
     trainer.claim = claim

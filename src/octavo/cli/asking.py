@@ -34,10 +34,10 @@ class Text:
         None
     )
     val: Annotated[str | None, Parameter(help="Validate on this text instead of a part of TEXT.")] = None
-    field: Annotated[str, Parameter(help="The field of a JSONL file that holds the text.")] = "text"
-    errors: Annotated[Literal["strict", "replace"], Parameter(help="What to do with bytes that are no UTF-8.")] = (
-        "strict"
-    )
+    field: Annotated[str | None, Parameter(help="The field of a JSONL file that holds the text (text).")] = None
+    errors: Annotated[
+        Literal["strict", "replace"] | None, Parameter(help="What to do with bytes that are no UTF-8 (strict).")
+    ] = None
     tokenizer: Annotated[Literal["character", "word", "bpe"] | None, Parameter(help="Cut the text into these.")] = None
     vocab_size: Annotated[int | None, Parameter(help="How many different tokens there may be.")] = None
     shuffle: Annotated[

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import asdict, fields, replace
+from io import TextIOWrapper
 from pathlib import Path
 from typing import get_type_hints
 
@@ -160,6 +161,8 @@ def checked(knobs: Knobs) -> Knobs:
 
 def _reader() -> Callable[[], str]:
     """How lines are read: with editing and a history on a terminal, plainly from a pipe."""
+    if isinstance(sys.stdin, TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")  # what is no UTF-8 ends no conversation
     if not sys.stdin.isatty():
         return _piped_line
     try:

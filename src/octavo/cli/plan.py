@@ -46,7 +46,7 @@ def plan(
         chosen, _ = plan_training(named(texts), asked, base=base, start=start, on_event=display.show)
     print("\n".join(chosen.lines))
     if chosen.config.train.minutes is None:
-        from octavo.planner import step_time
+        from octavo.probing import step_time
 
         seconds, tried = step_time(chosen.config)
         learning = duration(seconds * chosen.config.train.steps)

@@ -41,8 +41,8 @@ class Lots:
         least = 3 if split is None else 2
         if drawn < least:
             raise TextError(
-                f"parts cannot be drawn from so few documents ({drawn}, it takes {least}); leave --shuffle out, "
-                "or put each document in a file or a line of JSON of its own"
+                f"parts cannot be drawn from so few documents ({drawn}, it takes {least}); leave --shuffle or "
+                "--config out, or put each document in a file or a line of JSON of its own"
             )
         if split is not None:
             return cls(drawn, documents, min(max(1, int(split * drawn)), drawn - 1), drawn)
