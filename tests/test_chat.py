@@ -57,6 +57,18 @@ def theirs(tokenizer: BPETokenizer, messages: list[dict[str, str]], **words: Any
     return list(ids)
 
 
+def test_what_a_model_thought_before_it_was_answered_is_not_read_again() -> None:
+    begins = "{%- for message in messages -%}{%- set content = message.content -%}"
+    kept = "{%- if message.role == 'assistant' and '</think>' in content -%}"
+    cut = "{%- set content = content.split('</think>')[-1].lstrip('\n') -%}{%- endif -%}"
+    turn = "{{ '<|im_start|>' + message.role + '\n' + content + '<|im_end|>\n' }}{%- endfor -%}"
+    tokenizer = tokenizer_with(begins + kept + cut + turn + "{{ '<|im_start|>assistant\n' }}")
+    thought = {"role": "assistant", "content": "<think>\nWho? Ada </think> it was.\n</think>\n\nAda finds one."}
+    messages = [TALK[0], thought, TALK[2], TALK[1], TALK[0]]
+    assert read_conversation(tokenizer, messages) == theirs(tokenizer, messages)
+    assert "think" not in tokenizer.decode(read_conversation(tokenizer, messages))
+
+
 @pytest.mark.parametrize("name", TEMPLATES)
 @pytest.mark.parametrize("system", [False, True])
 def test_a_conversation_is_read_as_transformers_reads_it(name: str, system: bool) -> None:

@@ -17,6 +17,8 @@ from gguf import GGUFReader, dequantize
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
+import octavo
+from octavo import gguf_file
 from octavo.config import ModelConfig, RopeScaling
 from octavo.errors import ConfigError, SaveError, TokenizerError
 from octavo.gguf_file import GgufType, save_gguf
@@ -310,6 +312,23 @@ def test_a_normal_form_is_left_to_whoever_writes_the_text_where_that_is_the_cust
     assert byte_level(qwen2).cut == "qwen2"
     with pytest.raises(TokenizerError, match="cuts words by rules"):
         byte_level(own)
+
+
+@pytest.mark.parametrize("kind", ["gpt-2", "llama-bpe"])
+def test_a_text_begins_as_llama_cpp_begins_it_where_a_file_does_not_say_how(
+    random_model: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    unsaid = {"tokenizer.ggml.add_bos_token"}
+    written = gguf_file._special
+    monkeypatch.setattr(
+        gguf_file, "_special", lambda one: {name: v for name, v in written(one).items() if name not in unsaid}
+    )
+    model = random_model(ModelConfig(dialect="modern", vocab_size=340, context=64, layers=1, heads=1, width=32))
+    save_gguf(model, TOKENIZERS[kind](), tmp_path / "model.gguf")
+    _, tokenizer = octavo.load(tmp_path / "model.gguf")
+    ours = [*tokenizer.opening, *tokenizer.encode(TEXT)]
+    assert ours == LlamaCpp(tmp_path / "model.gguf").encode(TEXT)
+    assert len(tokenizer.opening) == (kind == "llama-bpe")
 
 
 def test_special_tokens_that_gguf_cannot_say_are_refused(random_model: Models, tmp_path: Path) -> None:

@@ -518,6 +518,15 @@ def test_an_unread_onnx_file_is_not_called_checked(
     )
 
 
+def test_what_is_too_large_for_a_file_of_onnx_is_refused_before_it_is_written(
+    run_of: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("octavo.onnx_file.LARGEST", 1000)
+    with pytest.raises(ConfigError, match=r"the model takes \d\.\d GB in float32 and a file of ONNX holds"):
+        export(run_of("gpt2"), "onnx")
+    assert {path.name for path in Path().iterdir()} == {"run"}
+
+
 @pytest.mark.usefixtures("unchecked")
 def test_an_onnx_file_has_its_tokenizer_beside_it_or_neither_is_there(
     run_of: Callable[..., Path], monkeypatch: pytest.MonkeyPatch

@@ -40,6 +40,7 @@ from octavo.report.suffixes import longest_matches, maximal
 from octavo.report.texts import STRETCH, Stretch, Texts, stretches, texts_of
 from octavo.resumption import same_text
 from octavo.run import save
+from octavo.saved import checkpoint_folder, steps_saved
 from octavo.tokenizers import BPETokenizer, SimpleTokenizer
 from texts import sentences
 
@@ -301,6 +302,40 @@ def test_what_is_not_new_can_be_left_out_of_the_figure() -> None:
     assert copying.rest(cost, text, [(0, 4)]) is None
 
 
+@pytest.mark.parametrize("tokenizer", ["character", "bpe"])
+def test_what_tokens_say_is_told_in_pieces_within_documents(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: str
+) -> None:
+    records = [{"text": f"{sentences(3, seed)} 🐌é🐌 \ufffd\ufffd\n"} for seed in range(30)]
+    (workplace / "many.jsonl").write_text("\n".join(map(json.dumps, records)))
+    data = DataConfig(texts=("many.jsonl",), shuffle="documents", tokenizer=tokenizer, vocab_size=300)  # type: ignore[arg-type]
+    prepared = prepare(data, None, cache=workplace / "cache")
+    monkeypatch.setattr("octavo.report.texts.PIECE", 7)
+    passages = list(texts_of(data, prepared, lambda event: None).passages("train"))
+    assert "".join(passage.text for passage in passages) == prepared.tokenizer.decode(prepared.train.tokens)
+    assert max(len(passage.text) for passage in passages) < 100
+    documents: list[str] = []
+    for passage in passages:
+        documents[len(documents) if passage.first else -1 :] = [("" if passage.first else documents[-1]) + passage.text]
+    assert set(documents[:-1]) <= {record["text"] for record in records}
+    lines = [passage.line for passage in passages]
+    assert lines == sorted(lines) and lines[0] == 1 < lines[-1]
+
+
+def test_a_run_is_reported_on_from_any_folder(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = trained(sentences(300), out="runs/mine").absolute()
+    (workplace / "elsewhere").mkdir()
+    monkeypatch.chdir(workplace / "elsewhere")
+    assert report(run, samples=0).held_out.sources == (str(workplace / "text.txt"),)
+
+
+def test_what_only_repeats_costs_a_compressor_a_byte_at_least() -> None:
+    line = b"hello world\n"
+    for compressor in (rivals.xz, rivals.zstd):
+        score = compressor(line * 9000, line * 500, lambda event: None)
+        assert score is not None and score.bits_per_byte > 0
+
+
 def test_json_lines_are_named_by_their_records(workplace: Path) -> None:
     records = [{"text": f"{sentences(20, seed)}A line about {seed} gnus.\n"} for seed in range(12)]
     (workplace / "some.jsonl").write_text("\n".join(map(json.dumps, records)))
@@ -488,6 +523,10 @@ def test_a_text_from_standard_input_is_had_from_its_tokens(workplace: Path, monk
     found = report(run, samples=1)
     assert found.held_out.sources == ("standard input",)
     assert any("the text came from standard input" in note for note in found.notes)
+    damaged = checkpoint_folder(run, steps_saved(run)[0]) / "state.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-3])
+    assert report(run, samples=1).held_out == found.held_out
+    assert training.resume(run, Asked()).at.step == steps_saved(run)[1]
 
 
 def test_a_run_on_shuffled_documents_is_read_from_its_tokens(workplace: Path) -> None:

@@ -20,6 +20,7 @@ ROLES = ("system", "user", "assistant")
 PATIENCE = 10.0  # seconds for a template that a process runs in a tenth of one
 OPEN, SPACE, CLOSE = "\U0010fffe", "\x0b", "\U0010ffff"  # what stands for a message: signs that no template writes
 PLACE = re.compile(f"({SPACE}?){OPEN}(\\d+){CLOSE}({SPACE}?)")
+THOUGHT = "</think>"  # what ends the thoughts of a model that thinks before it answers
 LEAST = 3  # characters that begin a turn, where no special token does, and are worth looking for
 
 
@@ -36,6 +37,8 @@ def read_conversation(tokenizer: Tokenizer, messages: Sequence[Message], *, answ
     for message in messages:
         if message.get("role") not in ROLES or not isinstance(message.get("content"), str):
             raise TextError(f"{dict(message)!r:.80} is no message; give a role, {', '.join(ROLES)}, and a content")
+    if THOUGHT in template:
+        messages = without_thoughts(messages)
     names = tuple((name, text) for name, text in tokenizer.settings.items() if name.endswith("_token"))
     frame = rendered(template, tuple(message["role"] for message in messages), names, answering)
     special = _special(tokenizer)
@@ -43,6 +46,24 @@ def read_conversation(tokenizer: Tokenizer, messages: Sequence[Message], *, answ
     pattern = _pattern(special)
     _check_unforged(chunks, [message["content"] for message in messages if message["role"] != "assistant"], pattern)
     return list(_ids(chunks, tokenizer, special, pattern))
+
+
+def without_thoughts(messages: Sequence[Message]) -> list[Message]:
+    """What a model thought before it said something, it reads no more once it was answered.
+
+    Templates of such models say so themselves; octavo does it for them, as they see no message.
+
+    >>> talk = [("assistant", "<think>2+2</think>\\n4"), ("user", "5?"), ("assistant", "<think>")]
+    >>> [message["content"] for message in without_thoughts([{"role": role, "content": text} for role, text in talk])]
+    ['4', '5?', '<think>']
+    """
+    last = max((place for place, message in enumerate(messages) if message["role"] == "user"), default=0)
+    return [
+        {**message, "content": message["content"].rpartition(THOUGHT)[2].lstrip("\n")}
+        if message["role"] == "assistant" and place < last and THOUGHT in message["content"]
+        else message
+        for place, message in enumerate(messages)
+    ]
 
 
 @lru_cache(maxsize=256)

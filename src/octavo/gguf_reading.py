@@ -32,6 +32,7 @@ WHOLE = torch.bfloat16  # what rounded weights become unasked: finer than the ro
 PIECE = 1 << 20  # numbers that are made whole at a time
 NAMED = {"bos": "bos_token", "eos": "eos_token", "unknown": "unk_token", "padding": "pad_token"}
 GGML = "tokenizer.ggml."
+OPENED = {"llama-bpe"}  # cuts with which a text begins with a token of its own unless a file says that it does not
 LLAMA3 = tuple(
     RopeScaling(factor=factor, low_frequency_factor=1.0, high_frequency_factor=4.0, original_context=8192)
     for factor in (8.0, 32.0)  # as Llama 3.1 and the small ones of 3.2 were published
@@ -153,7 +154,8 @@ def _tokenizer(settings: Mapping[str, Any], config: ModelConfig) -> Tokenizer:
     named = {
         ours: tokens[_id(settings, theirs, len(tokens))] for theirs, ours in NAMED.items() if _has(settings, theirs)
     }
-    opens = settings.get(f"{GGML}add_bos_token") is True and "bos_token" in named
+    opened = settings.get(f"{GGML}add_bos_token", _cut(settings) in OPENED) is True
+    opens = opened and "bos_token" in named
     template = settings.get("tokenizer.chat_template")
     kept = {"chat_template": template} if isinstance(template, str) else {}
     return from_byte_level(found, opening=named["bos_token"] if opens else None, settings={**named, **kept})

@@ -19,7 +19,7 @@ from octavo.errors import ConfigError, RunError
 from octavo.lens import Changes, Choice, Head, Read, Rows, Said, Trace
 from octavo.lens.shown import plain
 from octavo.model import GPT
-from octavo.porting import load
+from octavo.porting import open_parts
 from octavo.saved import snapshots
 from octavo.tokenizers import BPETokenizer, Tokenizer, load_tokenizer
 
@@ -186,8 +186,10 @@ def open_model(place: Path, step: int | None = None) -> tuple[GPT, Tokenizer]:
     which nothing is hidden. Raises `RunError` where there are no such weights.
     """
     if step is None and (place.is_file() or (place / "config.json").is_file()):
-        model, tokenizer = load(place)
-        return (model.float() if model.embed.weight.dtype.itemsize < 4 else model).eval(), tokenizer
+        parts, tokenizer = open_parts(place)
+        if parts.dtype.itemsize < 4:  # its rotary tables too are to be those of float32, not rounded before
+            parts, _ = open_parts(place, dtype=torch.float32)
+        return parts.whole(), tokenizer
     kept = snapshots(place)
     if step is None and not kept:
         raise RunError(f"{place} has no weights yet; wait for the first")

@@ -12,6 +12,9 @@ from octavo.cache import NoCache, Seen
 from octavo.disk import replace_file
 from octavo.errors import ConfigError
 from octavo.model import GPT
+from octavo.scale import parameters
+
+LARGEST = 1_500_000_000  # bytes of weights, of which PyTorch writes no more into the file itself
 
 
 class Masked(NoCache):
@@ -36,11 +39,18 @@ class Whole(nn.Module):
 def save_onnx(model: GPT, path: Path | str) -> None:
     """Write a model in float32, whole or not at all: `tokens` (batch, time) in, `logits` (batch, time, V) out.
 
-    Raises `ConfigError` where the packages that write ONNX are not installed, `SaveError` with path and reason.
+    Raises `ConfigError` where the packages that write ONNX are not installed and for a model that is too large for one
+    file, `SaveError` with path and reason.
     """
     missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
     if missing:
         raise ConfigError(f"ONNX takes {' and '.join(missing)}; install the extra: pip install -e '.[export]'")
+    size = 4 * parameters(model.config)
+    if size > LARGEST:
+        raise ConfigError(
+            f"the model takes {size / 1e9:.1f} GB in float32 and a file of ONNX holds {LARGEST / 1e9:.1f}; "
+            "export it as hf or gguf"
+        )
     path = Path(path)
     axes = ({0: torch.export.Dim("batch"), 1: torch.export.Dim("time", max=model.config.context)},)
     tokens = torch.zeros(2, min(3, model.config.context), dtype=torch.int64)

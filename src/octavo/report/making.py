@@ -24,9 +24,9 @@ from octavo.report.passages import extremes
 from octavo.report.readings import Weighed, read, scored, weighed
 from octavo.report.result import Report
 from octavo.report.texts import PartName, Passage, Texts, texts_of
-from octavo.resumption import same_text
+from octavo.resumption import found_again, same_text
 from octavo.sampling import SEEDS
-from octavo.saved import checkpoint_folder, read_facts, steps_saved
+from octavo.saved import newest_facts, steps_saved
 from octavo.tokenizers import Tokenizer
 
 Listener = Callable[[Event], None]
@@ -79,8 +79,8 @@ def opened(run: Path, config: RunConfig, on_event: Listener) -> Prepared:
         prepared = same_text(run, config, on_event)
     except TextError as error:
         raise RunError(f"the text of {run} cannot be read again: {error}") from None
-    known = [read_facts(checkpoint_folder(run, step)).get("text_sha256") for step in steps_saved(run)[:1]]
-    if known and known[0] != prepared.text_sha256:
+    known = newest_facts(run)
+    if known is not None and known.get("text_sha256") != prepared.text_sha256:
         raise RunError(f"the text is not the one that {run} learned from; bring that back, and report then")
     if not prepared.held_out:
         raise RunError(f"{run} held no text out, for it has too little; train anew on a longer one")
@@ -110,7 +110,9 @@ class _Making:
     def __init__(self, run: Path, subject: Subject, samples: int, seed: int, on_event: Listener) -> None:
         self.run, self.subject, self.samples, self.seed = run, subject, samples, seed
         self.on_event, self.notes = on_event, list(notes_on(run, subject))
-        self.texts: Texts = texts_of(subject.config.data, subject.prepared, self._note)
+        data = subject.config.data
+        data = data if "-" in data.texts else found_again(run, data)
+        self.texts: Texts = texts_of(data, subject.prepared, self._note)
 
     def _note(self, event: Event) -> None:
         if isinstance(event, Note):

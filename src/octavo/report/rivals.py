@@ -77,6 +77,6 @@ def _added(name: str, begin: Callable[[int], Compressor], learned: bytes, text: 
             progress.advance(min(CHUNK, len(content) - start))
         return total + len(compressor.flush())
 
-    added = size(learned + text) - size(learned)
+    added = max(1, size(learned + text) - size(learned))  # what only repeats may take nothing
     progress.finish()
     return Score(name, 8 * added / len(text))

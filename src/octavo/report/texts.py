@@ -2,17 +2,22 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from itertools import pairwise
 from typing import Literal, NamedTuple
+
+import numpy as np
 
 from octavo import places
 from octavo.config import DataConfig
 from octavo.data import Part, Prepared, Sources, find_texts
 from octavo.events import Event, Note
 from octavo.report.findings import Place
+from octavo.tokenizers import Tokenizer
 
 PartName = Literal["train", "val", "test"]
 BOUNDARY = b"\xff"  # stands before every document; no text in UTF-8 has this byte
+PIECE = 2**16  # tokens that are read at once where there are no files
+NEAR = 8  # tokens that say whether a character ends with the last of them: it has four bytes at most
 STRETCH = 32_000_000  # bytes looked through at once: what finds copies takes 17 times as much memory
 
 
@@ -33,21 +38,47 @@ class Texts:
     sources: tuple[Sources, ...]  # none: it came from standard input or in another order, and its tokens tell it
     name: str = "standard input"  # of a text without sources
 
-    @cached_property
-    def kept(self) -> dict[str, str]:
-        """What the tokens of each part say."""
-        decode, parts = self.prepared.tokenizer.decode, ("train", "val", "test")
-        return {name: decode(getattr(self.prepared, name).tokens) for name in parts}
-
     def passages(self, name: PartName, characters: int | None = None) -> Iterator[Passage]:
         """A part from its beginning, or so many characters of it."""
         part: Part = getattr(self.prepared, name)
         if not self.sources:
-            yield Passage(self.name, 1, self.kept[name][:characters], True)
+            yield from self._told(part, part.characters if characters is None else characters)
             return
         before = {"train": (), "val": ("train",), "test": ("train", "val")}[name]
         start = sum(getattr(self.prepared, other).characters for other in before)
         yield from cut(self.sources, start, start + (part.characters if characters is None else characters))
+
+    def _told(self, part: Part, left: int) -> Iterator[Passage]:
+        """What the tokens of a part say, so many characters of it."""
+        line = 1
+        for text, first in decoded(self.prepared.tokenizer, part.tokens):
+            if text[:left]:
+                yield Passage(self.name, line, text[:left], first)
+            left -= len(text[:left])
+            line += text.count("\n")
+            if left <= 0:
+                return
+
+
+def decoded(tokenizer: Tokenizer, tokens: np.ndarray) -> Iterator[tuple[str, bool]]:
+    """What tokens say, piece by piece, each within a document, and whether one begins with it.
+
+    Pieces are whole characters: tokens of a character that goes on in the next piece are read with that.
+    """
+    waiting, first = tokens[:0], True
+    ends = -1 if tokenizer.end_of_text is None else tokenizer.end_of_text
+    for begin in range(0, len(tokens), PIECE):
+        piece, last = np.concatenate([waiting, tokens[begin : begin + PIECE]]), begin + PIECE >= len(tokens)
+        waiting = piece[:0]
+        for start, stop in pairwise([0, *(np.flatnonzero(piece == ends) + 1).tolist(), len(piece)]):
+            text, ended = tokenizer.decode(piece[start:stop]), stop > start and piece[stop - 1] == ends
+            if not (ended or last):
+                whole = stop
+                while whole > start and tokenizer.decode(piece[max(start, whole - NEAR) : whole]).endswith("\ufffd"):
+                    whole -= 1
+                text, waiting = tokenizer.decode(piece[start:whole]), piece[whole:stop]
+            yield text, first
+            first = bool(ended) or (first and not text)
 
 
 def texts_of(data: DataConfig, prepared: Prepared, on_event: Callable[[Event], None]) -> Texts:
