@@ -60,8 +60,8 @@ OpenAI-compatible server answers; a key for it is taken from $OCTAVO_API_KEY."""
 
 Example: octavo serve runs/book-1, and in a client: base_url="http://127.0.0.1:8000/v1"
 
-Only programs on this machine are let in, unless --host names another address: then every request has to carry the \
-key that stands in --api-key-file or in $OCTAVO_API_KEY.""",
+Only programs on this machine are let in, unless --host names another address, or --public that of a proxy before it: \
+then every request has to carry the key that stands in --api-key-file or in $OCTAVO_API_KEY.""",
     "look": """Look inside a model: what surprises it, where its heads look, what each layer would say.
 
 Example: octavo look runs/book-1 "It was the best of times" --layer 2 --head 0

@@ -15,6 +15,9 @@ def serve(
         "127.0.0.1"
     ),
     port: Annotated[int, Parameter(help="The port; 0 takes a free one.")] = 8000,
+    public: Annotated[
+        str | None, Parameter(help="The address that a proxy before it has for others, https://octavo.example say.")
+    ] = None,
     api_key_file: Annotated[Path | None, Parameter(help="A file with the key that clients have to send.")] = None,
     device: Where = "auto",
     bitwise: Annotated[bool, Parameter(help="Let no text depend on others by a bit; slower.", negative=())] = False,
@@ -27,7 +30,7 @@ def serve(
     names = [name_of(place) for place in places]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"two models are called {twice}; rename the folder of one")
-    rules = rules_for(host, read_key(api_key_file))
+    rules = rules_for(host, read_key(api_key_file), public)
     if device != "auto":  # for a wrong one, before anything is opened
         from octavo.devices import choose_device
 

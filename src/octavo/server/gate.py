@@ -36,6 +36,7 @@ class Rules:
 
     hosts: frozenset[str] = LOOPBACK  # in lower case; `addresses` allows all that are no name besides
     addresses: bool = False
+    public: str | None = None  # the origin of a proxy before it, `plain`
     key: str | None = None
     open: frozenset[str] = frozenset()  # what may be got without the key, each path as it is spelled
     body: int = BODY
@@ -47,7 +48,7 @@ class Rules:
         if not self.known(host):
             raise RefusedError(403, f"{host!r:.80} is no name of this service; call it as it says itself", code="host")
         origin = header(scope, "origin")
-        if origin is not None and origin.lower() != f"{scope['scheme']}://{host}".lower():
+        if origin is not None and not self.own(origin, scope["scheme"], host):
             raise RefusedError(403, f"pages of {origin!r:.80} may not ask here", code="origin")
         if (
             self.key is not None
@@ -82,7 +83,21 @@ class Rules:
         (True, True, False)
         """
         name = re.sub(r":[0-9]{1,5}$", "", host).strip("[]").lower()
-        return name in self.hosts or (self.addresses and is_address(name))
+        return name in self.hosts or (self.addresses and is_address(name)) or self.proxied(host)
+
+    def proxied(self, host: str) -> bool:
+        """Whether a Host header names the proxy.
+
+        >>> rules = Rules(public="https://octavo.example")
+        >>> rules.proxied("Octavo.example:443"), rules.proxied("octavo.example:80")
+        (True, False)
+        """
+        return self.public is not None and plain(f"{self.public.partition(':')[0]}://{host}") == self.public
+
+    def own(self, origin: str, scheme: str, host: str) -> bool:
+        """Whether an Origin is that of this service's own pages: of the proxy, or of the address that was called."""
+        given = plain(origin)
+        return given == self.public or (not self.proxied(host) and given == plain(f"{scheme}://{host}"))
 
     def too_large(self) -> RefusedError:
         """The answer to a body that is too large."""
@@ -110,6 +125,15 @@ def spelled(scope: Mapping[str, Any]) -> bytes:
 def same(given: str, wanted: str) -> bool:
     """Whether two texts are the same, in a time that tells nothing about where they differ."""
     return hmac.compare_digest(given.encode(), wanted.encode())
+
+
+def plain(origin: str) -> str:
+    """An origin in lower case, without the port that its scheme has anyway.
+
+    >>> plain("HTTPS://Octavo.example:443"), plain("http://octavo.example:443")
+    ('https://octavo.example', 'http://octavo.example:443')
+    """
+    return re.sub(r"^(http://.*):80$|^(https://.*):443$", r"\1\2", origin.lower())
 
 
 def is_address(name: str) -> bool:

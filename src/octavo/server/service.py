@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import re
 import socket
 import sys
 from contextlib import suppress
@@ -14,7 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from octavo.errors import ConfigError
-from octavo.server.gate import LOOPBACK, Check, Gate, Log, Rules, anyone
+from octavo.server.gate import LOOPBACK, Check, Gate, Log, Rules, anyone, plain
 from octavo.server.page.files import OPEN
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ OBJECTS = 50_000  # that come before it is looked for those which nobody can rea
 SWITCH = 2e-4  # seconds that the thread which answers waits for the one which writes; Python's own are 5e-3
 GRACE = 10  # seconds that streams have to come to their end
 SHORTEST = 16  # signs of a key that guards more than this machine
+HOST = r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\]"  # a name, or an address in numbers
+ADDRESS = re.compile(rf"https?://(?:{HOST})(?::([1-9][0-9]{{0,4}}))?/?", re.ASCII | re.IGNORECASE)
 
 
 def read_key(file: Path | None) -> str | None:
@@ -44,18 +47,38 @@ def read_key(file: Path | None) -> str | None:
     return key
 
 
-def rules_for(host: str, key: str | None) -> Rules:
-    """The rules of a service at this address. Raises `ConfigError` where others could come in without a key."""
-    if host in LOOPBACK:
+def rules_for(host: str, key: str | None, public: str | None = None) -> Rules:
+    """The rules of a service at this address, perhaps behind a proxy at a public one.
+
+    Raises `ConfigError` where others could come in without a key.
+    """
+    here, origin = host in LOOPBACK, None if public is None else public_origin(public)
+    if here and origin is None:
         return Rules(key=key)
     if key is None:
-        raise ConfigError(
-            f"--host {host} lets other machines in; name a key in --api-key-file or in ${KEY}, or serve 127.0.0.1"
-        )
+        opens, instead = (f"--public {public}", "leave it out") if here else (f"--host {host}", "serve 127.0.0.1")
+        raise ConfigError(f"{opens} lets other machines in; name a key in --api-key-file or in ${KEY}, or {instead}")
     if len(key) < SHORTEST:
         raise ConfigError(f"the API key has {len(key)} signs; others can guess it, give at least {SHORTEST}")
+    if here:
+        return Rules(public=origin, key=key)
     own = {host.lower(), socket.gethostname().lower(), socket.getfqdn().lower()}
-    return Rules(hosts=LOOPBACK | own, addresses=True, key=key)
+    return Rules(hosts=LOOPBACK | own, addresses=True, public=origin, key=key)
+
+
+def public_origin(address: str) -> str:
+    """The origin of an address that a proxy has, as browsers spell it. Raises `ConfigError` where it is none.
+
+    >>> public_origin("https://Octavo.example:443/")
+    'https://octavo.example'
+    """
+    found = ADDRESS.fullmatch(address)
+    if found is None or int(found[1] or 0) >= 2**16:
+        raise ConfigError(
+            f"--public {address} is not http:// or https:// and a host, with a port or none; "
+            "give one like https://octavo.example"
+        )
+    return plain(address.rstrip("/"))
 
 
 def listen(host: str, port: int) -> socket.socket:
