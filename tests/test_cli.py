@@ -43,7 +43,7 @@ def test_the_flags_are_these_and_no_others() -> None:
         "train": f"minutes steps {text} {shape} out resume force allow-mismatch config quiet parallel page track",
         "generate": f"{knobs} stop n slide no-slide json quantize device",
         "talk": f"{knobs} quantize device server",
-        "serve": "host port api-key-file device bitwise",
+        "serve": "host port public api-key-file device bitwise",
         "look": "lens layer head off step top json svg png",
         "explain": "layer head temperature seed json",
         "import": "to dtype force",
@@ -84,8 +84,8 @@ def test_train_generate_and_plan_work_together(said: Said) -> None:
 
 def test_the_time_of_a_step_that_lasts_is_told_by_its_arithmetic(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "s as tried here" in said("plan", "text.txt", *TINY)[1]
-    monkeypatch.setattr("octavo.planner.MOMENT", 0.0)
-    monkeypatch.setattr("octavo.planner.probe", None)  # nothing is tried
+    monkeypatch.setattr("octavo.probing.MOMENT", 0.0)
+    monkeypatch.setattr("octavo.probing.probe", None)  # nothing is tried
     assert "s as its arithmetic has it" in said("plan", "text.txt", *TINY)[1]
 
 
@@ -226,6 +226,7 @@ MISTAKES = {
     "no run yet": ("talk", "there is no run under runs/ yet"),
     "cuda": ("train text.txt --device tpu", "--device"),
     "other dtype": ("train text.txt --dtype float8", "--dtype"),
+    "a field of no file": ("train text.txt --field body", "--field is body and no text is JSON lines; leave it out"),
     "one field": ("train lines.jsonl --field body", "lines.jsonl"),
     "seed": ("train text.txt --seed=-1", "seed is -1; give zero or a positive number"),
     "no such preset": ("train text.txt --preset gpt5", "preset is 'gpt5'; give one of gpt2, gpt2-medium"),

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -242,6 +243,7 @@ def test_a_path_is_logged_as_it_was_sent_and_invents_no_line(running: Running) -
 
 GOOD = {"model": "plain", "prompt": "Ada", "max_tokens": 2}
 TALK = [{"role": "user", "content": "Ada"}]
+NO_BLANK_LINE = {str(token): -100 for token in PLAIN.encode("\n")}
 
 
 @pytest.mark.parametrize(
@@ -290,6 +292,60 @@ def test_what_is_out_of_range_or_not_octavos_is_refused_by_name(
     assert status == (404 if "no model" in message else 400)
     assert message in error["message"]
     assert running.call("POST", "/v1/completions", GOOD)[0] == 200  # and nobody is disturbed
+
+
+def leaving(room: int) -> str:
+    """What may be said to the model that answers so that it has room for so many tokens more."""
+    empty = len(read_conversation(CHATTY, messages([], "")))
+    said = "~" * (256 - room - empty)  # a token each, for no text that its vocabulary was made of has any
+    assert len(read_conversation(CHATTY, messages([], said))) == 256 - room
+    return said
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+@pytest.mark.parametrize(
+    ("room", "asked", "status"),
+    [
+        *((12, 12, 200), (12, 13, 400), (6, 200, 400), (1, 1, 200), (0, 1, 400)),
+        *((128, 128, 200), (128, 4000, 200), (127, 127, 200), (127, 128, 400), (127, 4000, 400)),
+    ],
+)
+def test_a_conversation_that_leaves_less_room_than_is_asked_for_is_refused_unless_half_the_context_is_left(
+    room: int, asked: int, status: int, name: str, running: Running
+) -> None:
+    body = {"model": "chatty", "messages": messages([], leaving(room)), "seed": 1, name: asked}
+    if status == 200:
+        assert running.call("POST", "/v1/chat/completions", body)[0] == 200
+        return
+    got, error = running.refusal("POST", "/v1/chat/completions", body)
+    assert (got, error["param"], error["code"]) == (400, "messages", "context_length_exceeded")
+    fewer = f" or ask for {room} at most" if room else ""
+    assert error["message"] == (
+        f"the conversation takes {256 - room} tokens, {asked} more are asked for and the model sees 256; "
+        f"leave out its oldest turns{fewer}"
+    )
+
+
+def test_a_conversation_is_answered_for_as_long_as_there_is_room_where_no_length_is_asked_for(running: Running) -> None:
+    body = {"model": "chatty", "messages": messages([], leaving(3)), "ignore_eos": True}
+    status, content = running.call("POST", "/v1/chat/completions", body)
+    told = json.loads(content)
+    assert status == 200 and told["choices"][0]["finish_reason"] == "length"
+    assert told["usage"]["completion_tokens"] == 3
+    status, error = running.refusal("POST", "/v1/chat/completions", {**body, "messages": messages([], leaving(0))})
+    assert (status, error["code"]) == (400, "context_length_exceeded")
+    assert error["message"] == "the conversation takes 256 tokens and the model sees 256; leave out its oldest turns"
+
+
+def test_what_goes_on_past_the_context_is_as_long_as_is_asked_for(running: Running) -> None:
+    beginning = {"model": "plain", "max_tokens": 40, "ignore_eos": True}
+    for path, body in (
+        ("/v1/completions", {"prompt": TEXT[:250]}),
+        ("/v1/completions", {"prompt": TEXT[:300]}),
+        ("/v1/chat/completions", {"messages": messages([], TEXT[:250]), "logit_bias": NO_BLANK_LINE}),
+    ):
+        status, content = running.call("POST", path, beginning | body)
+        assert (status, json.loads(content)["usage"]["completion_tokens"]) == (200, 40)
 
 
 @pytest.mark.parametrize(
@@ -373,6 +429,48 @@ def test_nobody_comes_in_who_may_not(method: str, path: str, body: Any, guarded:
         assert status(body=b"{}", Authorization=bearer, Content_Type="text/plain") == 415
         assert status(body=b"{}", Authorization=bearer, Content_Type="application/x-www-form-urlencoded") == 415
     assert status("/nowhere") == 401 and status("/nowhere", Authorization=bearer) == 404
+
+
+PUBLIC = "https://octavo.example"
+CALLED = ("octavo.example", "Octavo.EXAMPLE", "octavo.example:443")
+MISCALLED = (
+    *("octavo.example.evil", "evil.octavo.example", "xoctavo.example", "octavo.example."),
+    *("octavo.example:80", "octavo.example:8443", "octavo.example:443:443", "https://octavo.example"),
+    *("octavo.example@evil.example", ""),
+)
+FORGED = (
+    *("http://octavo.example", "http://octavo.example:443", "https://octavo.example:80"),
+    *("https://octavo.example:8443", "https://octavo.example.evil", "https://evil.octavo.example"),
+    *("https://xoctavo.example", "https://octavo.example.", "https://octavo.example@evil.example"),
+    *("https://evil.example/https://octavo.example", "octavo.example", "null", ""),
+)
+
+
+@pytest.fixture(scope="module")
+def behind() -> Iterator[Running]:
+    service = Running(rules_for("127.0.0.1", KEY, PUBLIC))
+    yield service
+    service.stop()
+
+
+@pytest.mark.parametrize(("method", "path", "body"), ROUTES)
+def test_behind_a_proxy_its_address_comes_in_and_none_that_looks_like_it(
+    method: str, path: str, body: Any, behind: Running
+) -> None:
+    def status(key: str = KEY, **headers: str) -> int:
+        return behind.call(method, path, body, Authorization=f"Bearer {key}", **headers)[0]
+
+    within = status()
+    assert within == 200 or (path.startswith("/page/") and within in (404, 409))
+    here = f"127.0.0.1:{behind.port}"
+    assert status(Host=here, Origin=f"http://{here}") == status(Host=here, Origin=PUBLIC) == within
+    for host in CALLED:
+        assert status(Host=host) == status(Host=host, Origin=PUBLIC) == within
+        assert status(Host=host, Origin="HTTPS://Octavo.example:443") == within
+        assert status(Host=host, Origin=f"http://{here}") == 403
+    assert status("wrong", Host=CALLED[0], Origin=PUBLIC) == behind.call(method, path, body, Host=CALLED[0])[0] == 401
+    assert {status(Host=host, **more) for host in MISCALLED for more in ({}, {"Origin": PUBLIC})} == {403}
+    assert {status(Host=host, Origin=origin) for host in (CALLED[0], here) for origin in FORGED} == {403}
 
 
 def test_who_does_not_come_in_is_told_why(running: Running) -> None:
@@ -577,6 +675,40 @@ def test_another_address_takes_a_key_that_is_one(tmp_path: Path, monkeypatch: py
         read_key(tmp_path / "none")
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("octavo.example", "ftp://octavo.example", "//octavo.example", "https://", "https:///", "", "https://-"),
+        *("https://octavo.example/page", "https://octavo.example//", "https://octavo.example?a=1", f"{PUBLIC}/#a"),
+        *("https://me@octavo.example", "https://me:word@octavo.example", "https://octavo example", f" {PUBLIC}"),
+        *("https://octavo.example:", "https://octavo.example:0", "https://octavo.example:65536", f"{PUBLIC}:x"),
+        *("https://octavo.example:443:443", "https://octavo.example\n", "https://octävo.example", "https://[::1"),
+    ],
+)
+def test_the_address_of_a_proxy_is_a_host_and_nothing_behind_it(address: str) -> None:
+    message = "is not http:// or https:// and a host, with a port or none; give one like https://octavo.example"
+    shown = address.replace("\n", " ")  # in one line
+    with pytest.raises(ConfigError, match=f"^--public {re.escape(shown)} {message}$"):
+        rules_for("127.0.0.1", KEY, address)
+
+
+def test_the_address_of_a_proxy_takes_a_key_and_is_one_however_it_is_spelled() -> None:
+    message = r"^--public https://octavo\.example lets other machines in; name a key in .*, or leave it out$"
+    with pytest.raises(ConfigError, match=message):
+        rules_for("127.0.0.1", None, PUBLIC)
+    with pytest.raises(ConfigError, match=r"--host 0\.0\.0\.0 lets other machines in; .*, or serve 127\.0\.0\.1"):
+        rules_for("0.0.0.0", None, PUBLIC)
+    with pytest.raises(ConfigError, match="the API key has 3 signs; others can guess it, give at least 16"):
+        rules_for("127.0.0.1", "abc", PUBLIC)
+    for spelled in (PUBLIC, "HTTPS://Octavo.Example", f"{PUBLIC}:443", f"{PUBLIC}/"):
+        rules = rules_for("127.0.0.1", KEY, spelled)
+        assert rules.public == PUBLIC and rules.known("octavo.example") and not rules.known("192.0.2.7")
+    rules = rules_for("0.0.0.0", KEY, "http://[2001:DB8::7]:8080")
+    assert rules.public == "http://[2001:db8::7]:8080" and rules.known("192.0.2.7:8000")
+    assert rules_for("127.0.0.1", KEY, "http://octavo.example").known("octavo.example:80")
+    assert not rules_for("127.0.0.1", KEY, "http://octavo.example:8080").known("octavo.example")
+
+
 def test_a_port_that_is_taken_or_none_is_said() -> None:
     with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
@@ -634,11 +766,19 @@ def test_a_conversation_that_is_too_long_for_the_servers_model_goes_on_without_i
     knobs = Knobs(max_new_tokens=12, temperature=0.5, seed=3)
     said = [(f"Who finds the number {n}?", "Ada finds it.") for n in range(20)]
     counts = [len(read_conversation(CHATTY, messages(said[first:], "Why?"))) for first in range(20)]
-    fitting = next(first for first, count in enumerate(counts) if count < 256)
+    fitting = next(first for first, count in enumerate(counts) if count + knobs.max_new_tokens <= 256)
     answer = "".join(remote.speak(said, "Why?", knobs))
     assert 1 < fitting < 19 and answer == "".join(remote.speak(said[fitting:], "Why?", knobs))
     with pytest.raises(DownloadError, match=r"says 400: the conversation takes .* leave out its oldest turns"):
         list(remote.speak(said, TEXT, knobs))
+
+
+def test_a_line_that_leaves_little_room_is_answered_by_a_server_for_as_long_as_there_is_some(running: Running) -> None:
+    remote, line = Remote(f"http://127.0.0.1:{running.port}", "chatty"), leaving(3)
+    body = {"model": "chatty", "messages": messages([], line), "temperature": 0.5, "seed": 3}
+    alone = json.loads(running.call("POST", "/v1/chat/completions", body)[1])["choices"][0]["message"]["content"]
+    knobs = Knobs(max_new_tokens=12, temperature=0.5, seed=3)
+    assert "".join(remote.speak([("Who?", "Ada.")], line, knobs)) == "".join(remote.speak([], line, knobs)) == alone
 
 
 def test_a_model_that_a_server_has_not_is_refused_before_the_talk(

@@ -114,12 +114,15 @@ class Remote:
             connection.close()
 
     def _answer(self, said: list[Turn], line: str, asked: dict[str, Any]) -> tuple[HTTPConnection, HTTPResponse]:
-        """The beginning of an answer; what the server has no room for is forgotten, the oldest first."""
+        """The beginning of an answer; what the server has no room for is forgotten, the oldest first.
+
+        Where that is not enough, the answer to the line alone may be as long as there is room for.
+        """
         while True:
             try:
                 return self._ask("POST", "/chat/completions", asked | {"messages": messages(said, line)})
             except TooLongError:
-                if not said:
+                if not said and asked.pop("max_tokens", None) is None:
                     raise
                 said = said[1:]
 

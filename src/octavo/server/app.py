@@ -1,6 +1,5 @@
 """The service's routes, each a few lines: what is asked, what is answered."""
 
-import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,7 +21,7 @@ from octavo.server.page.baselines import Counting
 from octavo.server.page.reporting import Reports
 from octavo.server.refused import RefusedError
 from octavo.server.schema import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
-from octavo.server.strict import REFUSALS, StrictRoute, refuse_in_the_apis_words
+from octavo.server.strict import LEFT, REFUSALS, StrictRoute, refuse_in_the_apis_words, while_here
 from octavo.server.writing import Writing
 
 DEFAULT_TOKENS = 16  # of a completion, as the API has it
@@ -93,20 +92,13 @@ async def converse(request: Request, asked: ChatRequest) -> Any:
     served = await newest(request, asked.model)
     served.check_room(asked.n or 1)
     ids = tuple(await served.converse([message.plain for message in asked.messages]))
-    room = served.context - len(ids)
-    if served.answers and room < 1:
-        raise RefusedError(
-            400,
-            f"the conversation takes {len(ids)} tokens and the model sees {served.context}; leave out its oldest turns",
-            param="messages",
-            code="context_length_exceeded",
-        )
+    _check_conversation(served, asked, len(ids))
     seed = secrets.randbits(62) if asked.seed is None else asked.seed
     wanted = [
         Wanted(
             prompt=ids,
             sampling=sampling,
-            max_new_tokens=asked.max_completion_tokens or asked.max_tokens or max(room, served.context),
+            max_new_tokens=asked.most or served.context,
             stop=asked.stops if served.answers else (*asked.stops, BASE_STOP),
             alternatives=asked.top_logprobs or 0,
             slide=not served.answers,
@@ -152,19 +144,11 @@ async def answer(request: Request, writing: Writing, asked: CompletionRequest | 
         usage = asked.stream_options is not None and asked.stream_options.include_usage
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(writing.stream(usage=usage), media_type="text/event-stream", headers=headers)
-    whole, gone = asyncio.ensure_future(writing.whole()), asyncio.ensure_future(_gone(request))
     try:
-        await asyncio.wait({whole, gone}, return_when=asyncio.FIRST_COMPLETED)
-        return JSONResponse(whole.result()) if whole.done() else Response(status_code=499)
+        whole = await while_here(request, writing.whole())
     finally:
         writing.cancel()
-        for task in (whole, gone):
-            task.cancel()
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+    return Response(status_code=LEFT) if whole is None else JSONResponse(whole)
 
 
 def _given(asked: CompletionRequest) -> list[str | list[int]]:
@@ -192,6 +176,22 @@ def _check_completion(served: Served, asked: CompletionRequest, prompts: list[Re
             param="prompt",
             code="context_length_exceeded",
         )
+
+
+def _check_conversation(served: Served, asked: ChatRequest, count: int) -> None:
+    """Raise `RefusedError` where there is no room for what is asked for, of which half the context is enough."""
+    room, most = served.context - count, asked.most
+    if not served.answers or room >= max(1, min(most or 1, served.context // 2)):
+        return
+    more = "" if most is None else f", {most} more are asked for"
+    fewer = f" or ask for {room} at most" if room > 0 else ""
+    raise RefusedError(
+        400,
+        f"the conversation takes {count} tokens{more} and the model sees {served.context}; "
+        f"leave out its oldest turns{fewer}",
+        param="messages",
+        code="context_length_exceeded",
+    )
 
 
 def create_app(models: Models) -> FastAPI:

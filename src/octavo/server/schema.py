@@ -164,6 +164,11 @@ class ChatRequest(Writing):
         )
     )
 
+    @property
+    def most(self) -> int | None:
+        """How many tokens are asked for, by either name."""
+        return self.max_completion_tokens or self.max_tokens
+
     @model_validator(mode="after")
     def _agree(self) -> "ChatRequest":
         if self.top_logprobs is not None and not self.logprobs:

@@ -1,7 +1,8 @@
-"""What all routes share: bodies with nothing doubtful in them, and refusals in the API's words."""
+"""What all routes share: bodies with nothing doubtful in them, refusals in the API's words, clients that leave."""
 
-from collections.abc import Callable, Coroutine
-from typing import Any
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -15,6 +16,8 @@ from octavo.server.refused import DESCRIBED, RefusedError, of_validation
 REFUSALS: dict[int | str, dict[str, Any]] = {
     "default": {"description": "What is wrong", "content": {"application/json": {"schema": DESCRIBED}}}
 }
+LEFT = 499  # the status of an answer that nobody waits for
+T = TypeVar("T")
 
 
 class StrictRequest(Request):
@@ -50,3 +53,19 @@ def refuse_in_the_apis_words(app: FastAPI) -> None:
     async def refused(request: Request, error: HTTPException) -> JSONResponse:
         known = error if isinstance(error, RefusedError) else RefusedError(error.status_code, str(error.detail))
         return known.response()
+
+
+async def while_here(request: Request, work: Awaitable[T]) -> T | None:
+    """What comes of some work, or nothing where the client goes away first: then it is given up, if it can be."""
+    doing, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({doing, gone}, return_when=asyncio.FIRST_COMPLETED)
+        return doing.result() if doing.done() else None
+    finally:
+        for task in (doing, gone):
+            task.cancel()
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

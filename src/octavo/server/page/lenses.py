@@ -1,17 +1,19 @@
 """The page's way to look inside: what it may ask. What answers is loaded when the first question comes."""
 
 import asyncio
-from threading import Lock
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from pydantic import BaseModel, Field, StrictInt
 from pydantic_core import to_json
 
 from octavo.errors import OctavoError
 from octavo.server.refused import RefusedError
 from octavo.server.schema import Name, Number, Text, Token
-from octavo.server.strict import REFUSALS, StrictRoute
+from octavo.server.strict import LEFT, REFUSALS, StrictRoute, while_here
 
 if TYPE_CHECKING:
     from octavo.server.page.peering import Lenses
@@ -69,31 +71,44 @@ class RegenerateRequest(TextRequest):
     seed: Annotated[StrictInt, Field(ge=0, lt=2**62)] = 0
 
 
-router = APIRouter(prefix="/page", route_class=StrictRoute, responses=REFUSALS)
-loading = Lock()
+@asynccontextmanager
+async def life(app: FastAPI) -> AsyncIterator[None]:
+    """The thread in which questions wait for each other: nobody else's work waits behind them."""
+    app.state.asking = ThreadPoolExecutor(1, "octavo lenses")
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(app.state.asking.shutdown, cancel_futures=True)
+
+
+router = APIRouter(prefix="/page", route_class=StrictRoute, responses=REFUSALS, lifespan=life)
 
 
 def lenses_of(state: Any) -> "Lenses":
     """What looks into the models of an application; loading it takes a second or two."""
-    with loading:
-        if state.lenses is None:
-            from octavo.server.page.peering import Lenses
+    if state.lenses is None:
+        from octavo.server.page.peering import Lenses
 
-            state.lenses = Lenses(state.sources)
-        found: Lenses = state.lenses
-        return found
+        state.lenses = Lenses(state.sources)
+    found: Lenses = state.lenses
+    return found
 
 
 async def answer(request: Request, question: str, asked: Asked) -> Response:
-    """An answer from a thread of its own, where it becomes JSON too; octavo's errors become the request's."""
+    """An answer from the thread of the questions, where it becomes JSON too; octavo's errors become the request's.
+
+    A question whose client has left before it is its turn is not looked into.
+    """
 
     def work() -> bytes:
         return to_json(getattr(lenses_of(request.app.state), question)(asked), inf_nan_mode="null")
 
+    asking = asyncio.get_running_loop().run_in_executor(request.app.state.asking, work)
     try:
-        return Response(await asyncio.to_thread(work), media_type="application/json")
+        found = await while_here(request, asking)
     except OctavoError as error:
         raise RefusedError(400, str(error)) from None
+    return Response(status_code=LEFT) if found is None else Response(found, media_type="application/json")
 
 
 @router.post("/look", response_model=Json)

@@ -128,15 +128,18 @@ class Talk {
     if (!this.history.keep()) this.live.textContent = FORGOTTEN;
   }
 
-  // One answer; a conversation that is too long is told without its oldest turns.
-  async hear(turn, signal) {
+  // One answer; a conversation that is too long is told without its oldest turns, and one of a single turn is
+  // answered for as long as there is room.
+  async hear(turn, signal, body = this.body()) {
     try {
-      for await (const choice of choices("/v1/chat/completions", this.body(), signal)) {
+      for await (const choice of choices("/v1/chat/completions", body, signal)) {
         if (choice.delta.content) turn.add(choice.delta.content);
       }
     } catch (error) {
-      if (error.code !== TOO_LONG || !this.history.shorten()) throw error;
-      await this.hear(turn, signal);
+      if (error.code !== TOO_LONG) throw error;
+      const shorter = this.history.shorten();
+      if (!shorter && body.max_tokens === undefined) throw error;
+      await this.hear(turn, signal, shorter ? this.body() : { ...body, max_tokens: undefined });
     }
   }
 
