@@ -15,7 +15,9 @@ from contextlib import closing, contextmanager, suppress
 from http.client import HTTPConnection, HTTPResponse
 from math import log
 from pathlib import Path
+from queue import SimpleQueue
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,6 +31,7 @@ from octavo.cli import page as cli_page
 from octavo.cli import run as command
 from octavo.config import Asked
 from octavo.disk import write_file
+from octavo.events import Event, Preparing
 from octavo.journal import Journal
 from octavo.saved import checkpoint_folder, snapshots, steps_saved
 from octavo.server.engine.engine import Engine
@@ -325,13 +328,19 @@ def test_a_stream_without_news_says_that_it_is_there_and_ends_with_the_run(copie
     assert status == 404 and message.endswith("run is gone; serve another run")
 
 
-def test_a_page_that_ends_does_not_wait_for_those_who_look_on(trained: Path) -> None:
-    room = Room(trained)
-    with closing(Stream(room.port)) as stream:
-        assert next(stream.events())[0] == "state"
+def test_a_page_that_ends_tells_those_who_look_on_what_came_last_and_does_not_wait_for_them(copied: Room) -> None:
+    run = copied.training.run
+    assert run is not None
+    with closing(Stream(copied.port)) as stream:
+        events = stream.events()
+        assert next(events) == ("state", {"running": True, "steps": 100})
         begin = time.monotonic()
-        room.stop()
-        assert list(stream.events()) == [] and time.monotonic() - begin < 9
+        with (run / "metrics.jsonl").open("a") as file:
+            file.write('{"step": 101, "train_loss": 2.0}\n')
+        copied.training.hear({"state": "finished"})
+        copied.stop()
+        last = [("metrics", {"step": 101, "train_loss": 2.0}), ("state", {"running": False, "steps": 100})]
+        assert list(events) == last and time.monotonic() - begin < 9
 
 
 def test_many_lines_at_once_are_thinned_but_for_evaluations() -> None:
@@ -435,6 +444,78 @@ def test_a_served_run_is_shown_but_has_no_brake(trained: Path, tmp_path: Path) -
         assert told == (404, "bare has no training to look at; serve a run")
     finally:
         house.stop()
+
+
+# the report
+
+
+class Slowly:
+    """Makes reports, each of which takes until it is let go."""
+
+    def __init__(self) -> None:
+        self.begun: SimpleQueue[Path] = SimpleQueue()
+        self.made: list[Path] = []
+        self.let_go = threading.Semaphore(0)
+
+    def __call__(self, run: Path, on_event: Callable[[Event], None]) -> Any:
+        self.begun.put(run)
+        assert self.let_go.acquire(timeout=20)
+        on_event(Preparing("reading", 1, 1))
+        self.made.append(run)
+        told = {"number": len(self.made)}
+        return SimpleNamespace(to_dict=lambda: told)
+
+
+@pytest.fixture
+def slowly(monkeypatch: pytest.MonkeyPatch) -> Slowly:
+    making = Slowly()
+    monkeypatch.setattr("octavo.report.report", making)
+    return making
+
+
+def test_a_report_is_made_to_its_end_although_better_weights_come_meanwhile(copied: Room, slowly: Slowly) -> None:
+    run = copied.training.run
+    assert run is not None
+
+    def told() -> Said:
+        return copied.ask("GET", "/page/report")[1]
+
+    def made() -> Said:
+        slowly.let_go.release()
+        while not (found := told())["ready"]:
+            time.sleep(0.01)
+        return found
+
+    assert not told()["ready"] and slowly.begun.get(timeout=20) == run
+    for better in (1, 2):
+        os.utime(run / "model.safetensors", ns=(better, better))
+        assert not told()["ready"]
+    first = made()
+    assert first["report"] == {"number": 1} and first["earlier"] and slowly.begun.empty()
+    assert not told()["ready"] and slowly.begun.get(timeout=20) == run  # who asks again has another one made
+    second = made()
+    assert second["report"] == {"number": 2} and not second["earlier"]
+    assert told() == second and slowly.begun.empty()
+
+
+def test_a_service_that_ends_begins_no_report_and_ends_the_one_that_it_makes(
+    trained: Path, tmp_path: Path, slowly: Slowly
+) -> None:
+    before, opened = threading.enumerate(), octavo.load(trained)
+    shutil.copytree(trained, tmp_path / "other")
+    runs = {"run": trained, "other": tmp_path / "other"}
+    house = House(*(Served(name, Engine(*opened), run=run) for name, run in runs.items()))
+    try:
+        for name in runs:
+            assert not house.ask("GET", f"/page/report?model={name}")[1]["ready"]
+        assert slowly.begun.get(timeout=20) == trained
+    finally:
+        house.stop()
+        slowly.let_go.release(len(runs))
+    for thread in threading.enumerate():
+        if thread not in before and thread.name.startswith("octavo report"):
+            thread.join(20)
+    assert slowly.begun.empty() and slowly.made == []
 
 
 # a training with its page
@@ -547,20 +628,24 @@ def test_a_page_that_is_killed_harms_nothing_and_ctrl_c_ends_the_training(
 
 @needs_proc
 @pytest.mark.parametrize("waiting", [False, True], ids=["running", "waiting"])
-def test_a_signal_ends_both_processes(
+def test_a_signal_ends_both_processes_and_who_looks_on_is_told(
     port: int, capsys: pytest.CaptureFixture[str], children: Callable[[], list[int]], waiting: bool
 ) -> None:
+    told: list[bool] = []
+
     def end(browser: Browser) -> None:
         browser.await_step()
         if waiting:
             assert browser.ask("POST", "/page/learn/stop", {}) == (200, {"running": False})
-        os.kill(os.getpid(), signal.SIGTERM)
+        with closing(Stream(port)) as stream:
+            os.kill(os.getpid(), signal.SIGTERM)
+            told.extend(said["running"] for kind, said in stream.events() if kind == "state")
 
     browser = Browser(port, end)
     status = command(["train", "text.txt", "--out", "run", "--page", "--steps", "100000", *WORDS])
     browser.leave()
     assert status == 143 and not children()
-    assert steps_saved(Path("run"))
+    assert steps_saved(Path("run")) and told[-1] is False
 
 
 def test_what_is_finished_stays_while_somebody_looks_on_at_a_terminal(

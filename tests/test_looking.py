@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import threading
 import time
 from base64 import b64decode
@@ -16,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
+import octavo
 from octavo import lens, training
 from octavo.checkpoint import load_snapshot
 from octavo.completion import completions
@@ -30,10 +32,13 @@ from octavo.server.gate import Rules
 from octavo.server.models import Models, Served
 from octavo.server.service import listen, service
 from octavo.tokenizers import BPETokenizer, SimpleTokenizer, Tokenizer
+from test_server import MODELS, Running
+from test_worker import until
 from texts import sentences
 
 TEXT = "Ada finds the sea"
 STEPS = 40
+MANY = 40  # questions: more than a pool that is not told how many has threads
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +155,17 @@ def test_the_map_holds_the_vocabulary(opened: tuple[GPT, Tokenizer]) -> None:
     told = mapped(model, tokenizer, most=5)
     assert [point["text"] for point in told["points"]] == [spelled(tokenizer, token) for token in range(5)]
     assert 0 < sum(told["explained"]) <= 1
+
+
+def test_a_model_in_half_precision_is_looked_into_with_whole_angles(tmp_path: Path) -> None:
+    tokenizer = SimpleTokenizer("Ada finds a sea.")
+    config = ModelConfig(dialect="modern", vocab_size=tokenizer.vocab_size, context=64, layers=1, heads=1, width=32)
+    octavo.save(GPT(config).to(torch.bfloat16), tokenizer, tmp_path)
+    model, _ = open_model(tmp_path)
+    whole = GPT(config).rotary
+    assert model.rotary is not None and whole is not None
+    assert torch.equal(model.rotary.cosine, whole.cosine) and torch.equal(model.rotary.sine, whole.sine)
+    assert torch.equal(model.embed.weight, load(tmp_path)[0].embed.weight.float())
 
 
 # as it was while it learned
@@ -298,3 +314,57 @@ def test_the_page_is_told_how_good_it_is(port: int, run: Path, monkeypatch: pyte
 def test_the_page_is_refused_what_cannot_be(port: int, path: str, body: dict[str, Any], status: int, said: str) -> None:
     got, told = ask(port, path, **body)
     assert got == status and said in told["error"]["message"], told
+
+
+def asking(port: int, path: str, body: dict[str, Any]) -> socket.socket:
+    """A connection over which something is asked, and on which nobody listens yet."""
+    content = json.dumps(body)
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    connection = socket.create_connection(("127.0.0.1", port), timeout=20)
+    connection.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n{content}".encode())
+    return connection
+
+
+def threads() -> set[threading.Thread]:
+    """Those in which questions wait."""
+    return {thread for thread in threading.enumerate() if thread.name.startswith("octavo lenses")}
+
+
+def test_questions_that_nobody_waits_for_are_not_looked_into_and_hold_up_no_conversation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    octavo.save(*MODELS["plain"], tmp_path)
+    seen, begun, go_on, before = list[str](), threading.Event(), threading.Event(), threads()
+
+    def held(model: GPT, tokenizer: Tokenizer, text: str, **words: Any) -> Look:
+        seen.append(text)
+        begun.set()
+        assert go_on.wait(60)
+        return look(model, tokenizer, text, **words)
+
+    monkeypatch.setattr("octavo.looking.look", held)
+    plain = Served("plain", Engine(*MODELS["plain"]), source=tmp_path)
+    running = Running(Rules(), served=[plain, Served("chatty", Engine(*MODELS["chatty"]))])
+    first = asking(running.port, "/page/look", {"text": "Ada finds"})
+    crowd = []
+    try:
+        assert begun.wait(60)
+        crowd = [asking(running.port, "/page/look", {"text": f"Emmy{' ' * n}"}) for n in range(MANY)]
+        until(lambda: len(running.server.server_state.tasks) == 1 + MANY)
+        assert running.refusal("POST", "/tokenize", b"no JSON")[0] == 400  # its turn came after theirs
+        for connection in crowd:
+            connection.close()
+        until(lambda: sum(line.startswith("POST /page/look 499 ") for line in running.lines) == MANY)
+        chat = {"model": "chatty", "messages": [{"role": "user", "content": "Ada"}], "max_tokens": 4, "seed": 1}
+        assert running.call("POST", "/v1/chat/completions", chat)[0] == 200
+        assert seen == ["Ada finds"]  # and is still being looked into
+        go_on.set()
+        assert first.recv(65536).startswith(b"HTTP/1.1 200 ")
+        assert running.call("POST", "/page/look", {"text": "Grace draws"})[0] == 200
+        assert seen == ["Ada finds", "Grace draws"]
+    finally:
+        go_on.set()
+        for connection in (first, *crowd):
+            connection.close()
+        running.stop()
+    assert threads() == before

@@ -5,8 +5,9 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -366,6 +367,21 @@ def test_a_conversation_that_is_too_long_goes_on_without_its_oldest_turns(visit:
     visit.complaints.clear()
 
 
+def test_a_single_turn_that_leaves_little_room_is_answered_for_as_long_as_there_is_some(visit: Visit) -> None:
+    page = visit.open("talk")
+    page.get_by_label("Model").select_option("chatty")
+    page.get_by_text("A conversation with chatty").wait_for()
+    page.get_by_label("Your words").fill("~" * 120)  # a token each
+    page.keyboard.press("Enter")
+    page.locator(".talk-desk .primary:enabled").wait_for()
+    asked = [body for path, body in visit.asked if path == "/v1/chat/completions"]
+    assert [body.get("max_tokens") for body in asked] == [200, None]
+    assert asked[0]["messages"] == asked[1]["messages"] == [{"role": "user", "content": "~" * 120}]
+    visit.until(lambda: len(visit.complaints) == 2)
+    assert any("200 more are asked for" in one for one in visit.complaints)
+    visit.complaints.clear()
+
+
 def test_another_model_is_chosen_and_remembered(visit: Visit) -> None:
     page = visit.open("talk")
     page.get_by_label("Model").select_option("chatty")
@@ -451,6 +467,55 @@ def test_the_slider_goes_back_to_how_it_was(visit: Visit, run: Path) -> None:
     visit.until(lambda: visit.last("/page/attention").get("step") == steps[1])
 
 
+def test_the_newest_weights_are_asked_for_each_time_and_a_snapshot_once(visit: Visit, run: Path) -> None:
+    parts = {"/page/map": "A map of its tokens", "/page/weights": "Its weights in figures"}
+
+    def wait(*steps: int | None, paths: Iterable[str] = parts) -> None:
+        """Until these have been asked for, one after the other."""
+        for path in paths:
+            visit.until(partial(asked, path, [*steps]))
+
+    def asked(path: str, steps: list[int | None]) -> bool:
+        return [body.get("step") for one, body in visit.asked if one == path] == steps
+
+    def press(name: str, times: int) -> None:
+        for _ in range(times):
+            page.get_by_text(name).click()
+
+    page = visit.open("look")
+    for path, name in parts.items():
+        press(name, 1)
+        wait(None, paths=[path])
+        press(name, 2)
+        wait(None, None, paths=[path])
+    first = snapshots(run)[0]
+    page.get_by_label("Step of the training").press("Home")
+    expect(page.locator(".weight-name ~ td:last-child").first).to_have_text("0.000")  # it has not moved from itself
+    press(parts["/page/weights"], 2)
+    wait(None, None, first)
+    page.get_by_label("Step of the training").press("End")
+    wait(None, None, first, None)
+
+
+def test_a_head_that_is_chosen_while_a_text_is_read_raises_no_alarm(visit: Visit) -> None:
+    page = visit.open("look")
+    page.locator(".bars li").first.wait_for()
+    held: list[Route] = []
+    page.route(re.compile("/page/(heads|attention)$"), lambda route: held.append(route))
+    page.get_by_label("A text").fill("Ada finds")
+    visit.until(lambda: len(held) == 1)
+    page.locator(".head-cell").nth(2).click()  # of the other layer
+    visit.until(lambda: len(held) == 2)
+    held[0].continue_()  # the heads are there, and those of the other layer are asked for with them
+    visit.until(lambda: len(held) == 3)
+    page.locator(".head-cell").nth(3).click()
+    visit.until(lambda: len(held) == 4)
+    held[3].continue_()
+    visit.until(lambda: visit.last("/page/parts")["text"] == "Ada finds")
+    expect(page.get_by_role("heading", name="Layer 1, head 1")).to_be_visible()
+    expect(page.locator("#notice")).to_be_empty()
+
+
 def test_a_token_is_explained_in_its_own_text_while_another_one_is_read(visit: Visit) -> None:
     page = visit.open("look")
     page.get_by_label("A text").fill("Ada finds")
@@ -524,8 +589,9 @@ def test_a_training_may_be_long(visit: Visit) -> None:
 
 def test_the_report_is_waited_for_and_says_what_was_found(visit: Visit, running: Running) -> None:
     def copied(told: Json) -> Json:
-        """One that copies, as this small model cannot yet."""
+        """One that copies, as this small model cannot yet, and that newer weights have overtaken."""
         if told["ready"]:
+            told["earlier"] = True
             sample = told["report"]["copying"]["samples"][0]
             place = {"source": "text.txt", "line": 7}
             overlaps = [{"start": start, "end": end, "place": place} for start, end in ((2, 8), (5, 12), (8, 14))]
@@ -536,6 +602,7 @@ def test_the_report_is_waited_for_and_says_what_was_found(visit: Visit, running:
     page = visit.open("learn")
     page.get_by_role("tab", name="Training").press("ArrowRight")
     expect(page.locator("article.report")).to_be_visible()
+    expect(page.get_by_text("The training has come to better weights meanwhile")).to_be_visible()
     found = json.loads(running.call("GET", "/page/report?model=ada")[1])["report"]
     scores = sorted([found["model"], *found["baselines"]], key=lambda one: one["bits_per_byte"])
     assert page.locator(".rival").all_text_contents() == [one["name"] for one in scores]
@@ -569,6 +636,33 @@ def test_a_training_is_watched_stopped_and_gone_on_with(browser: "Browser", run:
             expect(look.locator(".head-cell")).to_have_count(2)
             look.goto("about:blank")
         process.terminate()
+
+
+SOON = "window.setTimeout = ((later) => (call, wait) => later(call, wait / 10))(setTimeout)"
+
+
+def test_who_looks_on_counts_in_each_room_and_is_told_that_octavo_has_ended(browser: "Browser", run: Path) -> None:
+    room = Room(run)
+    try:
+        with visiting(browser, room.port) as visit:
+            visit.page.context.add_init_script(SOON)
+            page = visit.open("learn")
+            expect(page.get_by_text("It is learning.")).to_be_visible()
+            expect(page.locator(".level text").last).to_contain_text("-gram")
+            look = page.context.new_page()
+            look.goto(f"{visit.base}/look")
+            look.locator("body[data-ready]").wait_for()
+            visit.until(lambda: room.words[-1:] == [{"watchers": 2}])
+            room.stop()
+            expect(page.get_by_text("octavo has ended; what it told stays here")).to_be_visible()
+            expect(look.get_by_role("alert")).to_contain_text("octavo has ended")
+            assert page.get_by_text("It is learning.").count() == page.get_by_role("button", name="Stop").count() == 0
+            expect(page.get_by_text("40 of 40")).to_be_visible()
+            visit.until(lambda: len(visit.complaints) == 3)  # a browser tells its console of each try
+            assert all("net::ERR_" in one for one in visit.complaints)
+            visit.complaints.clear()
+    finally:
+        room.stop()
 
 
 def watch(visit: Visit) -> None:
@@ -686,13 +780,16 @@ def test_light_and_dark_are_chosen_and_remembered(visit: Visit) -> None:
     assert page.evaluate(paper) == light
 
 
-def test_a_service_with_a_key_asks_for_it_once(browser: "Browser") -> None:
+def test_a_service_with_a_key_asks_for_it_once_and_takes_nothing_that_is_none(browser: "Browser") -> None:
     service = Running(Rules(key=KEY))
     try:
         context = browser.new_context()
         page = context.new_page()
         page.goto(f"http://127.0.0.1:{service.port}/play")
-        page.get_by_label("Key", exact=True).fill(KEY)
+        page.get_by_label("Key", exact=True).fill(f"{KEY}…")
+        page.keyboard.press("Enter")
+        expect(page.get_by_text("This is no key: a key is a single word")).to_be_visible()
+        page.get_by_label("Key", exact=True).fill(f" {KEY} ")
         page.keyboard.press("Enter")
         page.locator("body[data-ready]").wait_for()
         page.goto(f"http://127.0.0.1:{service.port}/talk")

@@ -59,10 +59,12 @@ class Page:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the other process."""
+        """End the other process, which tells whoever looks on how it stands."""
         if self.process is None:
             return
         self.closing = True
+        if self.trainer is not None:  # it ends in the midst of its steps
+            self._say({"state": "waiting"})
         assert self.process.stdin is not None
         with suppress(OSError):
             self.process.stdin.close()

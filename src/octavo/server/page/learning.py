@@ -115,6 +115,9 @@ async def _events(request: Request, following: Following) -> AsyncIterator[str]:
                 said = clock()
                 yield ": still here\n\n"
             await asyncio.sleep(EVERY)
+        last = await asyncio.to_thread(following.news)  # what came since, and that nothing more will
+        if last:
+            yield "".join(last)
 
 
 @router.post("/page/learn/stop")

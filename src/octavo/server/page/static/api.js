@@ -2,6 +2,10 @@
 
 import { button, field, h, remember, remembered } from "./dom.js";
 
+const AGAIN = 2000; // milliseconds until a stream that broke is asked for again
+const TRIES = 3; // in vain, after which octavo counts as ended
+const PLAIN = /^[!-~]+$/; // what a header can carry, and what a service takes for a key
+
 export class Refused extends Error {
   constructor(message, status, code = null) {
     super(message);
@@ -63,6 +67,25 @@ export async function* events(path, body, signal) {
   }
 }
 
+// Events without an end: a stream that breaks is asked for again, at the address of then, for as long as it is wanted.
+// Throws what the last of some tries came to.
+export async function* lasting(address, wanted = () => true) {
+  let vain = 0;
+  for (;;) {
+    try {
+      for await (const one of events(address())) {
+        vain = 0;
+        yield one;
+      }
+    } catch (error) {
+      vain += 1;
+      if (vain === TRIES) throw error.status ? error : new Refused("octavo has ended; what it told stays here", 0);
+    }
+    if (!wanted()) return;
+    await new Promise((resolve) => setTimeout(resolve, AGAIN));
+  }
+}
+
 function parsed(block) {
   const found = { event: "message", data: "" };
   for (const line of block.split("\n")) {
@@ -88,17 +111,24 @@ let asking = null;
 function askKey() {
   asking ??= new Promise((resolve) => {
     const input = h("input", { type: "password", autocomplete: "off", required: true });
+    const wrong = h("p", { class: "hint", role: "alert" });
+    const check = (event) => {
+      if (PLAIN.test(input.value.trim())) return;
+      event.preventDefault();
+      wrong.textContent = "This is no key: a key is a single word of plain letters, digits and signs.";
+    };
     const dialog = h("dialog", { "aria-labelledby": "key-title" },
-      h("form", { method: "dialog" },
+      h("form", { method: "dialog", onsubmit: check },
         h("h2", { id: "key-title", text: "This service asks for a key" }),
-        field("Key", input, "It is kept until this tab is closed."),
+        field("Key", input, "It is kept until this tab is closed."), wrong,
         h("div", { class: "row" }, h("button", { class: "primary", value: "open", text: "Open" }),
           button("Leave", () => dialog.close("")))));
     dialog.addEventListener("close", () => {
-      remember(sessionStorage, "key", dialog.returnValue && input.value ? input.value : null);
+      const key = dialog.returnValue ? input.value.trim() : "";
+      remember(sessionStorage, "key", key || null);
       dialog.remove();
       asking = null;
-      resolve(Boolean(dialog.returnValue && input.value));
+      resolve(Boolean(key));
     });
     document.body.append(dialog);
     dialog.showModal();

@@ -1,6 +1,6 @@
 // Learn: a training as it goes, or as it went.
 
-import { events, get, post, stopped } from "./api.js";
+import { get, lasting, post, stopped } from "./api.js";
 import { Chart } from "./chart.js";
 import { halved, left, points, smoothed } from "./curves.js";
 import { button, explained, h, notice, opening, section } from "./dom.js";
@@ -9,7 +9,7 @@ import { Samples } from "./samples.js";
 import { count, duration, figure, shown } from "./text.js";
 
 const TRIES = 60; // for the lines to beat
-const AGAIN = 2000; // milliseconds until a broken stream is asked for again
+const AGAIN = 2000; // milliseconds between two of them
 const FIGURES = "A step is one look at a handful of passages, and one small change of every weight for the better. The "
   + "held-out loss is measured on text that it does not learn from, so that learning by heart does not count. The same "
   + "in plainer words: on average it is as unsure of the next token as if it had to guess among so many. A token is a "
@@ -90,8 +90,8 @@ class Learn {
     this.settings.replaceChildren(...flat(this.log.settings).map(([name, value]) =>
       h("div", {}, h("dt", { text: name }), h("dd", { text: shown(String(value)) }))));
     this.show();
-    if (this.log.running) this.listen();
-    if (!this.log.baselines) this.count();
+    if (this.wanted()) this.listen();
+    if (!this.log.baselines) this.count().catch((error) => notice(error.message));
   }
 
   // The lines to beat are counted when they are first asked for; they come later.
@@ -126,23 +126,32 @@ class Learn {
     }
   }
 
-  // Hear what is new until the training rests; a stream that breaks is taken up again.
+  // Whether there is anything to hear: of a training until it rests, of the page's own for as long as octavo is there.
+  wanted() {
+    return this.log.running || this.training !== null;
+  }
+
   async listen() {
     if (this.hearing) return;
     this.hearing = true;
-    while (this.log.running) {
-      try {
-        const after = this.log.metrics.at(-1)?.step ?? 0;
-        for await (const { event, data } of events(`${this.address("/page/learn/events")}&after=${after}`)) {
-          this.hear(event, JSON.parse(data || "{}"));
-          if (event === "reset") await this.reread();
-        }
-      } catch (error) {
-        notice(error.message);
+    const address = () => `${this.address("/page/learn/events")}&after=${this.log.metrics.at(-1)?.step ?? 0}`;
+    try {
+      for await (const { event, data } of lasting(address, () => this.wanted())) {
+        this.hear(event, JSON.parse(data || "{}"));
+        if (event === "reset") await this.reread().catch((error) => notice(error.message));
       }
-      if (this.log.running) await new Promise((resolve) => setTimeout(resolve, AGAIN));
+    } catch (error) {
+      this.over(error.message);
     }
     this.hearing = false;
+  }
+
+  // Nobody is there any more who could say how it goes.
+  over(words) {
+    this.log.running = false;
+    this.status.textContent = words;
+    this.buttons.replaceChildren();
+    this.show();
   }
 
   // The training went back and cut its logs: what was told is to be told again.

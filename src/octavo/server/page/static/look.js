@@ -1,6 +1,6 @@
 // Look: inside the model, while it reads a text of your own.
 
-import { get, post, stopped } from "./api.js";
+import { get, lasting, post, stopped } from "./api.js";
 import { Attention, weigher, words } from "./attention.js";
 import { button, debounced, field, h, notice, opening, remember, remembered, section } from "./dom.js";
 import { Heads, kindName } from "./heads.js";
@@ -151,7 +151,9 @@ class Look {
     this.found = await heads;
     this.attended.set(layer, this.unpacked(this.found.attention));
     this.showHeads();
-    await this.attend(); // another layer may have been chosen meanwhile
+    await this.attend().catch((error) => { // another layer may have been chosen meanwhile, or be chosen now
+      if (!stopped(error)) throw error;
+    });
     this.explain();
   }
 
@@ -250,8 +252,19 @@ async function inItsOwnLetters(room) {
   await room.refresh();
 }
 
-export async function open(place, { model }) {
+// A training's page stays while somebody looks on, in whichever room: whoever hears its news counts.
+async function lookOn(model) {
+  const news = lasting(() => `/page/learn/events?model=${encodeURIComponent(model.name)}`);
+  try {
+    while (!(await news.next()).done);
+  } catch (error) {
+    notice(error.message);
+  }
+}
+
+export async function open(place, { model, state }) {
   const room = new Look(place, model);
+  if (state.training?.model === model.name) lookOn(model);
   await room.refresh();
   await inItsOwnLetters(room);
 }

@@ -23,15 +23,15 @@ export class TokenMap {
     new ResizeObserver(() => this.draw()).observe(this.box);
   }
 
-  // Ask once for each snapshot.
+  // Ask once for each snapshot; the newest weights may be others by now.
   async load() {
     const asked = this.asked();
-    if (this.key === `${asked.step}`) return this.draw();
     this.running?.abort();
+    if (asked.step !== undefined && this.key === asked.step) return this.draw();
     this.running = new AbortController();
     try {
       const told = await post("/page/map", { model: asked.model, step: asked.step }, this.running.signal);
-      Object.assign(this, { key: `${asked.step}`, points: told.points, at: null });
+      Object.assign(this, { key: asked.step, points: told.points, at: null });
       this.reading.textContent = `${told.points.length} tokens; these two directions hold ${percent(told.explained[0] + told.explained[1])} of how they differ`;
       this.draw();
     } catch (error) {

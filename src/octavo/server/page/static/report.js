@@ -8,6 +8,7 @@ import { rivals, standing } from "./rivals.js";
 import { figure, percent, shown } from "./text.js";
 
 const WAIT = 500; // milliseconds between two looks at how far it is
+const EARLIER = "The training has come to better weights meanwhile; look at the report again to have another one made.";
 
 function passages(title, found) {
   return h("div", {}, h("h3", { text: title }), found.map((passage) => h("figure", { class: "passage" },
@@ -67,7 +68,10 @@ export async function follow(place, model, signal) {
     + "copies. It takes seconds for a small model, minutes for a large text." }), bar, stage);
   for (;;) {
     const answer = await get(`/page/report?model=${encodeURIComponent(model)}`, signal);
-    if (answer.ready) return place.replaceChildren(told(answer.report));
+    if (answer.ready) {
+      const earlier = answer.earlier ? [h("p", { class: "hint", text: EARLIER })] : [];
+      return place.replaceChildren(...earlier, told(answer.report));
+    }
     bar.value = answer.progress;
     if (answer.stage !== stage.textContent) stage.textContent = answer.stage;
     await new Promise((resolve) => setTimeout(resolve, WAIT));

@@ -21,14 +21,15 @@ export class Weights {
       h("table", {}, h("thead", {}, h("tr", {}, this.heads)), this.body)), this.reading);
   }
 
+  // Ask once for each snapshot; the newest weights may be others by now.
   async load() {
     const asked = this.asked();
-    if (this.key === `${asked.step}`) return;
     this.running?.abort();
+    if (asked.step !== undefined && this.key === asked.step) return;
     this.running = new AbortController();
     try {
       this.rows = (await post("/page/weights", { model: asked.model, step: asked.step }, this.running.signal)).weights;
-      this.key = `${asked.step}`;
+      this.key = asked.step;
       this.reading.textContent = this.rows.some(({ update }) => update !== null)
         ? "Moved: how far a weight is from its first snapshot, in parts of its norm then." : "";
       this.draw();
