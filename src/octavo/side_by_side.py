@@ -195,7 +195,7 @@ class SideLayer:
             if cache.alone is not None:
                 q, k, v = (part[:, :, cache.alone] for part in (q, k, v))
             seen += self._alone(q, k, v, look_back)
-        joined = torch.cat(seen, 2)
+        joined = seen[0] if len(seen) == 1 else torch.cat(seen, 2)  # one alone stands as the next product reads it
         joined = joined if cache.back is None else joined[:, :, cache.back]
         return F.pad(joined, (0, 0, 0, cache.filling)) if cache.filling else joined
 
