@@ -126,9 +126,10 @@ def test_a_faster_machine_gets_a_larger_model(machine: Callable[..., None]) -> N
 
 def test_a_short_text_gets_a_small_model_however_much_time_there_is(machine: Callable[..., None]) -> None:
     Path("text.txt").write_text(sentences(60))
-    config = chosen(minutes=60)
-    assert config.model.width == LADDER[0].width
-    assert config.train.dropout > 0
+    plan = planned(minutes=60)[0]
+    assert plan.config.model.width == LADDER[0].width
+    assert plan.config.train.dropout > 0
+    assert re.search(r"\(\d KB, Latin", plan.lines[0])
 
 
 def test_rotary_positions_are_as_slow_as_the_model_sees_far_and_no_one_elses(machine: Callable[..., None]) -> None:

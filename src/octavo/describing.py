@@ -48,7 +48,8 @@ def described(
 def _kind(prepared: Prepared, again: float) -> str:
     """What is to be known of the text before its first word is read."""
     written = script(prepared.tokenizer.decode(spread(prepared.train.tokens, SAMPLED).tolist())) or "no letters"
-    size = f"{prepared.train.bytes / 1e6:,.1f} MB, {written}"
+    read = prepared.train.bytes
+    size = f"{read / 1e6:,.1f} MB, {written}" if read >= 10**5 else f"{read / 1e3:.0f} KB, {written}"
     return f"{size}, {again:.0%} of it a repetition" if again >= 0.01 else size
 
 
