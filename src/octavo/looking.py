@@ -2,7 +2,7 @@
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -188,7 +188,7 @@ def open_model(place: Path, step: int | None = None) -> tuple[GPT, Tokenizer]:
     if step is None and (place.is_file() or (place / "config.json").is_file()):
         parts, tokenizer = open_parts(place)
         if parts.dtype.itemsize < 4:  # its rotary tables too are to be those of float32, not rounded before
-            parts, _ = open_parts(place, dtype=torch.float32)
+            parts = replace(parts, dtype=torch.float32)
         return parts.whole(), tokenizer
     kept = snapshots(place)
     if step is None and not kept:

@@ -43,21 +43,17 @@ def look(
         raise UserError(f"--head {head} of which layer? say --layer too")
 
     from octavo.cli.showing import show
-    from octavo.progress import say
 
     seen = opened(name, given[0], off, step, top)
-    if seen.left_out:
-        say(f"the text is longer than can be looked at; its first {seen.left_out} tokens are left out")
     chosen = lens or (("attention",) if layer is not None else USUAL)
     checked(seen, layer, head)
     if json:
         print_json(seen, chosen, layer)
     elif svg is None and png is None:
         show(seen, chosen, layer, head)
-    for path, painted in ((svg, False), (png, True)):
-        if path is not None:
-            draw(seen, chosen[0] if lens or layer is not None else "attention", layer, head, path, painted=painted)
-            say(f"drawn into {path}")
+    drawn = chosen[0] if lens or layer is not None else "attention"
+    for path in filter(None, (svg, png)):
+        draw(seen, drawn, layer, head, path, painted=path is png)
 
 
 def opened(name: str | None, text: str, off: tuple[str, ...], step: int | None, top: int) -> "Look":
@@ -73,7 +69,10 @@ def opened(name: str | None, text: str, off: tuple[str, ...], step: int | None, 
     model, tokenizer = looking.open_model(place, step)
     if note := unknown_note(tokenizer, text):
         say(note)
-    return looking.look(model, tokenizer, text, changes=dict.fromkeys(off, 0.0), top=top, newest=True)
+    seen = looking.look(model, tokenizer, text, changes=dict.fromkeys(off, 0.0), top=top, newest=True)
+    if seen.left_out:
+        say(f"the text is longer than can be looked at; its first {seen.left_out} tokens are left out")
+    return seen
 
 
 def checked(seen: "Look", layer: int | None, head: int | None) -> None:
@@ -108,6 +107,8 @@ def draw(seen: "Look", lens: str, layer: int | None, head: int | None, path: Pat
     """A lens as a picture, drawn in lines or painted in points, whatever the file is called."""
     from octavo.disk import write_file
     from octavo.pictures import as_png, picture
+    from octavo.progress import say
 
     text = picture(seen, lens, layer, head)
     write_file(path, as_png(text) if painted else text)
+    say(f"drawn into {path}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from octavo.cli.asking import Shape, Text, Time, gather, named, read_base
-from octavo.config import Asked
+from octavo.config import Asked, RunConfig
 from octavo.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def plan(
         print("\n".join(of_size(asked, hardware(asked, gpus, tflops, memory))))
         return
 
-    from octavo.progress import Display, duration
+    from octavo.progress import Display
     from octavo.training import opened_start, plan_training
 
     start = opened_start(asked, base)
@@ -46,12 +46,7 @@ def plan(
         chosen, _ = plan_training(named(texts), asked, base=base, start=start, on_event=display.show)
     print("\n".join(chosen.lines))
     if chosen.config.train.minutes is None:
-        from octavo.probing import step_time
-
-        seconds, tried = step_time(chosen.config)
-        learning = duration(seconds * chosen.config.train.steps)
-        how = "as tried here" if tried else "as its arithmetic has it"
-        print(f"time      about {learning} of learning, a step taking {seconds:,.2f} s {how}")
+        print(time_of(chosen.config))
     if any(value is not None for value in (gpus, tflops, memory)):
         from octavo.outlook import outlook
 
@@ -66,6 +61,16 @@ def check(**given: float | None) -> None:
     for name, value in given.items():
         if value is not None and not (isfinite(value) and value > 0):
             raise ConfigError(f"{name} is {value}; give a number above zero")
+
+
+def time_of(config: RunConfig) -> str:
+    """How long all steps take."""
+    from octavo.probing import step_time
+    from octavo.progress import duration
+
+    seconds, tried = step_time(config)
+    learning, how = duration(seconds * config.train.steps), "as tried here" if tried else "as its arithmetic has it"
+    return f"time      about {learning} of learning, a step taking {seconds:,.2f} s {how}"
 
 
 def hardware(asked: Asked, gpus: int | None, tflops: float | None, memory: float | None) -> "Hardware":
