@@ -768,14 +768,16 @@ def test_a_page_waits_for_a_training_and_offers_the_rooms_that_work(browser: "Br
 
 
 def test_light_and_dark_are_chosen_and_remembered(visit: Visit) -> None:
-    page = visit.open("play")
+    page = visit.open("look")
     paper = "getComputedStyle(document.documentElement).backgroundColor"
-    light = page.evaluate(paper)
+    tints = "[...document.querySelectorAll('.token')].map((one) => getComputedStyle(one).backgroundColor)"
+    light, tinted = page.evaluate(paper), page.evaluate(tints)
     page.emulate_media(color_scheme="dark")
     dark = page.evaluate(paper)
     assert light != dark
+    assert tinted[1].startswith("rgb") and page.evaluate(tints)[1] != tinted[1]
     page.get_by_role("button", name=re.compile("Light page|Dark page")).click()
-    assert page.evaluate(paper) == light
+    assert page.evaluate(paper) == light and page.evaluate(tints) == tinted
     visit.open("talk")
     assert page.evaluate(paper) == light
 

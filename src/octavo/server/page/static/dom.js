@@ -93,7 +93,19 @@ export function canvas2d(canvas, width, height) {
   return context;
 }
 
-onTheme(() => colours.clear());
+onTheme(() => {
+  colours.clear();
+  for (const one of document.querySelectorAll("[style]")) if (tints.has(one)) tint(one, ...tints.get(one));
+});
+
+// One of the page's colours behind an element, the fuller the larger the share of 1; none where it is null. To mix it from
+// custom properties takes a browser ten times as long, and there may be thousands.
+const tints = new WeakMap();
+
+export function tint(element, name, share) {
+  tints.set(element, [name, share]);
+  element.style.backgroundColor = share === null ? "" : rgba(colour(name), share.toFixed(3));
+}
 
 // Calls once things have been quiet for so many milliseconds.
 export function debounced(wait, call) {

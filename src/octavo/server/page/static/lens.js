@@ -1,11 +1,12 @@
 // The logit lens: what the model would say if it stopped after each layer, for every token of the text.
 
 import { post, stopped } from "./api.js";
-import { debounced, h, put } from "./dom.js";
+import { debounced, h, put, tint } from "./dom.js";
 import { rove } from "./grid.js";
 import { label, percent, spoken } from "./text.js";
 
 const LATER = 2000; // milliseconds
+const FULL = 0.22; // of the ink, behind what is sure: the words are to be read
 
 export class Lens {
   // `select(token)` hears the column that is looked at.
@@ -83,7 +84,7 @@ export class Lens {
   fill(cell, best, came) {
     cell.className = came && best && came.id === best.id ? "right" : "";
     put(cell, best ? label(best.text, 10) : "");
-    cell.style.setProperty("--share", `${((best?.probability ?? 0) * 100).toFixed(1)}%`);
+    tint(cell, "ink", FULL * (best?.probability ?? 0));
   }
 
   read(cell) {

@@ -1,6 +1,6 @@
 // Text as tokens, each tinted by how surprising it was, with what the model would have said instead.
 
-import { h, put } from "./dom.js";
+import { h, put, tint } from "./dom.js";
 import { rove } from "./grid.js";
 import { label, percent, shown, spoken } from "./text.js";
 
@@ -104,7 +104,7 @@ export class TokenList {
     if (plain) cell.setAttribute("aria-label", description(token));
     else cell.removeAttribute("aria-label");
     const known = token.probability !== null && token.probability !== undefined;
-    cell.style.setProperty("--level", known ? `${(level(token.probability) * 100).toFixed(1)}%` : null);
+    tint(cell, "tint", known ? level(token.probability) : null);
     return cell;
   }
 
@@ -168,7 +168,7 @@ export class TokenList {
 export function legend() {
   const swatch = (share, text) => {
     const cell = h("span", { class: "token", text });
-    cell.style.setProperty("--level", `${level(share) * 100}%`);
+    tint(cell, "tint", level(share));
     return cell;
   };
   return h("p", { class: "legend" }, "How surprising each token was: ", swatch(0.9, "hardly"), " ",
