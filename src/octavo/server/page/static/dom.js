@@ -93,18 +93,20 @@ export function canvas2d(canvas, width, height) {
   return context;
 }
 
-onTheme(() => {
-  colours.clear();
-  for (const one of document.querySelectorAll("[style]")) if (tints.has(one)) tint(one, ...tints.get(one));
-});
+onTheme(() => colours.clear());
 
 // One of the page's colours behind an element, the fuller the larger the share of 1; none where it is null. To mix it from
-// custom properties takes a browser ten times as long, and there may be thousands.
-const tints = new WeakMap();
+// custom properties takes a browser five times as long, and there may be thousands.
+const pairs = new Map();
 
 export function tint(element, name, share) {
-  tints.set(element, [name, share]);
-  element.style.backgroundColor = share === null ? "" : rgba(colour(name), share.toFixed(3));
+  if (!pairs.has(name)) {
+    const declared = getComputedStyle(document.documentElement).getPropertyValue(`--${name}`);
+    pairs.set(name, declared.match(/#[\da-f]{6}/gi)); // by day and by night
+  }
+  const fullness = Math.round(255 * share).toString(16).padStart(2, "0");
+  const [light, dark] = pairs.get(name).map((one) => one + fullness);
+  element.style.backgroundColor = share === null ? "" : `light-dark(${light}, ${dark})`;
 }
 
 // Calls once things have been quiet for so many milliseconds.

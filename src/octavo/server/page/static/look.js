@@ -138,13 +138,15 @@ class Look {
     }
   }
 
-  // The tokens are drawn while the service goes on with the heads.
+  // Both are asked at once: the tokens are drawn while the service goes on with the heads.
   async ask() {
     const { layer } = this;
     const asked = this.asked();
     this.attending?.abort();
-    const result = await post("/page/look", asked);
+    const answer = post("/page/look", asked);
     const heads = post("/page/heads", { ...asked, layer });
+    heads.catch(() => {}); // what is wrong with the text is said of the first
+    const result = await answer;
     this.seen = asked; // what is asked about a result is asked about its own text: another may stand there meanwhile
     this.attended = new Map();
     this.show(result);
