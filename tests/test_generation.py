@@ -63,6 +63,14 @@ def test_remembered_batched_and_sliding_equal_plain_generation(model: GPT, words
         assert numbers == pytest.approx(expected_numbers, abs=1e-10)
 
 
+def test_what_a_prompt_says_may_be_said_again_whatever_it_costs_to_repeat_oneself(model: GPT) -> None:
+    prompt = list(range(model.config.vocab_size))
+    greedy, costly = Sampling(temperature=0), Sampling(temperature=0, frequency_penalty=1e9)
+    [[first, *_]], _ = grown(model, [prompt], 4, samplings=[greedy])
+    [[same, *others]], _ = grown(model, [prompt], 4, samplings=[costly])
+    assert same == first and len({same, *others}) == 4
+
+
 @pytest.mark.parametrize("context", [1, 2, 3, 7])
 def test_the_smallest_contexts_slide_too(random_model: Models, context: int) -> None:
     model = random_model(ModelConfig(vocab_size=23, context=context, layers=1, heads=2, width=8))

@@ -103,13 +103,26 @@ def test_every_cut_is_the_one_of_transformers() -> None:
 def test_a_repetition_costs_what_it_costs_in_transformers() -> None:
     x, text = logits_of(1, 30), [3, 5, 3, 3, 8]
     theirs = RepetitionPenaltyLogitsProcessor(1.3)(torch.tensor([text]), x.clone())
-    assert torch.equal(penalise(x.clone(), [Sampling(repetition_penalty=1.3)], [text]), theirs)
+    assert torch.equal(penalise(x.clone(), [Sampling(repetition_penalty=1.3)], [text], [2]), theirs)
 
 
 def test_frequency_counts_and_presence_does_not() -> None:
     x = torch.zeros(1, 5, dtype=torch.float64)
     sampling = Sampling(frequency_penalty=0.5, presence_penalty=0.25)
-    assert penalise(x, [sampling], [[1, 3, 3]]).tolist() == [[0, -0.75, 0, -1.25, 0]]
+    assert penalise(x, [sampling], [[1, 3, 3]], [0]).tolist() == [[0, -0.75, 0, -1.25, 0]]
+
+
+def test_a_prompt_costs_what_was_said_in_it_a_repetition_and_nothing_else() -> None:
+    logits, prompt = torch.tensor([[0.0, 2.0, 1.9]]), [1, 1, 1]
+    for words, written, expected in (
+        ({"frequency_penalty": 5.0}, [], 1),
+        ({"presence_penalty": 5.0}, [], 1),
+        ({"frequency_penalty": 5.0}, [1], 2),
+        ({"presence_penalty": 5.0}, [1], 2),
+        ({"repetition_penalty": 2.0}, [], 2),
+    ):
+        samplings = [Sampling(temperature=0, **words)]
+        assert choose(logits, samplings, [[*prompt, *written]], [len(prompt)]).tokens == [expected]
 
 
 def test_drawn_frequencies_match_the_distribution() -> None:

@@ -123,6 +123,7 @@ class Generation(Iterator[Step]):
         bitwise: bool,
     ) -> None:
         self.texts = [list(prompt) for prompt in prompts]
+        self._given = [len(prompt) for prompt in prompts]
         self.growing = list(range(len(prompts)))
         self._samplings, self._stop, self._left = samplings, stop, limit
         self._longest = math.inf if slide else model.config.context
@@ -140,7 +141,8 @@ class Generation(Iterator[Step]):
         self._left -= 1
         texts = [self.texts[row] for row in self.growing]
         logits = self.reader.read(texts)
-        choice = choose(logits, [self._samplings[row] for row in self.growing], texts)
+        given = [self._given[row] for row in self.growing]
+        choice = choose(logits, [self._samplings[row] for row in self.growing], texts, given)
         step = Step([None] * len(self.texts), [None] * len(self.texts))
         for row, token, logprob in zip(self.growing, choice.tokens, choice.logprobs, strict=True):
             step.tokens[row], step.logprobs[row] = token, logprob

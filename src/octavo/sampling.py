@@ -100,15 +100,17 @@ class Choice(NamedTuple):
     logprobs: list[float]
 
 
-def choose(logits: Float[Tensor, "B V"], samplings: Sequence[Sampling], history: History) -> Choice:
-    """Choose one token for each row, whose text so far (prompt and all) is its history.
+def choose(
+    logits: Float[Tensor, "B V"], samplings: Sequence[Sampling], history: History, given: Sequence[int] | None = None
+) -> Choice:
+    """Choose one token for each row, whose text so far (prompt and all) is its history; `given` tokens are its prompt.
 
     >>> choose(torch.tensor([[0.0, 2.0, 2.0]]), [Sampling(temperature=0)], [[]]).tokens
     [1]
     """
     logits = logits.detach()
     precise = logits.dtype if logits.dtype == torch.float64 else torch.float32
-    chosen = _choose(logits, samplings, history).to(logits.device)
+    chosen = _choose(logits, samplings, history, given or [0] * len(samplings)).to(logits.device)
     found = logits.log_softmax(-1, dtype=precise).gather(-1, chosen[:, None])[:, 0]
     if found.is_cuda:  # is asked once
         tokens, logprobs = torch.stack([chosen.double(), found.double()]).tolist()
@@ -119,11 +121,13 @@ def choose(logits: Float[Tensor, "B V"], samplings: Sequence[Sampling], history:
     return Choice(list(map(int, tokens)), logprobs)
 
 
-def _choose(logits: Float[Tensor, "B V"], samplings: Sequence[Sampling], history: History) -> Int[Tensor, " B"]:
+def _choose(
+    logits: Float[Tensor, "B V"], samplings: Sequence[Sampling], history: History, given: Sequence[int]
+) -> Int[Tensor, " B"]:
     drawn = [row for row, sampling in enumerate(samplings) if not sampling.greedy]
     if drawn or any(sampling.penalises or sampling.logit_bias for sampling in samplings):
         device = "cpu" if logits.device.type == "mps" else logits.device  # where there is no float64
-        logits = penalise(bias(logits.to(device, torch.float64, copy=True), samplings), samplings, history)
+        logits = penalise(bias(logits.to(device, torch.float64, copy=True), samplings), samplings, history, given)
     logits = forbid(logits, samplings)
     if not drawn:
         return likeliest(logits)
@@ -161,20 +165,25 @@ def bias(x: Float64[Tensor, "B V"], samplings: Sequence[Sampling]) -> Float64[Te
     return x
 
 
-def penalise(x: Float64[Tensor, "B V"], samplings: Sequence[Sampling], history: History) -> Float64[Tensor, "B V"]:
+def penalise(
+    x: Float64[Tensor, "B V"], samplings: Sequence[Sampling], history: History, given: Sequence[int]
+) -> Float64[Tensor, "B V"]:
     """Make tokens of the text so far less likely.
 
-    A positive logit is divided by the repetition penalty, a negative one multiplied [Keskar 2019, section 4.1]; then
-    go count · frequency_penalty and, once, presence_penalty.
+    A positive logit is divided by the repetition penalty, a negative one multiplied [Keskar 2019, section 4.1]; then,
+    of what was written after the tokens that were given, go count · frequency_penalty and, once, presence_penalty.
     """
     for row, sampling in enumerate(samplings):
-        if sampling.penalises and history[row]:
-            counts = Counter(history[row])
-            tokens, times = list(counts), x.new_tensor(list(counts.values()))
+        if sampling.repetition_penalty != 1 and history[row]:
+            tokens = list(set(history[row]))
             said = x[row, tokens]
             said = torch.where(said > 0, said / sampling.repetition_penalty, said * sampling.repetition_penalty)
-            said = said - times * sampling.frequency_penalty - sampling.presence_penalty
             x[row, tokens] = said.clamp(-1e300, 1e300)  # an infinite one would leave nothing to compare
+        if (sampling.frequency_penalty or sampling.presence_penalty) and len(history[row]) > given[row]:
+            counts = Counter(history[row][given[row] :])
+            tokens, times = list(counts), x.new_tensor(list(counts.values()))
+            said = x[row, tokens] - times * sampling.frequency_penalty - sampling.presence_penalty
+            x[row, tokens] = said.clamp(-1e300, 1e300)
     return x
 
 

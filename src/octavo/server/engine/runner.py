@@ -39,7 +39,8 @@ class Runner:
         if not ready:
             return []
         logits = logits_at(self.model, x, rows, bitwise=self.bitwise)
-        choice = choose(logits, [one.request.sampling for one in ready], [one.text for one in ready])
+        samplings, given = [one.request.sampling for one in ready], [len(one.prompt) for one in ready]
+        choice = choose(logits, samplings, [one.text for one in ready], given)
         alternatives = likeliest(logits, [one.request.alternatives for one in ready])
         found = zip(ready, choice.tokens, choice.logprobs, alternatives, strict=True)
         return [(one, one.push(token, logprob, others)) for one, token, logprob, others in found]
