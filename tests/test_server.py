@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import random
 import re
+import secrets
 import socket
 import subprocess
 import sys
@@ -131,6 +133,23 @@ def test_a_completion_is_what_the_library_writes(client: OpenAI) -> None:
     assert answer.usage is not None
     assert answer.usage.prompt_tokens == len("Ada") + len("Grace finds")
     assert answer.usage.completion_tokens == sum(len(one.tokens) for two in alone for one in two)
+
+
+def test_the_same_prompt_several_times_is_gone_on_with_in_several_ways(
+    client: OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(secrets, "randbits", random.Random(0).getrandbits)
+    answer = client.completions.create(model="plain", prompt=["Ada"] * 3, max_tokens=20, n=2)
+    assert len({choice.text for choice in answer.choices}) == 6
+
+
+def test_what_copies_of_a_prompt_share_was_read_by_none_before(client: OpenAI) -> None:
+    prompt = sentences(61)[-2 * BLOCK :][::-1]
+    for read_before in (False, True):
+        answer = client.completions.create(model="plain", prompt=prompt, max_tokens=1, n=3)
+        assert answer.usage is not None and answer.usage.prompt_tokens_details is not None
+        assert answer.usage.prompt_tokens == len(prompt)
+        assert bool(answer.usage.prompt_tokens_details.cached_tokens) == read_before
 
 
 def test_a_prompt_may_be_ids_and_is_repeated_with_what_is_told_of_it(client: OpenAI) -> None:
@@ -826,6 +845,29 @@ def test_a_server_that_answers_something_else_is_said_in_one_line(answers: list[
         with pytest.raises(DownloadError, match=message):
             list(Remote(address, "x").speak([], "Ada", Knobs()))
         thread.join()
+
+
+def test_a_server_is_asked_in_openais_words_alone_unless_more_is_wanted() -> None:
+    asked: list[bytes] = []
+    said = OK + b'\r\ndata: {"choices": [{"delta": {"content": "Hi"}}]}\n\ndata: [DONE]\n\n'
+    with listen("127.0.0.1", 0) as at:
+
+        def some() -> None:
+            for answer in (KNOWN, said) * 2:
+                connection, _ = at.accept()
+                asked.append(b"")
+                while not asked[-1].endswith((b"}", b"\r\n\r\n") if answer == KNOWN else b"}"):
+                    asked[-1] += connection.recv(65536)
+                connection.sendall(answer)
+                connection.close()
+
+        thread = threading.Thread(target=some)
+        thread.start()
+        address = f"http://127.0.0.1:{at.getsockname()[1]}"
+        for penalty in (1.0, 1.2):
+            assert list(Remote(address, "x").speak([], "Ada", Knobs(repetition_penalty=penalty))) == ["Hi"]
+        thread.join()
+    assert [b"repetition_penalty" in body for body in asked[1::2]] == [False, True]
 
 
 def test_a_wrong_key_is_told_in_the_servers_words(guarded: Running, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from octavo.server.engine.engine import Engine
 from octavo.server.gate import Rules
 from octavo.server.models import Served
 from octavo.tokenizers import BPETokenizer
-from test_server import CHATTY, MODELS, Running, model_for
+from test_server import CHATTY, MODELS, PLAIN, Running, model_for
 from test_tokenizers_bpe import sentencepiece
 
 Json = dict[str, Any]
@@ -30,13 +30,15 @@ def opening() -> BPETokenizer:
     return BPETokenizer(backend)
 
 
-OPENING, SPACED = opening(), sentencepiece()
+OPENING, SPACED, SPEAKING = opening(), sentencepiece(), sentencepiece()
+SPEAKING.settings["chat_template"] = "{{ messages[0].content }}"
 
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Running]:
-    more = {"opening": OPENING, "spaced": SPACED}
+    more = {"opening": OPENING, "spaced": SPACED, "speaking": SPEAKING}
     models = MODELS | {name: (model_for(one.vocab_size), one) for name, one in more.items()}
+    models["wide"] = (model_for(PLAIN.vocab_size + 20), PLAIN)
     service = Running(Rules(), served=[Served(name, Engine(*both)) for name, both in models.items()])
     yield service
     service.stop()
@@ -101,6 +103,28 @@ def test_a_token_of_sentencepiece_is_spelled_with_its_space_and_a_byte_as_itself
         body = {"model": "spaced", "messages": [{"role": "user", "content": "a"}], "logprobs": True, **biased}
         chat = json.loads(running.call("POST", "/v1/chat/completions", body)[1])["choices"][0]
         assert [bytes(row["bytes"]) for row in chat["logprobs"]["content"]] == [said] * 2
+
+
+def test_a_text_goes_on_where_its_prompt_ends_and_an_answer_begins_anew(running: Running) -> None:
+    biased: Json = {"logit_bias": {str(SPACED.backend.token_to_id("▁a")): 100}, "max_tokens": 2}
+    assert (
+        told(running, "spaced", "bc", **biased)[0] == told(running, "spaced", "bc", stream=True, **biased)[0] == " a a"
+    )
+    for model, said in (("spaced", " a a"), ("speaking", "a a")):
+        body = {"model": model, "messages": [{"role": "user", "content": "bc"}], **biased}
+        chat = json.loads(running.call("POST", "/v1/chat/completions", body)[1])["choices"][0]
+        assert chat["message"]["content"] == said
+    *ids, last = CHATTY.encode("é")
+    assert told(running, "chatty", ids, logit_bias={str(last): 100}, max_tokens=1)[0] == "é"
+
+
+def test_a_token_that_only_the_model_knows_of_is_told_by_its_number(running: Running) -> None:
+    _, table = told(running, "wide", "Ada", logprobs=20)
+    names = {f"[{token}]" for token in range(PLAIN.vocab_size, PLAIN.vocab_size + 20)}
+    assert names & {name for best in table["top_logprobs"] for name in best} and not names & set(table["tokens"])
+    body = {"model": "wide", "messages": [{"role": "user", "content": "Ada"}], "logprobs": True, "top_logprobs": 20}
+    rows = json.loads(running.call("POST", "/v1/chat/completions", body)[1])["choices"][0]["logprobs"]["content"]
+    assert any(one["token"] in names and one["bytes"] == [] for row in rows for one in row["top_logprobs"])
 
 
 @pytest.mark.parametrize("logprobs", [0, 1, 20])

@@ -171,6 +171,17 @@ def test_the_rules_of_sentencepiece_are_read_and_streamed_too() -> None:
         stream.push(999)
 
 
+def test_what_is_streamed_behind_other_tokens_goes_on_with_their_text() -> None:
+    spaced, bytewise = sentencepiece(), BPETokenizer.train("x", vocab_size=257)
+    for tokenizer, text in ((spaced, "abc cab  a é 🐈 a"), (bytewise, "é x🐈")):
+        ids = tokenizer.encode(text)
+        for cut in range(1, len(ids)):
+            stream, before = tokenizer.stream(ids[:cut]), tokenizer.decode(ids[:cut]).rstrip("\ufffd")
+            assert before + "".join([*map(stream.push, ids[cut:]), stream.finish()]) == text
+    a = spaced.backend.token_to_id("▁a")
+    assert spaced.stream().push(a) == "a" and spaced.stream([a]).push(a) == " a"
+
+
 def test_bytes_of_sentencepiece_that_are_no_text_leave_what_was_streamed_before_them() -> None:
     tokenizer, random, kept = sentencepiece(), Random(0), 0
     for _ in range(300):

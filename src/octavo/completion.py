@@ -59,7 +59,8 @@ def complete(
     """Complete each prompt n times, with the seeds seed, seed + 1, …, and yield the pieces as they come.
 
     A completion ends where the model ends its text, where a text of `stop` appears, or after so many new tokens. An
-    empty prompt stands for the beginning of a text; a prompt of ids is read as it is. Raises `SamplingError` and
+    empty prompt stands for the beginning of a text. A prompt of ids is read as it is, and what is written after it is a
+    text of its own, as in a conversation. Raises `SamplingError` and
     `TextError` at the call.
     """
     texts = _listed(prompts)
@@ -75,16 +76,18 @@ def complete(
         forbidden=tokenizer.unsayable(model.config.vocab_size),
     )
     samplings = [replace(first, seed=(seed + copy) % SEEDS) for copy in range(n)]
+    rows = [(row, isinstance(text, str)) for text in texts for row in [_ids(tokenizer, text)] * n]
     generation = generate(
         model,
-        [row for text in texts for row in [_ids(tokenizer, text)] * n],
+        [row for row, _ in rows],
         max_new_tokens=max_new_tokens,
         samplings=samplings * len(texts),
         stop=() if tokenizer.end_of_text is None else (tokenizer.end_of_text,),
         slide=slide,
         bitwise=bitwise,
     )
-    return _pieces(generation, tokenizer, stops)
+    writers = [Writer(index, tokenizer, stops, row if more else ()) for index, (row, more) in enumerate(rows)]
+    return _pieces(generation, writers)
 
 
 def _listed(prompts: str | Sequence[Prompt]) -> list[Prompt]:
@@ -140,8 +143,7 @@ def _joined(prompt: str, pieces: Sequence[Piece]) -> Completion:
     )
 
 
-def _pieces(generation: Generation, tokenizer: Tokenizer, stops: Sequence[str]) -> Iterator[Piece]:
-    writers = [Writer(index, tokenizer, stops) for index in range(len(generation.texts))]
+def _pieces(generation: Generation, writers: "Sequence[Writer]") -> Iterator[Piece]:
     for step in generation:
         for row, (token, logprob) in enumerate(zip(step.tokens, step.logprobs, strict=True)):
             if token is None or logprob is None:
@@ -154,11 +156,11 @@ def _pieces(generation: Generation, tokenizer: Tokenizer, stops: Sequence[str]) 
 
 
 class Writer:
-    """One completion as it grows."""
+    """One completion as it grows, after the tokens of the text that it goes on with."""
 
-    def __init__(self, index: int, tokenizer: Tokenizer, stops: Sequence[str]) -> None:
+    def __init__(self, index: int, tokenizer: Tokenizer, stops: Sequence[str], after: Sequence[int] = ()) -> None:
         self.index, self.end_of_text = index, tokenizer.end_of_text
-        self.stream, self.watch = tokenizer.stream(), StopWatch(stops)
+        self.stream, self.watch = tokenizer.stream(after), StopWatch(stops)
         self.tokens: list[int] = []
         self.logprobs: list[float] = []
         self.given = 0  # characters

@@ -67,19 +67,18 @@ async def complete(request: Request, asked: CompletionRequest) -> Any:
     prompts = await served.read(given)
     about = bool(asked.echo and wants)
     _check_completion(served, asked, prompts, about)
-    seed = secrets.randbits(62) if asked.seed is None else asked.seed
-    samplings = _copies(served.sampling(asked, seed), copies)
+    sampling = served.sampling(asked)
     wanted = [
         Wanted(
             prompt=ids,
-            sampling=sampling,
+            sampling=copy,
             max_new_tokens=asked.max_tokens or DEFAULT_TOKENS,
             stop=asked.stops,
             alternatives=asked.logprobs or 0,
             about_prompt=about,
         )
         for _, ids in prompts
-        for sampling in samplings
+        for copy in _copies(sampling, asked.seed, copies)
     ]
     repeated = tuple(one for one in prompts for _ in range(copies))
     form = CompletionForm(served, repeated, bool(asked.echo), wants, ids=bool(asked.return_token_ids))
@@ -93,17 +92,18 @@ async def converse(request: Request, asked: ChatRequest) -> Any:
     served.check_room(asked.n or 1)
     ids = tuple(await served.converse([message.plain for message in asked.messages]))
     _check_conversation(served, asked, len(ids))
-    seed = secrets.randbits(62) if asked.seed is None else asked.seed
+    sampling = served.sampling(asked, answering=True)
     wanted = [
         Wanted(
             prompt=ids,
-            sampling=sampling,
+            sampling=copy,
             max_new_tokens=asked.most or served.context,
             stop=asked.stops if served.answers else (*asked.stops, BASE_STOP),
             alternatives=asked.top_logprobs or 0,
             slide=not served.answers,
+            goes_on=not served.answers,
         )
-        for sampling in _copies(served.sampling(asked, seed, answering=True), asked.n or 1)
+        for copy in _copies(sampling, asked.seed, asked.n or 1)
     ]
     form = ChatForm(served, bool(asked.logprobs))
     return await answer(request, Writing(served, wanted, form, streamed=bool(asked.stream)), asked)
@@ -159,9 +159,10 @@ def _given(asked: CompletionRequest) -> list[str | list[int]]:
     return [given] if isinstance(given[0], int) else given
 
 
-def _copies(sampling: Sampling, count: int) -> list[Sampling]:
-    """How the tokens of each copy of a text are chosen: the same way, with a seed of its own."""
-    return [replace(sampling, seed=(sampling.seed + copy) % SEEDS) for copy in range(count)]
+def _copies(sampling: Sampling, seed: int | None, count: int) -> list[Sampling]:
+    """How the tokens of each copy of a text are chosen: the same way, with a seed of its own, drawn where none is."""
+    first = secrets.randbits(62) if seed is None else seed
+    return [replace(sampling, seed=(first + copy) % SEEDS) for copy in range(count)]
 
 
 def _check_completion(served: Served, asked: CompletionRequest, prompts: list[ReadPrompt], about: bool) -> None:

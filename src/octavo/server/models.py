@@ -18,7 +18,7 @@ from octavo.config import ANSWERING, USUAL
 from octavo.devices import placed
 from octavo.errors import ConfigError, OctavoError
 from octavo.porting import load
-from octavo.sampling import SEEDS, Sampling
+from octavo.sampling import Sampling
 from octavo.saved import written_at
 from octavo.server.engine.engine import BusyError, CrowdError, Engine
 from octavo.server.refused import RefusedError
@@ -100,8 +100,8 @@ class Served:
         ((_, ids),) = await self.read([messages[-1]["content"]])
         return ids
 
-    def sampling(self, asked: Writing, seed: int, *, answering: bool = False) -> Sampling:
-        """How tokens are to be chosen. Raises `RefusedError` for a token that is none."""
+    def sampling(self, asked: Writing, *, answering: bool = False) -> Sampling:
+        """How tokens are to be chosen, but for the seed. Raises `RefusedError` for a token that is none."""
         usual = ANSWERING if answering and self.answers else USUAL
         size, end = self.engine.config.vocab_size, self.tokenizer.end_of_text
         endless = () if end is None or not asked.ignore_eos else (end,)
@@ -115,7 +115,6 @@ class Served:
                 presence_penalty=asked.presence_penalty or 0.0,
                 repetition_penalty=asked.repetition_penalty or 1.0,
                 logit_bias={int(token): bias for token, bias in (asked.logit_bias or {}).items()},
-                seed=seed % SEEDS,
                 forbidden=(*self.tokenizer.unsayable(size), *endless),
             )
             sampling.check_vocabulary(size)
@@ -124,7 +123,9 @@ class Served:
         return sampling
 
     def spelled(self, token: int) -> str:
-        """A token as text, a special one by its name."""
+        """A token as text, a special one by its name, one that only the model knows of by its number."""
+        if token >= self.tokenizer.vocab_size:  # models are made wider than their vocabulary, to a round number
+            return f"[{token}]"
         own = bytes(self.spelled_bytes(token)).decode(errors="replace")
         return own or self.tokenizer.decode([token], special=True)
 
@@ -142,7 +143,9 @@ class Served:
         return places
 
     def spelled_bytes(self, token: int) -> list[int]:
-        """The bytes of a token, which may be but a part of a character."""
+        """The bytes of a token, which may be but a part of a character; none where only the model knows of it."""
+        if token >= self.tokenizer.vocab_size:
+            return []
         if isinstance(self.tokenizer, BPETokenizer):
             return list(self.tokenizer.token_bytes(token))
         return list(self.tokenizer.decode([token]).encode())

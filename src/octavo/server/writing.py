@@ -156,7 +156,7 @@ class Writing:
 
     def usage(self) -> dict[str, Any]:
         """How many tokens were read and written; those that another text had read count, and are told apart."""
-        prompts = {id(one.prompt): one for one in self.sequences}.values()
+        prompts = {id(one.prompt): one for one in reversed(self.sequences)}.values()  # of copies, the first read it
         read = sum(len(one.prompt) for one in prompts)
         return {
             "prompt_tokens": read,

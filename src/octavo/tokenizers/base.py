@@ -128,8 +128,8 @@ class Tokenizer(ABC):
         ]
 
     @abstractmethod
-    def stream(self) -> TextStream:
-        """A stream that takes ids one by one and gives the text as soon as it is certain."""
+    def stream(self, after: Sequence[int] = ()) -> TextStream:
+        """A stream that takes ids one by one and gives the text as soon as it is certain, behind that of others."""
 
     @abstractmethod
     def unknown_bytes(self, text: str) -> int:

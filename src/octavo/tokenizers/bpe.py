@@ -1,7 +1,7 @@
 """A vocabulary of byte sequences, grown by joining the most frequent pair again and again [Sennrich 2016]."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -15,6 +15,7 @@ from octavo.tokenizers.files import read_object, read_text
 from octavo.tokenizers.streams import BackendStream, ByteStream, TextStream
 
 BYTES = 256
+BEFORE = 8  # tokens: the bytes of a character may be one each, and what SentencePiece writes depends on a neighbour
 OWN_NAMES = dict.fromkeys(("bos_token", "eos_token", "pad_token"), END_OF_TEXT)
 
 
@@ -78,11 +79,14 @@ class BPETokenizer(Tokenizer):
         backend.add_special_tokens([AddedToken(END_OF_TEXT, special=True, normalized=False)])
         return cls(backend)
 
-    def stream(self) -> TextStream:
+    def stream(self, after: Sequence[int] = ()) -> TextStream:
         """A stream in which the bytes of an unfinished character wait for the rest of it."""
+        stream: TextStream = BackendStream(self.backend, self.decode)
         if isinstance(self.backend.decoder, decoders.ByteLevel):
-            return ByteStream(self.token_bytes)
-        return BackendStream(self.backend, self.decode)
+            stream = ByteStream(self.token_bytes)
+        for token in after[-BEFORE:]:
+            stream.push(token)
+        return stream
 
     def token_bytes(self, token: int) -> bytes:
         """The bytes that a token stands for, where its text has others before it; none for a special token.

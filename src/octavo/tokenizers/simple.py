@@ -140,8 +140,8 @@ class SimpleTokenizer(Tokenizer):
                 table[ord(token)] = position
         return table
 
-    def stream(self) -> TextStream:
-        """A stream that gives each token's text at once."""
+    def stream(self, after: Sequence[int] = ()) -> TextStream:
+        """A stream that gives each token's text at once, whatever stands before it."""
         return WholeStream(self.decode)
 
 

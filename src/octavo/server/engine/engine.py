@@ -138,7 +138,7 @@ class Engine:
         sequences = [
             Sequence(
                 request,
-                Writer(number, self.tokenizer, request.stop),
+                Writer(number, self.tokenizer, request.stop, request.prompt if request.goes_on else ()),
                 partial(hear, number),
                 self.config.context,
                 self.tokenizer.end_of_text,

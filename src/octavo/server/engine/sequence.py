@@ -27,6 +27,7 @@ class Request:
     alternatives: int = 0  # how many tokens to tell at each position
     about_prompt: bool = False  # whether the prompt is told of too, from its second token on
     slide: bool = True  # whether the text may outgrow the context
+    goes_on: bool = True  # whether what is written is more of the prompt's text, not a text of its own
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,10 +18,10 @@ export class Chart {
       "aria-valuemin": 0, "aria-valuenow": 0 });
     this.reading = h("p", { class: "reading" });
     this.element = h("div", { class: "chart-box" }, this.svg, this.reading);
-    this.at = null;
+    this.at = null; // the step that is read
     this.svg.addEventListener("pointermove", (event) => this.point(event));
     this.svg.addEventListener("keydown", (event) => this.key(event));
-    this.svg.addEventListener("focus", () => this.read(this.at ?? this.steps.length - 1));
+    this.svg.addEventListener("focus", () => this.read(this.index ?? this.last));
     new ResizeObserver(() => this.draw()).observe(this.element);
   }
 
@@ -30,6 +30,15 @@ export class Chart {
     this.data = { ...this.data, ...data };
     this.steps = [...new Set(this.data.curves.flatMap(({ points }) => points.map(([x]) => x)))].sort((a, b) => a - b);
     this.draw();
+  }
+
+  get last() {
+    return (this.steps?.length ?? 0) - 1;
+  }
+
+  // Where the step that is read stands, or the nearest that is still there; null where nothing is read.
+  get index() {
+    return this.at === null || this.last < 0 ? null : closest(this.steps, this.at);
   }
 
   bounds() {
@@ -64,9 +73,10 @@ export class Chart {
       width: Math.max(width - MARGIN.left, 0), height: HEIGHT - MARGIN.top - MARGIN.bottom + 6 }));
     this.svg.replaceChildren(frame, this.axes(width, x, y), this.levels(width, y[1]), this.forecast(),
       s("g", { "clip-path": "url(#frame)" }, this.lines()), this.cursor);
-    this.svg.setAttribute("aria-valuemax", Math.max(this.steps.length - 1, 0));
-    this.svg.setAttribute("aria-valuenow", this.at ?? Math.max(this.steps.length - 1, 0));
-    if (this.at !== null) this.read(this.at);
+    this.svg.setAttribute("aria-valuemax", Math.max(this.last, 0));
+    this.svg.setAttribute("aria-valuenow", this.index ?? Math.max(this.last, 0));
+    if (this.index === null) this.forget();
+    else this.read(this.index);
   }
 
   axes(width, x, y) {
@@ -128,20 +138,18 @@ export class Chart {
   }
 
   key(event) {
-    const last = (this.steps?.length ?? 0) - 1;
-    const page = Math.max(Math.round(last / 10), 1);
+    const page = Math.max(Math.round(this.last / 10), 1);
     const to = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1, PageUp: page, PageDown: -page, Home: -1e9,
       End: 1e9 }[event.key];
-    if (to === undefined || last < 0) return;
+    if (to === undefined || this.last < 0) return;
     event.preventDefault();
-    this.read(Math.min(Math.max((this.at ?? last) + to, 0), last));
+    this.read(Math.min(Math.max((this.index ?? this.last) + to, 0), this.last));
   }
 
   // Say the values at a step: beside each curve, in words below, and to screen readers.
   read(index) {
     if (index < 0 || !this.cursor) return;
-    this.at = index;
-    const step = this.steps[index];
+    const step = (this.at = this.steps[index]);
     const values = this.data.curves.map((curve) => [curve, nearest(curve.points, step)]).filter(([, point]) => point);
     const words = values.map(([{ name }, point]) => `${name} ${figure(point[1])}`);
     this.reading.textContent = `step ${step.toLocaleString("en")} · ${words.join(" · ")}`;
@@ -152,7 +160,17 @@ export class Chart {
       ...values.filter(([{ quiet }]) => !quiet).map(([{ className }, point]) =>
         s("circle", { class: className, cx: this.x(point[0]), cy: this.y(point[1]), r: 4 })));
   }
+
+  forget() {
+    this.at = null;
+    this.reading.textContent = "";
+    this.svg.removeAttribute("aria-valuetext");
+  }
 }
+
+// The index of the step that is nearest to this one.
+const closest = (steps, step) => steps.reduce((best, one, index) =>
+  (Math.abs(one - step) < Math.abs(steps[best] - step) ? index : best), 0);
 
 // The newest point that is not after this step.
 function nearest(points, step) {
