@@ -1,13 +1,16 @@
 """Chat templates: read as transformers reads them, run where they can do no harm, and never forged."""
 
 import json
+from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
 
+from octavo import chat
 from octavo.chat import read_conversation, rendered
 from octavo.errors import TextError, TokenizerError
 from octavo.tokenizers import BPETokenizer
@@ -140,6 +143,16 @@ def test_a_template_never_sees_what_people_say() -> None:
         read_conversation(tokenizer_with(template), [{"role": "user", "content": said}])
     assert rendered.cache_info().misses == before + 1
     assert json.dumps(TALK[0]["content"]) not in rendered(template, ("user",), (), True)
+
+
+def test_a_template_that_writes_the_date_is_run_again_on_another_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    dated, plain = tokenizer_with("{{ strftime_now('%Y') }}{{ messages[0].content }}"), tokenizer_with("{{ 1 + 1 }}")
+    for day, runs in ((1, 2), (1, 0), (2, 1)):
+        monkeypatch.setattr(chat, "date", SimpleNamespace(today=lambda day=day: date(2030, 5, day)))
+        before = rendered.cache_info().misses
+        for tokenizer in (dated, plain):
+            read_conversation(tokenizer, [{"role": "user", "content": "a"}])
+        assert rendered.cache_info().misses == before + runs
 
 
 def test_templates_come_along_with_a_saved_tokenizer(tmp_path: Path) -> None:

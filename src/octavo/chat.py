@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
 from functools import lru_cache
 from importlib.util import find_spec
 
@@ -40,7 +41,8 @@ def read_conversation(tokenizer: Tokenizer, messages: Sequence[Message], *, answ
     if THOUGHT in template:
         messages = without_thoughts(messages)
     names = tuple((name, text) for name, text in tokenizer.settings.items() if name.endswith("_token"))
-    frame = rendered(template, tuple(message["role"] for message in messages), names, answering)
+    today = date.today() if "strftime_now" in template else None
+    frame = rendered(template, tuple(message["role"] for message in messages), names, answering, today)
     special = _special(tokenizer)
     chunks = list(_chunks(frame, [message["content"] for message in messages]))
     pattern = _pattern(special)
@@ -67,9 +69,16 @@ def without_thoughts(messages: Sequence[Message]) -> list[Message]:
 
 
 @lru_cache(maxsize=256)
-def rendered(template: str, roles: tuple[str, ...], names: tuple[tuple[str, str], ...], answering: bool) -> str:
+def rendered(
+    template: str,
+    roles: tuple[str, ...],
+    names: tuple[tuple[str, str], ...],
+    answering: bool,
+    today: date | None = None,
+) -> str:
     """A conversation of these roles in the template's words, with a place for each message.
 
+    It is remembered, where the template writes the date for the day that is said to be today.
     Raises `TokenizerError` where the template refuses, or does not come to an end in time.
     """
     messages = [{"role": role, "content": f"{SPACE}{OPEN}{number}{CLOSE}{SPACE}"} for number, role in enumerate(roles)]
