@@ -190,6 +190,11 @@ def test_a_prompt_longer_than_the_context_goes_on_unless_it_may_not_slide(said: 
     assert "fills the context of 8" in errors
 
 
+def test_a_hyphen_behind_a_flag_is_a_hyphen(said: Said) -> None:
+    said("train", "text.txt", *TINY)
+    assert "'-' is no part of a model" in said("look", "text-1", "Ada", "--off", "-")[2]
+
+
 MISTAKES = {
     "no such file": ("train nothing.txt", "nothing.txt"),
     "empty file": ("train empty.txt", "empty"),
@@ -200,6 +205,8 @@ MISTAKES = {
     "another unknown word": ("ls", f"Available commands: {', '.join(WORDS)}."),
     "unknown option": ("train text.txt --stpes 3", "Did you mean"),
     "not a number": ("train text.txt --steps many", "--steps is many; give a whole number"),
+    "a hyphen for a number": ("train text.txt --steps -", "--steps is -; give a whole number"),
+    "a hyphen for a file": ("report text-1 --markdown -", "--markdown is -; give the name of a file or a folder"),
     "zero": ("train text.txt --layers 0", "layers is 0; give a number above zero"),
     "negative": ("train text.txt --width=-3", "width is -3; give a number above zero"),
     "not a number at all": ("train text.txt --lr nan", "lr is nan; give a number above zero"),

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import get_args
 
 from cyclopts import App, ArgumentCollection, CycloptsError, UnknownCommandError
@@ -14,10 +15,19 @@ DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 STDIN = "<standard input>"
 
 
-def check_whole(app: App, words: tuple[str, ...], arguments: ArgumentCollection) -> None:
-    """Raise `UserError` for a fraction where a whole number is asked for: it would be rounded, and nothing said."""
+def check_values(app: App, words: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """A flag's hyphen is but a hyphen, and a whole number is whole: a fraction would be rounded, and nothing said.
+
+    Raises `UserError` for a fraction, and for a hyphen where something is to be written.
+    """
     for argument in arguments:
-        for token in argument.tokens if int in (argument.hint, *get_args(argument.hint)) else ():
+        kinds = (argument.hint, *get_args(argument.hint))
+        argument.tokens[:] = [
+            token.evolve(value="-") if token.keyword and token.value == STDIN else token for token in argument.tokens
+        ]
+        if Path in kinds and any(token.value == "-" for token in argument.tokens):
+            raise UserError(f"{argument.name} is -; give the name of a file or a folder")
+        for token in argument.tokens if int in kinds else ():
             try:
                 int(token.value)
             except ValueError:
@@ -29,7 +39,7 @@ app = App(
     help="A GPT that fits the hand: train it on your own text, talk to it, take it elsewhere.",
     help_epilogue='Begin with: octavo demo. Then: octavo train my.txt --minutes 10, and octavo generate "Once upon".',
     version=__version__,
-    config=check_whole,
+    config=check_values,
     help_format="plaintext",
 )
 WORDS = {
