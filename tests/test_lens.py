@@ -297,6 +297,7 @@ def test_figures_of_weights_are_numpys(model: GPT) -> None:
 def test_a_notebook_shows_what_a_lens_returns(model: GPT) -> None:
     seen = lens.trace(model, TEXT)
     found = [lens.surprises(seen), lens.logit_lens(seen), lens.head_kinds(seen), lens.contributions(seen, 1, 2)]
+    found += [lens.next_tokens(seen)]
     for rows in (*found, lens.matrices(model)):
         html = rows._repr_html_()
         count = sum(len(row) if isinstance(row, list) else 1 for row in rows)
@@ -317,6 +318,8 @@ def test_a_notebook_shows_what_a_lens_returns(model: GPT) -> None:
         (lambda model: lens.parse("0.9", model), "there is no 0.9; the model has layers 0 to 1 and heads 0 to"),
         (lambda model: lens.parse("2", model), "there is no 2; the model has layers 0 to 1"),
         (lambda model: lens.parse("../0", model), "'../0' is no part of a model; name a head"),
+        (lambda model: lens.parse("00.attention", model), "'00.attention' is no part of a model; name a head"),
+        (lambda model: lens.parse("0.٣", model), "'0.٣' is no part of a model; name a head"),
         (lambda model: lens.trace(model, [1], {"0.0": float("nan")}), "0.0 is to be multiplied by nan; give a finite"),
         (lambda model: lens.trace(model, [1], {"0.0": True}), "0.0 is to be multiplied by True; give a finite"),
         (lambda model: lens.contributions(lens.trace(model, [1]), 1, 0), "there is no position 1; the text has 0 to 0"),

@@ -53,7 +53,7 @@ class Look:
         return lens.surprises(self.trace, self.top)
 
     @cached_property
-    def following(self) -> tuple[Choice, ...]:
+    def following(self) -> Rows[Choice]:
         """The likeliest tokens after the text."""
         return lens.next_tokens(self.trace, self.top)
 

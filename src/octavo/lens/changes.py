@@ -14,7 +14,8 @@ from octavo.model import GPT, GPTBlock
 from octavo.tap import Tap
 
 Changes = Mapping[str, float]  # the name of a part, and what it is multiplied by
-NAME = re.compile(r"(\d{1,6})(?:\.(\d{1,6}|attention|feed_forward))?")
+NUMBER = r"0|[1-9]\d{0,5}"  # in one spelling: what is changed is looked up by its name
+NAME = re.compile(rf"({NUMBER})(?:\.({NUMBER}|attention|feed_forward))?", re.ASCII)
 USAGE = "name a head (2.0), a block (2.attention, 2.feed_forward) or a layer (2)"
 
 

@@ -52,9 +52,9 @@ def surprises(trace: Trace, top: int = 5) -> Rows[Read]:
     return Rows([Read(first, None, None), *foreseen])
 
 
-def next_tokens(trace: Trace, top: int = 5) -> tuple[Choice, ...]:
+def next_tokens(trace: Trace, top: int = 5) -> Rows[Choice]:
     """The likeliest tokens after the text."""
-    return choices(trace.log_probabilities[-1:], top)[0]
+    return Rows(choices(trace.log_probabilities[-1:], top)[0])
 
 
 def logit_lens(trace: Trace, top: int = 3) -> Rows[Said]:
