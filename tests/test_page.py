@@ -94,6 +94,12 @@ class Visit:
 
         self.page.route(re.compile(f"{path}([?]|$)"), answer)
 
+    def hold(self, path: str) -> list["Route"]:
+        """Have what is asked at these paths wait for an answer, until it gets one: the routes, as they are asked."""
+        held: list[Route] = []
+        self.page.route(re.compile(f"{path}([?]|$)"), lambda route: held.append(route))
+        return held
+
     def stream(self, path: str, *told: Any) -> None:
         """Have the API stream this instead of what it would."""
         body = "".join(f"data: {json.dumps(one)}\n\n" for one in told) + "data: [DONE]\n\n"
@@ -500,8 +506,7 @@ def test_the_newest_weights_are_asked_for_each_time_and_a_snapshot_once(visit: V
 def test_a_head_that_is_chosen_while_a_text_is_read_raises_no_alarm(visit: Visit) -> None:
     page = visit.open("look")
     page.locator(".bars li").first.wait_for()
-    held: list[Route] = []
-    page.route(re.compile("/page/(heads|attention)$"), lambda route: held.append(route))
+    held = visit.hold("/page/(heads|attention)")
     page.get_by_label("A text").fill("Ada finds")
     visit.until(lambda: len(held) == 1)
     page.locator(".head-cell").nth(2).click()  # of the other layer
@@ -520,8 +525,7 @@ def test_a_token_is_explained_in_its_own_text_while_another_one_is_read(visit: V
     page = visit.open("look")
     page.get_by_label("A text").fill("Ada finds")
     expect(page.locator(".tokens .token")).to_have_text(list("Ada finds"))
-    held: list[Route] = []
-    page.route("**/page/look", lambda route: held.append(route))
+    held = visit.hold("/page/look")
     page.get_by_label("A text").fill("Ada")
     visit.until(lambda: bool(held))
     page.locator(".tokens .token").nth(6).click()  # the last one of the text that stood there first is 7
@@ -571,20 +575,34 @@ def test_a_training_may_be_long(visit: Visit) -> None:
 
     lines = "".join(f"event: metrics\ndata: {json.dumps(told(step))}\n\n" for step in range(200_001, 206_001))
     rest = 'event: state\ndata: {"running": false}\n\n'
-    visit.page.route(
-        re.compile("/page/learn/events"),
-        lambda route: route.fulfill(content_type="text/event-stream", body=lines + rest),
-    )
+    held = visit.hold("/page/learn/events")
     metrics = [told(step) for step in range(1, 200_001)]
     visit.tell("/page/learn", lambda log: log | {"metrics": metrics, "running": True, "steps": 206_000})
     page = visit.open("learn")
+    page.get_by_role("slider", name="Losses by step").focus()
+    page.keyboard.press("End")
+    expect(page.locator(".chart-box .reading")).to_contain_text("step 200,000 ")
+    visit.until(lambda: bool(held))
+    held[0].fulfill(content_type="text/event-stream", body=lines + rest)
     expect(page.get_by_text("206,000 of 206,000")).to_be_visible()
     expect(page.get_by_text("It has come to its end.")).to_be_visible()
-    page.get_by_role("slider", name="Losses by step").focus()
+    expect(page.locator(".chart-box .reading")).to_contain_text("step 200,000 ")
     page.keyboard.press("Home")
     expect(page.locator(".chart-box .reading")).to_contain_text("step 1 ")
     shown = int(page.get_by_role("slider", name="Losses by step").get_attribute("aria-valuemax") or 0) + 1
     assert 2000 < shown <= 4001 + 206  # and each evaluation
+
+
+def test_a_step_that_is_read_is_read_no_more_once_the_training_went_back_behind_it(visit: Visit) -> None:
+    held, logs = visit.hold("/page/learn/events"), [[], [{"step": step, "train_loss": 2.0} for step in (1, 2)]]
+    visit.tell("/page/learn", lambda log: log | {"metrics": logs.pop(), "running": True})
+    page = visit.open("learn")
+    page.get_by_role("slider", name="Losses by step").focus()
+    expect(page.locator(".chart-box .reading")).to_contain_text("step 2 ")
+    visit.until(lambda: bool(held))
+    held[0].fulfill(content_type="text/event-stream", body="event: reset\n\nevent: state\ndata: {}\n\n")
+    expect(page.locator(".chart-box .reading")).to_be_empty()
+    expect(page.locator(".facts.wide dd").first).to_have_text("–")
 
 
 def test_the_report_is_waited_for_and_says_what_was_found(visit: Visit, running: Running) -> None:
