@@ -28,7 +28,7 @@ from octavo.checkpoint import newest_valid, save_checkpoint
 from octavo.config import Asked
 from octavo.disk import seal
 from octavo.errors import DamagedError, RunError, SaveError
-from octavo.events import Evaluated, Event, Note, Saved, Stepped
+from octavo.events import Evaluated, Event, Finished, Note, Saved, Stepped
 from octavo.run import load_model
 from octavo.saved import checkpoint_folder, read_facts, steps_saved
 from octavo.standing import Standing
@@ -92,29 +92,33 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def interrupted(trainer: Trainer, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train, and ask for a stop in the middle of the second evaluation: while it reads, or while it writes."""
+def interrupted(trainer: Trainer, place: str, number: int, monkeypatch: pytest.MonkeyPatch) -> Event:
+    """Train, and ask for a stop in the middle of an evaluation, while it reads or while it writes; the last event."""
     calls = [0]
     module, name = {"reading": ("octavo.trainer", "examine"), "writing": ("octavo.evaluation", "generate")}[place]
     real: Callable[..., Any] = getattr(sys.modules[module], name)
 
     def stopping(*args: Any, **words: Any) -> Any:
         calls[0] += 1
-        if calls[0] == (3 if place == "reading" else 2):  # it reads before the first step too
+        if calls[0] == number + (place == "reading"):  # it reads before the first step too
             trainer.stop()
         return real(*args, **words)
 
     with monkeypatch.context() as patched:
         patched.setattr(f"{module}.{name}", stopping)
-        list(trainer.events())
+        return list(trainer.events())[-1]
 
 
-@pytest.mark.parametrize("place", ["reading", "writing"])
+@pytest.mark.parametrize(
+    ("place", "steps", "number"), [("reading", 16, 2), ("writing", 16, 2), ("reading", 8, 1), ("writing", 8, 2)]
+)
 def test_a_stop_in_the_middle_of_an_evaluation_is_gone_on_from_to_the_same_bits(
-    place: str, monkeypatch: pytest.MonkeyPatch
+    place: str, steps: int, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    list(begin("whole", steps=16).events())
-    interrupted(begin(steps=16), place, monkeypatch)
+    asked = {"steps": steps, "eval_every": 8 // number}
+    list(begin("whole", **asked).events())
+    stopped = interrupted(begin(**asked), place, number, monkeypatch)
+    assert isinstance(stopped, Finished) and stopped.reason == "stopped"
     assert steps_saved(Path("run"))[0] == 8
     assert [line["step"] for line in map(json.loads, Path("run/metrics.jsonl").read_text().splitlines())][-1] == 7
     trainer, _ = resume()
@@ -122,8 +126,11 @@ def test_a_stop_in_the_middle_of_an_evaluation_is_gone_on_from_to_the_same_bits(
     assert isinstance(first, Evaluated) and first.step == 8
     trainer.journal.close()
     trainer, _ = resume()
-    list(trainer.events())
-    assert same(left("run", 16), left("whole", 16))
+    finished = list(trainer.events())[-1]
+    assert isinstance(finished, Finished) and finished.reason == "done"
+    assert same(left("run", steps), left("whole", steps))
+    with pytest.raises(RunError, match="run is finished"):
+        resume()
 
 
 def test_two_trainings_never_write_into_one_folder() -> None:

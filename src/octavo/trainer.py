@@ -64,10 +64,14 @@ class Trainer(Learner):
         """Ask the training to end after the step it is in, with everything saved."""
         self.stopping = True
 
+    @property
+    def over(self) -> bool:
+        """Whether it has come to its end: all steps are done, and no evaluation is due that a stop interrupted."""
+        return self.at.step >= self.at.schedule.steps and self.at.due is None
+
     def events(self) -> Iterator[Event]:
         """Train until the last step, or until asked to stop. Raises `SaveError` when the disk does not take more."""
-        self._clock = time.monotonic() - self.at.seconds
-        self.pace = Pace()
+        self._clock, self.pace = time.monotonic() - self.at.seconds, Pace()
         self._read = self.at.step >= self.config.train.eval_every
         try:
             if self.at.due is not None:  # the evaluation that a stop interrupted comes first
@@ -237,8 +241,7 @@ class Trainer(Learner):
         seed, written = seed_for("sample", self.config.train.seed, self.at.step), []
         write = partial(sample, tokenizer=self.prepared.tokenizer, seed=seed, stopped=lambda: self.stopping)
         self.spread.lend(lambda model: written.append(write(model)))
-        found: str | None = json.loads(self.processes.told(json.dumps(written[0] if written else None)))
-        return found
+        return json.loads(self.processes.told(json.dumps(written[0] if written else None)))
 
     def _interrupted(self) -> bool:
         return self._ends() and self.at.step > 0  # the glance before the first step takes a moment, and is needed
@@ -281,10 +284,8 @@ class Trainer(Learner):
             steps=self.at.schedule.steps,
             seconds=self.at.seconds,
             best_step=self.at.best.step,
-            val_loss=self.at.best.val_loss,
-            val_nats_per_character=self.at.best.val_nats_per_character,
-            val_bits_per_byte=self.at.best.val_bits_per_byte,
-            reason="done" if self.at.step >= self.at.schedule.steps else "stopped",
+            **{name: getattr(self.at.best, name) for name in VALIDATION},
+            reason="done" if self.over else "stopped",
             evaluated=self._known() or not self._ended,
             read=self._read,
             forecast=self._forecast(),
@@ -294,6 +295,5 @@ class Trainer(Learner):
         """What was expected of this training, where it has come to the end that was planned."""
         train, at = self.config.train, self.at
         planned = at.minutes == train.minutes and (at.minutes is not None or at.schedule.steps == train.steps)
-        if train.forecast is None or train.forecast_within is None or not planned or at.step < at.schedule.steps:
-            return None
-        return train.forecast, train.forecast_within
+        loss, within = train.forecast, train.forecast_within
+        return (loss, within) if planned and self.over and loss is not None and within is not None else None

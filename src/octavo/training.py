@@ -249,7 +249,7 @@ def resume(
         on_event(note)
     if asked.minutes is not None or asked.steps is not None:
         _prolong(trainer, asked, on_event)
-    elif trainer.at.step >= trainer.at.schedule.steps:
+    elif trainer.over:
         raise RunError(f"{run} is finished; train it longer with --minutes or --steps")
     on_event(Note(f"going on with {run} after step {trainer.at.step} of {trainer.at.schedule.steps}"))
     return trainer
