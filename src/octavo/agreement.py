@@ -85,8 +85,7 @@ class Probe:
 @torch.inference_mode()
 def probed(model: GPT, tokenizer: Tokenizer, on_progress: Callable[[int, int], None] = ignore_progress) -> Probe:
     """Ask a model, whose numbers are to be float32, to go on from the beginning of a text."""
-    ends = () if tokenizer.end_of_text is None else (tokenizer.end_of_text,)  # at which some programs stop
-    never = (*tokenizer.unsayable(model.config.vocab_size), *ends)
+    never = (*tokenizer.unsayable(model.config.vocab_size), *tokenizer.ends)  # at these some programs stop
     prompt = opened(tokenizer, "") if tokenizer.opening or tokenizer.end_of_text is not None else [0]
     count = max(1, min(TOKENS, model.config.context - len(prompt)))
     text = list(prompt)

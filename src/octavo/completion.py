@@ -82,7 +82,7 @@ def complete(
         [row for row, _ in rows],
         max_new_tokens=max_new_tokens,
         samplings=samplings * len(texts),
-        stop=() if tokenizer.end_of_text is None else (tokenizer.end_of_text,),
+        stop=tokenizer.ends,
         slide=slide,
         bitwise=bitwise,
     )
@@ -159,7 +159,7 @@ class Writer:
     """One completion as it grows, after the tokens of the text that it goes on with."""
 
     def __init__(self, index: int, tokenizer: Tokenizer, stops: Sequence[str], after: Sequence[int] = ()) -> None:
-        self.index, self.end_of_text = index, tokenizer.end_of_text
+        self.index, self.ends = index, tokenizer.ends
         self.stream, self.watch = tokenizer.stream(after), StopWatch(stops)
         self.tokens: list[int] = []
         self.logprobs: list[float] = []
@@ -182,7 +182,7 @@ class Writer:
         return self._piece(text, reason)
 
     def _reason(self, token: int, last: bool) -> FinishReason | None:
-        if self.watch.stopped or token == self.end_of_text:
+        if self.watch.stopped or token in self.ends:
             return "stop"
         return "length" if last else None
 

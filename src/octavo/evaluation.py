@@ -101,7 +101,7 @@ def can_sample(spread: Spread) -> bool:
 
 def sample(model: GPT | Parts, tokenizer: Tokenizer, seed: int, stopped: Callable[[], bool]) -> str | None:
     """What a model writes by now, from the beginning of a line; nothing where it is `stopped` before it is written."""
-    never = (*tokenizer.forbidden, *([] if tokenizer.end_of_text is None else [tokenizer.end_of_text]))
+    never = (*tokenizer.forbidden, *tokenizer.ends)
     start = [token for token in tokenizer.encode("\n") if token not in never]
     whole, tokens = model.whole() if isinstance(model, Parts) else model, []
     for step in generate(

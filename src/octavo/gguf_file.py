@@ -174,7 +174,8 @@ def _special(tokenizer: "Tokenizer") -> dict[str, Any]:
             "bos_token alone; leave the others out of its post_processor"
         )
     written = {f"tokenizer.ggml.{theirs}_token_id": position for theirs, position in ids.items()}
-    return {**written, "tokenizer.ggml.add_bos_token": bool(tokenizer.opening)}
+    turn = {"tokenizer.ggml.eot_token_id": tokenizer.more_ends[0]} if tokenizer.more_ends else {}  # it has room for one
+    return {**written, **turn, "tokenizer.ggml.add_bos_token": bool(tokenizer.opening)}
 
 
 def _write(

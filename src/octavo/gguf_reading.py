@@ -158,7 +158,10 @@ def _tokenizer(settings: Mapping[str, Any], config: ModelConfig) -> Tokenizer:
     opens = opened and "bos_token" in named
     template = settings.get("tokenizer.chat_template")
     kept = {"chat_template": template} if isinstance(template, str) else {}
-    return from_byte_level(found, opening=named["bos_token"] if opens else None, settings={**named, **kept})
+    tokenizer = from_byte_level(found, opening=named["bos_token"] if opens else None, settings={**named, **kept})
+    if _has(settings, "eot") and (turn := _id(settings, "eot", len(tokens))) != tokenizer.end_of_text:
+        tokenizer.more_ends = (turn,)
+    return tokenizer
 
 
 def _cut(settings: Mapping[str, Any]) -> str:

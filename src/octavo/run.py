@@ -55,6 +55,7 @@ def save(
         origin=origin,
         begin_of_text=None if named is None else tokenizer.backend.token_to_id(named),
         end_of_text=tokenizer.end_of_text,
+        more_ends=tokenizer.more_ends,
         forbidden=tokenizer.forbidden,
         on_progress=on_progress,
     )
@@ -69,12 +70,14 @@ def save_model(
     origin: str | None = None,
     begin_of_text: int | None = None,
     end_of_text: int | None = None,
+    more_ends: tuple[int, ...] = (),
     forbidden: tuple[int, ...] = (),
     on_progress: Progress = ignore_progress,
 ) -> None:
     """Write a model alone; `begin_of_text` (or the end of another) begins a text and `end_of_text` ends one.
 
-    The tokens of `forbidden` are never to be sampled. No more than one weight is made ready at a time.
+    Those of `more_ends` end what is said too, those of `forbidden` are never to be sampled. No more than one weight is
+    made ready at a time.
     """
     begin = end_of_text if begin_of_text is None else begin_of_text
     folder, layout, parts = Path(where), layout_for(model.config), parts_of(model)
@@ -84,7 +87,9 @@ def save_model(
         make_folder(folder)
     _save_weights(parts, folder / WEIGHTS, dtype, on_progress)
     write_file(folder / CONFIG, _pretty(settings if origin is None else {**settings, ORIGIN: origin}))
-    write_file(folder / GENERATION, _pretty(_generation(parts.config.context, begin, end_of_text, forbidden)))
+    write_file(
+        folder / GENERATION, _pretty(_generation(parts.config.context, begin, end_of_text, more_ends, forbidden))
+    )
 
 
 def _save_weights(parts: Parts, path: Path, dtype: torch.dtype, on_progress: Progress) -> None:
@@ -99,13 +104,16 @@ def _save_weights(parts: Parts, path: Path, dtype: torch.dtype, on_progress: Pro
     replace_file(path, write, size=sum(one.size for one in described.values()))
 
 
-def _generation(context: int, begin: int | None, end: int | None, forbidden: tuple[int, ...]) -> dict[str, Any]:
+def _generation(
+    context: int, begin: int | None, end: int | None, more_ends: tuple[int, ...], forbidden: tuple[int, ...]
+) -> dict[str, Any]:
     """How transformers is to sample: from all of the distribution, and not beyond what a model sees.
 
     Unasked it does neither: its pipeline writes 256 tokens, also where the context is shorter.
     """
     plain = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
-    ends = {"bos_token_id": begin, "eos_token_id": end, "pad_token_id": end}
+    all_ends = [*([] if end is None else [end]), *more_ends] if more_ends else end
+    ends = {"bos_token_id": begin, "eos_token_id": all_ends, "pad_token_id": end}
     longest = {"max_length": context} if context < SHORT else {}
     return {**ends, **plain, **longest, "suppress_tokens": list(forbidden) or None}
 

@@ -64,15 +64,14 @@ def _rows(
     model: GPT, tokenizer: Tokenizer, prompts: list[list[int]], length: int, seed: int, told: Callable[[int], None]
 ) -> list[list[int]]:
     """The new tokens of each row, without the one that ends a text."""
-    end, never = tokenizer.end_of_text, tokenizer.unsayable(model.config.vocab_size)
+    ends, never = tokenizer.ends, tokenizer.unsayable(model.config.vocab_size)
     samplings = [
         Sampling(temperature=TEMPERATURE, seed=(seed + row) % SEEDS, forbidden=never) for row in range(len(prompts))
     ]
     found: list[list[int]] = [[] for _ in prompts]
-    stop = () if end is None else (end,)
-    for number, step in enumerate(generate(model, prompts, max_new_tokens=length, samplings=samplings, stop=stop), 1):
+    for number, step in enumerate(generate(model, prompts, max_new_tokens=length, samplings=samplings, stop=ends), 1):
         for row, token in enumerate(step.tokens):
-            if token is not None and token != end:
+            if token is not None and token not in ends:
                 found[row].append(token)
         told(number)
     told(length)

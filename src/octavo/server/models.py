@@ -103,8 +103,7 @@ class Served:
     def sampling(self, asked: Writing, *, answering: bool = False) -> Sampling:
         """How tokens are to be chosen, but for the seed. Raises `RefusedError` for a token that is none."""
         usual = ANSWERING if answering and self.answers else USUAL
-        size, end = self.engine.config.vocab_size, self.tokenizer.end_of_text
-        endless = () if end is None or not asked.ignore_eos else (end,)
+        size, endless = self.engine.config.vocab_size, self.tokenizer.ends if asked.ignore_eos else ()
         try:
             sampling = Sampling(
                 temperature=usual if asked.temperature is None else asked.temperature,

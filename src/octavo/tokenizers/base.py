@@ -34,6 +34,7 @@ class Tokenizer(ABC):
 
     kind: Kind
     end_of_text: int | None  # none only where somebody else's tokenizer names no such token
+    more_ends: tuple[int, ...] = ()  # with which somebody else's model ends what it says, too
     unknown: int | None = None
 
     def __init__(self, backend: Backend, settings: Mapping[str, Any]) -> None:
@@ -64,6 +65,11 @@ class Tokenizer(ABC):
     def forbidden(self) -> tuple[int, ...]:
         """Ids that a model may never choose: the unknown token says nothing."""
         return () if self.unknown is None else (self.unknown,)
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """Ids behind which a model has said all: the end of a text, and perhaps another that ends a turn."""
+        return self.more_ends if self.end_of_text is None else (self.end_of_text, *self.more_ends)
 
     @property
     def answers(self) -> bool:

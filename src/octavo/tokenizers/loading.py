@@ -23,7 +23,9 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     path = Path(folder) / "tokenizer.json"
     backend = _backend(path)
     if isinstance(backend.model, models.BPE):
-        return BPETokenizer(backend, _settings(Path(folder), backend))
+        tokenizer = BPETokenizer(backend, _settings(Path(folder), backend))
+        tokenizer.more_ends = _more_ends(Path(folder), tokenizer)
+        return tokenizer
     if not isinstance(backend.model, models.WordLevel):
         kind = type(backend.model).__name__
         raise TokenizerError(f"{path} is a {kind} tokenizer; octavo reads byte-level BPE and its own WordLevel")
@@ -74,6 +76,15 @@ def _settings(folder: Path, backend: Backend) -> dict[str, Any]:
     if backend.token_to_id(END_OF_TEXT) is not None:
         settings.setdefault("eos_token", END_OF_TEXT)  # GPT-2's own folder leaves it to its class
     return {**settings, **_kept(given, folder)}
+
+
+def _more_ends(folder: Path, tokenizer: Tokenizer) -> tuple[int, ...]:
+    """Ids that end what is said by generation_config.json alone, as Llama 3's turns do."""
+    path = folder / "generation_config.json"
+    told = read_object(read_text(path), path).get("eos_token_id") if path.exists() else None
+    ids = told if isinstance(told, list) else [told]
+    known = {one for one in ids if type(one) is int and 0 <= one < tokenizer.vocab_size}
+    return tuple(sorted(known - {tokenizer.end_of_text}))
 
 
 def _name(value: Any, name: str, path: Path) -> str:

@@ -141,7 +141,7 @@ class Engine:
                 Writer(number, self.tokenizer, request.stop, request.prompt if request.goes_on else ()),
                 partial(hear, number),
                 self.config.context,
-                self.tokenizer.end_of_text,
+                self.tokenizer.ends,
             )
             for number, request in enumerate(requests)
         ]

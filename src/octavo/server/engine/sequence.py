@@ -77,10 +77,10 @@ class Sequence:
     """A request on its way through the engine."""
 
     def __init__(
-        self, request: Request, writer: Writer, hear: Callable[[Said], None], context: int, end_of_text: int | None
+        self, request: Request, writer: Writer, hear: Callable[[Said], None], context: int, ends: tuple[int, ...]
     ) -> None:
         self.request, self.writer, self.hear = request, writer, hear
-        self.context, self.end_of_text = context, end_of_text
+        self.context, self.ends = context, ends
         self.text = Text(request.prompt)
         self.start = window_start(len(self.text), context)
         self.slot: Slot | None = None
@@ -131,7 +131,7 @@ class Sequence:
         self.alternatives.append(alternatives)
         self.places.append(self.writer.place)
         full = not self.request.slide and len(self.text) >= self.context
-        last = self.written >= self.request.max_new_tokens or token == self.end_of_text or full
+        last = self.written >= self.request.max_new_tokens or token in self.ends or full
         piece = self.writer.push(token, logprob, last=last)
         if not piece.text and piece.finish_reason is None:
             return None
