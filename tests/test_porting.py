@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import octavo
 from octavo import exporting, porting
 from octavo.agreement import Probe, Reading
+from octavo.card import model_card
 from octavo.chat import read_conversation
 from octavo.config import ModelConfig, RopeScaling
 from octavo.errors import ConfigError, DamagedError, DownloadError, OctavoError, RunError, SaveError
@@ -33,6 +34,7 @@ from octavo.parts import Parts
 from octavo.readers import Reader
 from octavo.run import save
 from octavo.tokenizers import Tokenizer
+from test_chat import CHATML, tokenizer_with
 from test_gguf import CHARACTERS, RUN, TEXT, TOKENIZERS
 from texts import sentences
 from warm import Warm
@@ -506,6 +508,32 @@ def test_what_was_trained_here_writes_the_same_in_three_other_programs() -> None
     best = min(line["val_loss"] for line in lines if "val_loss" in line)
     assert f"{best:.4f} nats per token" in card and "text.txt, cut into tokens of the kind character" in card
     assert card.startswith("---\nlibrary_name: transformers\n")
+
+
+def test_a_model_ends_what_it_says_with_each_token_that_its_files_name(random_model: Models) -> None:
+    tokenizer = tokenizer_with(CHATML)
+    config = ModelConfig(dialect="modern", vocab_size=tokenizer.vocab_size, context=64, layers=1, heads=2, width=32)
+    model, turn = random_model(config, dtype=torch.float32), tokenizer.encode("a")[0]
+    tokenizer.more_ends = (turn,)
+    ends = [tokenizer.end_of_text, turn]
+    save(model, tokenizer, "hf")
+    save_gguf(model, tokenizer, "a.gguf")
+    assert AutoModelForCausalLM.from_pretrained("hf").generation_config.eos_token_id == ends
+    for place in ("hf", "a.gguf"):
+        again, read = porting.load(place)
+        assert list(read.ends) == ends
+        texts = octavo.completions(again, read, "Ada", n=20, max_new_tokens=60)
+        stopped = [one.tokens for one in texts if one.finish_reason == "stop"]
+        assert any(tokens[-1] == turn for tokens in stopped) and not any(turn in one.tokens[:-1] for one in texts)
+
+
+def test_a_card_says_how_a_model_is_had_where_it_is_sent_to(tmp_path: Path) -> None:
+    here, sent = (model_card(ModelConfig(), tmp_path, name, "f32") for name in ("book-1-hf", "me/book"))
+    assert (
+        'With octavo: `octavo generate book-1-hf "Once' in here and 'pipeline("text-generation", "book-1-hf")' in here
+    )
+    assert 'With octavo: `octavo import me/book`, then `octavo generate book "Once' in sent
+    assert 'pipeline("text-generation", "me/book")' in sent
 
 
 def test_an_unread_onnx_file_is_not_called_checked(

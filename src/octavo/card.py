@@ -8,6 +8,7 @@ from octavo.config import ModelConfig, RunConfig
 from octavo.data.weights import WEIGHTS
 from octavo.disk import read_json
 from octavo.errors import OctavoError
+from octavo.hub import is_hub_name
 from octavo.layouts import layout_for
 from octavo.run import ORIGIN
 from octavo.scale import parameters
@@ -40,7 +41,7 @@ from transformers import pipeline
 print(pipeline("text-generation", "{name}")("Once upon a time"))
 ```
 
-With octavo: `octavo generate {name} "Once upon a time"`.
+With octavo: {octavo}.
 
 ## What to know
 
@@ -49,10 +50,12 @@ It writes what its text taught it: what it says is not checked, and it may repea
 
 
 def model_card(config: ModelConfig, run: Path, name: str, rounding: str) -> str:
-    """The card of a model, in Markdown, from what its run says of it."""
+    """The card of a model, in Markdown, from what its run says of it; `name` is its folder's, or the hub's for it."""
+    fetched = f"`octavo import {name}`, then " if is_hub_name(name) else ""
     trained, origin = _trained(run), _brought(run)
     return CARD.format(
         name=name,
+        octavo=f'{fetched}`octavo generate {name.rpartition("/")[2]} "Once upon a time"`',
         origin=_origin(trained, origin),
         licence=_licence(origin),
         architecture=layout_for(config).architecture,

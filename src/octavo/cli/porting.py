@@ -54,7 +54,7 @@ def export(
     if push is not None:
         check_token()  # before minutes are spent on what cannot be sent
     with Waiting() as waiting:
-        done = write(folder, kind, rounding=dtype, to=to, force=force, on_event=waiting.show)
+        done = write(folder, kind, rounding=dtype, to=to, force=force, name=push, on_event=waiting.show)
     for line in done.found:
         print(line)
     print(f"{done.path} is good")
