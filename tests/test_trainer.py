@@ -479,6 +479,24 @@ def test_what_was_decided_when_memory_ran_out_is_on_the_disk_before_it_takes_eff
     assert (resumed.at.step, resumed.at.micro_batches) == (5, 2)
 
 
+def test_weights_that_an_update_left_half_changed_are_never_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = begin(steps=10, eval_every=2)
+    real, done = trainer.optimizers[1].step, itertools.count(1)
+
+    def update() -> Any:
+        if next(done) == 4:  # the matrices have changed by then
+            raise torch.OutOfMemoryError
+        return real()
+
+    monkeypatch.setattr(trainer.optimizers[1], "step", update)
+    with pytest.raises(OctavoError, match="cpu ran out of memory in the middle of an update, and no step would have"):
+        whole(trainer)
+    assert steps_saved(Path("run")) == [2]
+    whole(begin("again", steps=10, eval_every=2))
+    whole(training.resume(Path("run"), Asked()))
+    assert_same_state(state("run", 10), state("again", 10))
+
+
 def with_rates_there(trainer: Trainer) -> Trainer:
     """Rates as numbers on the device of the weights, as on a GPU."""
     for group in (group for optimizer in trainer.optimizers for group in optimizer.param_groups):

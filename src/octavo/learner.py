@@ -44,7 +44,7 @@ class Learner:
     def learn(self, step: int, micro_batches: int, rate: float) -> StepResult | None:
         """One step, after so many, from a batch in so many pieces, at this part of the peak rate.
 
-        Nothing, and the weights as they were, where the memory of a GPU is too small for it.
+        Nothing, and the weights as they were, where the memory of a GPU is too small for the way to the gradient.
         """
         train, rank = self.config.train, self.processes.rank
         pieces = [self._rows(step, *cut) for cut in self._cuts(micro_batches)[rank :: self.processes.size]]

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from octavo.errors import OctavoError
 from octavo.loss import IGNORED
 from octavo.model import GPT
 from octavo.objective import Objective
@@ -40,7 +41,8 @@ def training_step(
 
     `rate` is the factor on every group's peak learning rate, `clip` bounds the length of the gradient [Pascanu 2013],
     `seeds` are one per piece, for dropout. A loss or gradient that is not finite leaves the weights as they were.
-    Where the model is `spread` over processes, these are the pieces of one of them.
+    Where the model is `spread` over processes, these are the pieces of one of them. What runs out of memory leaves the
+    weights as they were too; where it is the update itself, some have changed by then, and that is an `OctavoError`.
     """
     spread = spread or Spread(model, dtype)
     losses, norm = learn_from(spread, pieces, clip, seeds)
@@ -48,8 +50,7 @@ def training_step(
     finite = isfinite(loss) and isfinite(length)
     if finite:
         set_rate(optimizers, rate)
-        for optimizer in optimizers:
-            optimizer.step()
+        _update(optimizers, spread.device)
     spread.forget_gradients()
     return StepResult(loss, length, finite)
 
@@ -75,6 +76,17 @@ def set_rate(optimizers: Sequence[torch.optim.Optimizer], rate: float) -> None:
                 group["lr"].fill_(group["initial_lr"] * rate)
             else:
                 group["lr"] = group["initial_lr"] * rate
+
+
+def _update(optimizers: Sequence[torch.optim.Optimizer], device: torch.device) -> None:
+    try:
+        for optimizer in optimizers:
+            optimizer.step()
+    except torch.OutOfMemoryError:
+        raise OctavoError(
+            f"{device} ran out of memory in the middle of an update, and no step would have made such weights; "
+            "the last checkpoint is intact, go on from it with more memory, or train with a smaller --width or --layers"
+        ) from None
 
 
 def _targets(spread: Spread, pieces: Sequence[Batch]) -> float | Tensor:
