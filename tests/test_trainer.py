@@ -294,6 +294,10 @@ def test_a_step_that_came_to_no_number_is_no_reason_not_to_save(monkeypatch: pyt
 
     monkeypatch.setattr("octavo.repeating.training_step", training_step)
     assert whole(begin(steps=8))[-1].step == 8 and steps_saved(Path("run"))[0] == 8
+    taken = itertools.count(-2)
+    until(begin("stopped", steps=8), 4)  # inside the evaluation after a step that came to none
+    assert whole(training.resume(Path("stopped"), Asked()))[0].step == 4
+    assert str(metrics("stopped")[3]["train_loss"]) == str(lost)
 
 
 @pytest.fixture

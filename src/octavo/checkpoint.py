@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ SNAPSHOT_BYTES = 1_000_000_000
 HEADER = 100_000  # bytes of a file besides its weights, at most
 MUON, ADAMW = ("momentum_buffer",), ("step", "exp_avg", "exp_avg_sq")  # what an optimizer remembers of a weight
 SHAPED = {"momentum_buffer", "exp_avg", "exp_avg_sq"}  # as the weight is
+NO_NUMBERS = ("nan", "inf", "-inf")
 
 
 def forget(run: Path, step: int) -> None:
@@ -82,7 +84,7 @@ def save_checkpoint(
 
     def write(folder: Path) -> None:
         write_own(folder)
-        (folder / FACTS).write_text(json.dumps({"step": step, **facts}, indent=1) + "\n")
+        (folder / FACTS).write_text(json.dumps({"step": step, **_spelled(facts)}, indent=1) + "\n")
 
     with processes.together(), saving(target):
         check_finite(state, step)
@@ -91,6 +93,25 @@ def save_checkpoint(
         else:
             write_own(drafted_at(target))
     return target
+
+
+def _spelled(value: Any) -> Any:
+    """A number that is none by its name, which JSON can hold: a step that came to no finite loss is due like any other.
+
+    >>> _spelled({"due": {"train_loss": float("nan"), "lr": 0.5}})
+    {'due': {'train_loss': 'nan', 'lr': 0.5}}
+    """
+    if isinstance(value, Mapping):
+        return {name: _spelled(one) for name, one in value.items()}
+    return str(value) if isinstance(value, float) and not isfinite(value) else value
+
+
+def _unspelled(facts: dict[str, Any]) -> dict[str, Any]:
+    """The same facts with such numbers again, where all are numbers."""
+    figures = {name: facts[name] for name in ("due", "best") if isinstance(facts.get(name), dict)}
+    for name, values in figures.items():
+        facts[name] = {key: float(value) if value in NO_NUMBERS else value for key, value in values.items()}
+    return facts
 
 
 def check_finite(state: Mapping[str, Tensor], step: int) -> None:
@@ -130,7 +151,7 @@ def newest_valid(
         if before is not None and step > before:
             continue
         try:
-            return step, read_facts(checkpoint_folder(run, step))
+            return step, _unspelled(read_facts(checkpoint_folder(run, step)))
         except DamagedError as error:
             on_damage(f"{error}; going on from an earlier checkpoint")
     if before is not None:
