@@ -199,6 +199,15 @@ def test_a_device_that_runs_out_in_the_probe_gets_smaller_pieces(monkeypatch: py
         planned(minutes=1, context=16, batch=2)
 
 
+def test_a_device_that_runs_out_in_the_update_of_a_probe_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    def update(self: torch.optim.Optimizer, closure: object = None) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", update)
+    with pytest.raises(ConfigError, match="has not enough memory for a row of 16 tokens"):
+        planned(minutes=1, context=16, batch=2)
+
+
 @pytest.mark.parametrize(("seconds", "taken"), [(0.1, 4), (1.9, 4), (3.0, 3), (9.0, 2), (60.0, 1)])
 def test_a_slow_step_is_not_tried_again_and_again(monkeypatch: pytest.MonkeyPatch, seconds: float, taken: int) -> None:
     clock = [0.0]

@@ -52,6 +52,10 @@ class SaveError(OctavoError):
     """Something could not be written; what was saved before is untouched."""
 
 
+class UpdateError(OctavoError):
+    """Memory ran out when some of the weights had changed and others not."""
+
+
 class DownloadError(OctavoError):
     """A corpus or vocabulary could not be fetched from the package registry."""
 

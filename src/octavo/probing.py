@@ -9,7 +9,7 @@ import torch
 
 from octavo.config import LOGITS, RunConfig
 from octavo.data.batches import cuts, more_pieces
-from octavo.errors import ConfigError
+from octavo.errors import ConfigError, UpdateError
 from octavo.making import make_model, prepare_to_learn
 from octavo.optim import make_optimizers
 from octavo.parallel import Spread
@@ -148,7 +148,10 @@ def _measure(config: RunConfig, steps: int, *, alone: bool) -> float:
 
     def step() -> float:
         begin = time.perf_counter()
-        repeated.step(pieces, rate=1.0, seeds=seeds)
+        try:
+            repeated.step(pieces, rate=1.0, seeds=seeds)
+        except UpdateError:  # of weights that nobody needs
+            raise torch.OutOfMemoryError from None
         if device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter() - begin

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from octavo.errors import OctavoError
+from octavo.errors import UpdateError
 from octavo.loss import IGNORED
 from octavo.model import GPT
 from octavo.objective import Objective
@@ -42,7 +42,7 @@ def training_step(
     `rate` is the factor on every group's peak learning rate, `clip` bounds the length of the gradient [Pascanu 2013],
     `seeds` are one per piece, for dropout. A loss or gradient that is not finite leaves the weights as they were.
     Where the model is `spread` over processes, these are the pieces of one of them. What runs out of memory leaves the
-    weights as they were too; where it is the update itself, some have changed by then, and that is an `OctavoError`.
+    weights as they were too; where it is the update itself, some have changed by then, and that is an `UpdateError`.
     """
     spread = spread or Spread(model, dtype)
     losses, norm = learn_from(spread, pieces, clip, seeds)
@@ -83,7 +83,7 @@ def _update(optimizers: Sequence[torch.optim.Optimizer], device: torch.device) -
         for optimizer in optimizers:
             optimizer.step()
     except torch.OutOfMemoryError:
-        raise OctavoError(
+        raise UpdateError(
             f"{device} ran out of memory in the middle of an update, and no step would have made such weights; "
             "the last checkpoint is intact, go on from it with more memory, or train with a smaller --width or --layers"
         ) from None
