@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -18,12 +20,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import octavo
 from octavo import training
 from octavo.checkpoint import newest_valid
 from octavo.config import Asked
 from octavo.data import Batches
 from octavo.errors import ConfigError, DamagedError, OctavoError, PeerError, RunError
 from octavo.parallel import Spread, buffers_stay
+from octavo.plain import as_dict
 from octavo.probing import SHARE, Room, step_memory
 from octavo.processes import ALONE, Processes, joined, naming_the_lost
 from octavo.saved import checkpoint_folder, read_facts, steps_saved
@@ -289,15 +293,6 @@ def test_copies_exchange_no_buffers_in_any_pytorch(monkeypatch: pytest.MonkeyPat
     assert buffers_stay() == {"broadcast_buffers": False}
 
 
-def test_a_mistake_that_another_process_alone_meets_is_told_by_it() -> None:
-    training.train("text.txt", out="run", **TINY, steps=5)
-    Path("text.txt").unlink()
-    with pytest.raises(OctavoError, match=r"process 1: the text of run cannot be read again: no such file: text\.txt"):
-        training.resume(Path("run"), Asked(steps=9), processes=Silent(1, 2))
-    with pytest.raises(RunError, match="the text of run cannot be read again"), ALONE.by_itself():
-        training.resume(Path("run"), Asked(steps=9))
-
-
 class Silent(Processes):
     """One of several that nobody is connected with."""
 
@@ -306,6 +301,72 @@ class Silent(Processes):
 
     def told(self, text: str = "") -> str:
         return text
+
+
+def second(*said: Any) -> Processes:
+    """The second of two, which hears this from the first."""
+    told = iter(said)
+
+    class Second(Silent):
+        def told(self, text: str = "") -> str:
+            return next(told)
+
+    return Second(1, 2)
+
+
+def test_a_mistake_that_another_process_alone_meets_is_told_by_it() -> None:
+    run = training.train("text.txt", out="run", **TINY, steps=5)
+    settings = as_dict(training.toml.load(run))
+    with pytest.raises(OctavoError, match="process 1: /gone is not there; give --out a folder on a disk that all"):
+        training.begin(["text.txt"], Asked(), processes=second(json.dumps(["/gone", "0" * 64, settings])))
+    with pytest.raises(OctavoError, match="process 1: the text here is not the one that the first process reads; let"):
+        training.begin(["text.txt"], Asked(), processes=second(json.dumps([str(run), "0" * 64, settings])))
+    Path("text.txt").unlink()
+    with pytest.raises(OctavoError, match=r"process 1: the text of run cannot be read again: no such file: text\.txt"):
+        training.resume(run, Asked(steps=9), processes=second())
+    with pytest.raises(RunError, match="the text of run cannot be read again"), ALONE.by_itself():
+        training.resume(run, Asked(steps=9))
+
+
+class Threaded(Processes):
+    """One of two that are threads of this process, and wait for each other as processes do."""
+
+    gate = threading.Barrier(2, timeout=20)
+    said: list[Any] = [None, None]
+
+    def _all(self, word: Any) -> list[Any]:
+        self.said[self.rank] = word
+        self.gate.wait()
+        found = list(self.said)
+        self.gate.wait()
+        return found
+
+    def any(self, wish: bool) -> bool:
+        return any(self._all(wish))
+
+    def told(self, text: str = "") -> str:
+        return str(self._all(text)[0])
+
+
+@pytest.fixture
+def in_two(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[Any]]]:
+    """Has two threads do something as two processes would, and gives what each came to."""
+
+    def spread(processes: Processes, model: Any, *_: Any) -> Spread:
+        return Spread(model, processes=processes)
+
+    monkeypatch.setattr("octavo.learner.spread_over", spread)
+    with ThreadPoolExecutor(2) as pool:
+        yield lambda work: list(pool.map(work, [Threaded(0, 2), Threaded(1, 2)]))
+
+
+def test_all_open_what_a_training_begins_with_before_it_is_written_over(in_two: Callable[..., list[Any]]) -> None:
+    run = training.train("text.txt", out="run", **TINY, steps=5)
+    before = octavo.load(run)[0].embed.weight
+    asked = Asked(start="run", device="cpu", batch=4, steps=5)
+    trainers = in_two(lambda processes: training.begin(["text.txt"], asked, out="run", force=True, processes=processes))
+    assert all(torch.equal(trainer.model.embed.weight, before) for trainer in trainers)
+    assert steps_saved(run) == [0] and not Path("run/model.safetensors").exists()
 
 
 def test_running_out_of_memory_ends_a_training_of_several(monkeypatch: pytest.MonkeyPatch) -> None:

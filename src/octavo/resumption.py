@@ -46,6 +46,17 @@ def same_text(run: Path, config: RunConfig, on_event: Callable[[Event], None]) -
     return kept
 
 
+def as_the_first(fingerprint: str, prepare: Callable[[], Prepared]) -> Prepared:
+    """The text of the first process in another one, which hears its fingerprint, and need not hash it once more.
+
+    Where it is not in the cache here, it is prepared. Raises `RunError` where that comes to something else.
+    """
+    found = reopen(places.cache(), fingerprint, hashed=False) or prepare()
+    if found.fingerprint != fingerprint:
+        raise RunError("the text here is not the one that the first process reads; let all see the same files")
+    return found
+
+
 def found_again(run: Path, data: DataConfig) -> DataConfig:
     """The same texts, looked for from here and else from the folder above `runs`, where they were named."""
 

@@ -14,17 +14,17 @@ from octavo import places, toml
 from octavo.checkpoint import room_needed
 from octavo.claim import Claim
 from octavo.config import Asked, DataConfig, RunConfig
-from octavo.data import Prepared, find_texts, prepare, reopen
+from octavo.data import Prepared, find_texts, prepare
 from octavo.disk import make_folder, saving, write_file
 from octavo.errors import ConfigError, RunError, SaveError
 from octavo.events import Event, Note, Planned
 from octavo.model import GPT
 from octavo.places import find_model, is_run, new_run
-from octavo.plain import from_dict
+from octavo.plain import as_dict, from_dict
 from octavo.planner import Plan, plan
 from octavo.porting import SAVED, load
 from octavo.processes import ALONE, Processes
-from octavo.resumption import go_back, on_what_is_here, prolong, rewind, same_text
+from octavo.resumption import as_the_first, go_back, on_what_is_here, prolong, rewind, same_text
 from octavo.shapes import check_shape
 from octavo.spreading import Parallel, Team
 from octavo.tokenizers import Tokenizer
@@ -136,7 +136,7 @@ def begin(
 ) -> Trainer:
     """Plan a training and make its folder.
 
-    Of several processes the first one does it; the others hear what it decided, and open what it has made.
+    Of several processes the first one does it; the others hear what it decided, and open what it has prepared.
 
     Raises `RunError` where `out` already holds a run and `force` is not given or another training writes into it,
     `TextError` for what cannot be read, `SaveError` where there is no room for what will be saved.
@@ -156,12 +156,12 @@ def begin(
         claim = Claim(run)
         check_free(run, force=force)  # or have come to its end there
         check_room(run, chosen.config, chosen.parameters)
-        clear(run)
-        prepared.tokenizer.save(run, context=chosen.config.model.context)
-        write_file(run / toml.NAME, toml.dump(chosen.config))
-    processes.told(json.dumps([str(run.absolute()), prepared.fingerprint]))
+    processes.told(json.dumps([str(run.absolute()), prepared.fingerprint, as_dict(chosen.config)]))
+    processes.agree()  # the others have opened all that they begin with
     trainer = Trainer(chosen.config, prepared, run, processes, parallel)
     trainer.claim = claim
+    with processes.together():  # now nobody needs what stood there any more, be it what this training begins with
+        begin_anew(run, chosen.config, prepared.tokenizer)
     if start is not None:
         _begin_with(trainer, start[0], on_event)
     return trainer
@@ -169,17 +169,17 @@ def begin(
 
 def _joining(processes: Processes, parallel: Parallel) -> Trainer:
     """The training that the first process has begun, in another one."""
-    with processes.together():
-        pass
-    place, fingerprint = json.loads(processes.told())
-    run = Path(place)
-    with processes.by_itself():
-        config = toml.load(run)
-        start = None if config.train.start is None else opened_start(Asked(), config)
-        prepared = reopen(places.cache(), fingerprint) or prepare(
-            config.data, None if start is None else start[1], cache=places.cache(), on_event=ignore
-        )
+    processes.agree()
+    place, fingerprint, settings = json.loads(processes.told())
+    run, config = Path(place), from_dict(RunConfig, settings)
+    with processes.together(), processes.by_itself():
+        if not run.is_dir():
+            raise RunError(f"{run} is not there; give --out a folder on a disk that all processes see")
+        start = opened_start(Asked(), config)
+        tokenizer = None if start is None else start[1]
+        prepared = as_the_first(fingerprint, lambda: prepare(config.data, tokenizer, cache=places.cache()))
     trainer = Trainer(config, prepared, run, processes, parallel)
+    processes.agree()  # the first one has written the run
     if start is not None:
         _begin_with(trainer, start[0], ignore)
     return trainer
@@ -212,12 +212,14 @@ def check_room(run: Path, config: RunConfig, parameters: int) -> None:
         )
 
 
-def clear(run: Path) -> None:
-    """Remove what an earlier training left in the folder of a run."""
+def begin_anew(run: Path, config: RunConfig, tokenizer: Tokenizer) -> None:
+    """Remove what an earlier training left in the folder of a run, and write down what this one is."""
     for name in ("checkpoints", "snapshots", "tensorboard"):
         shutil.rmtree(run / name, ignore_errors=True)
     for name in ("metrics.jsonl", "samples.jsonl", "loss.svg", *SAVED):
         (run / name).unlink(missing_ok=True)
+    tokenizer.save(run, context=config.model.context)
+    write_file(run / toml.NAME, toml.dump(config))
 
 
 def resume(

@@ -131,15 +131,15 @@ def prepare(
     raise TextError(f"a training text of {count:,} characters is too little to learn from; give a longer one")
 
 
-def reopen(cache: Path, fingerprint: str) -> Prepared | None:
+def reopen(cache: Path, fingerprint: str, *, hashed: bool = True) -> Prepared | None:
     """What was prepared under this fingerprint before, without its text; none if it is not in `cache` any more.
 
-    Raises `DamagedError` where a file of it is not what it was.
+    Raises `DamagedError` where a file of it is not what it was; unless it is to be `hashed`, where its size is not.
     """
     folder = cache / "tokens" / fingerprint
     if not folder.is_dir():
         return None
-    verify(folder)
+    verify(folder, hashed=hashed)
     return _opened(folder, load_tokenizer(folder))
 
 
