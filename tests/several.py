@@ -205,9 +205,12 @@ def _now(name: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 
 
-def command(words: list[str], stop: int | None = None) -> int:
-    """The command line, in each process; after a step the last one alone is asked to end."""
+def command(words: list[str], stop: int | None = None, *, apart: bool = False) -> int:
+    """The command line, in each process; after a step the last one alone is asked to end, or it sees other files."""
     real = Learner.learn
+    if apart and int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1:
+        Path("apart").mkdir()
+        os.chdir("apart")
 
     def learn(self: Learner, step: int, *given: Any) -> Any:
         if step == stop and self.processes.rank == self.processes.size - 1:

@@ -25,7 +25,9 @@ from octavo import training
 from octavo.checkpoint import newest_valid
 from octavo.config import Asked
 from octavo.data import Batches
+from octavo.disk import sha256
 from octavo.errors import ConfigError, DamagedError, OctavoError, PeerError, RunError
+from octavo.events import Saved
 from octavo.parallel import Spread, buffers_stay
 from octavo.plain import as_dict
 from octavo.probing import SHARE, Room, step_memory
@@ -314,8 +316,14 @@ def second(*said: Any) -> Processes:
     return Second(1, 2)
 
 
-def test_a_mistake_that_another_process_alone_meets_is_told_by_it() -> None:
+def test_a_mistake_that_another_process_alone_meets_is_told_by_it(nursery: Nursery) -> None:
     run = training.train("text.txt", out="run", **TINY, steps=5)
+    statuses, said, _ = nursery.outcome(
+        2, "command", fails=True, words=["train", "--resume", "run", "--steps", "9"], apart=True
+    )
+    assert statuses == [1, 1] and "process 1: no run run; make one with" in said[1] and not said[0].strip()
+    with pytest.raises(OctavoError, match="process 1: gone holds a model but no training"):
+        training.resume(Path("gone"), Asked(), processes=second())
     settings = as_dict(training.toml.load(run))
     with pytest.raises(OctavoError, match="process 1: /gone is not there; give --out a folder on a disk that all"):
         training.begin(["text.txt"], Asked(), processes=second(json.dumps(["/gone", "0" * 64, settings])))
@@ -323,7 +331,7 @@ def test_a_mistake_that_another_process_alone_meets_is_told_by_it() -> None:
         training.begin(["text.txt"], Asked(), processes=second(json.dumps([str(run), "0" * 64, settings])))
     Path("text.txt").unlink()
     with pytest.raises(OctavoError, match=r"process 1: the text of run cannot be read again: no such file: text\.txt"):
-        training.resume(run, Asked(steps=9), processes=second())
+        training.resume(run, Asked(steps=9), processes=second("0" * 64))
     with pytest.raises(RunError, match="the text of run cannot be read again"), ALONE.by_itself():
         training.resume(run, Asked(steps=9))
 
@@ -367,6 +375,28 @@ def test_all_open_what_a_training_begins_with_before_it_is_written_over(in_two: 
     trainers = in_two(lambda processes: training.begin(["text.txt"], asked, out="run", force=True, processes=processes))
     assert all(torch.equal(trainer.model.embed.weight, before) for trainer in trainers)
     assert steps_saved(run) == [0] and not Path("run/model.safetensors").exists()
+
+
+def test_what_one_process_has_read_to_its_last_byte_the_others_open_as_it_is(
+    in_two: Callable[..., list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = training.begin(["text.txt"], Asked(**TINY, steps=9), out="run")
+    for event in trainer.events():
+        if isinstance(event, Saved):
+            trainer.stop()
+    hashed: list[Path] = []
+    monkeypatch.setattr("octavo.disk.sha256", lambda path: hashed.append(path) or sha256(path))
+    one, other = in_two(lambda processes: training.resume(Path("run"), Asked(), processes=processes))
+    assert sum(path.name in ("train.bin", "state.safetensors") for path in hashed) == 2
+    assert one.prepared.fingerprint == other.prepared.fingerprint
+    assert np.array_equal(one.prepared.train.tokens, other.prepared.train.tokens)
+    assert one.at == other.at and torch.equal(one.model.embed.weight, other.model.embed.weight)
+    heard = other.prepared.fingerprint, json.dumps([4, {}, "0" * 64])
+    with pytest.raises(OctavoError, match=r"process 1: .*step-4 is not the state that the first process goes on from;"):
+        training.resume(Path("run"), Asked(), processes=second(*heard))
+    (checkpoint_folder(Path("run"), 4) / "training.json").write_text("{}")
+    with pytest.raises(DamagedError, match=r"training\.json has 2 bytes; its manifest says"):
+        training.resume(Path("run"), Asked(), processes=second(*heard))
 
 
 def test_running_out_of_memory_ends_a_training_of_several(monkeypatch: pytest.MonkeyPatch) -> None:

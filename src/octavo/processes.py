@@ -2,17 +2,18 @@
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from octavo.errors import OctavoError, PeerError, RunError, UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+Result = TypeVar("Result")
 PATIENCE = timedelta(days=2)  # the others wait while the first reads a long text; torchrun ends those of a lost one
 LET_GO = 2.0  # seconds until a thread that still holds what was exchanged is waited for no longer
 LOST = ("gloo", "NCCL", "Connection", "TCPStore", "ProcessGroup", "Socket")  # words of PyTorch's errors about others
@@ -108,6 +109,13 @@ class Processes:
             if self.first:
                 raise
             raise OctavoError(f"process {self.rank}: {error}") from error
+
+    def in_turn(self, work: Callable[[], Result]) -> Result:
+        """What the first one does, and after it the others: a mistake of all is told once, one of another by it."""
+        with self.together():
+            done = [work()] if self.first else []
+        with self.together(), self.by_itself():
+            return done[0] if done else work()
 
     def _reduced(self, values: list[float], how: str) -> list[float]:
         import torch.distributed

@@ -1,17 +1,20 @@
 """Going back to a state that was saved and to the text it learned from, and moving the end of a training."""
 
+import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from octavo import places
+from octavo import places, toml
 from octavo.checkpoint import forget_after, newest_valid, restore
 from octavo.config import DataConfig, RunConfig
 from octavo.data import Prepared, prepare, reopen
 from octavo.data.corpora import CORPORA
 from octavo.data.decoding import shown
 from octavo.devices import choose_device
+from octavo.disk import MANIFEST, sha256, verify
 from octavo.errors import ConfigError, RunError
 from octavo.events import Event, Note
 from octavo.numerics import difference, numerics
@@ -19,6 +22,13 @@ from octavo.saved import checkpoint_folder, newest_facts, snapshots, steps_saved
 from octavo.standing import Standing, mismatch
 from octavo.tokenizers import load_tokenizer
 from octavo.trainer import Trainer
+
+
+def settings_of(run: Path) -> RunConfig:
+    """The settings of a training; raises `RunError` where there is none, and `ConfigError` for impossible ones."""
+    if not (run / toml.NAME).is_file():
+        raise RunError(f"{run} holds a model but no training: {toml.NAME} is missing")
+    return toml.load(run)
 
 
 def on_what_is_here(config: RunConfig, on_event: Callable[[Event], None]) -> RunConfig:
@@ -80,27 +90,57 @@ def go_back(trainer: Trainer, *, before: int | None = None, allow_mismatch: bool
     and where those that there were have been removed.
     """
     notes: list[Note] = []
-    run = trainer.run
-    if not steps_saved(run):
-        learned = max([0, *snapshots(run), *(line["step"] for line in trainer.journal.read())])
-        if learned > trainer.config.train.save_every:  # the first one was there
-            raise RunError(f"{run} has no checkpoint left; train --from {run} begins a new training with its weights")
+    processes = trainer.processes
+    with processes.together():
+        newest = _newest(trainer, before, notes) if processes.first else None
+    newest = json.loads(processes.told(json.dumps(newest)))
+    if newest is None:
         trainer.journal.cut(0)
         return [Note("no checkpoint yet: starting from the first step")]
-    step, facts = newest_valid(run, before=before, on_damage=lambda line: notes.append(Note(line)))
+    step, facts, manifest = newest
+    folder = checkpoint_folder(trainer.run, step)
+    notes += processes.in_turn(lambda: _changes(trainer, folder, facts, manifest, allow_mismatch=allow_mismatch))
+    with processes.together():
+        restore(folder, trainer.model, trainer.optimizers, trainer.spread)
+    trainer.at = Standing.of(facts)
+    trainer.take_less(recompute=trainer.at.recompute)
+    trainer.journal.cut(step)
+    return notes
+
+
+def _newest(trainer: Trainer, before: int | None, notes: list[Note]) -> tuple[int, dict[str, Any], str] | None:
+    """The newest state that is whole, all of it read: its step, its facts and its manifest's hash; none before any."""
+    run = trainer.run
+    if steps_saved(run):
+        step, facts = newest_valid(run, before=before, on_damage=lambda line: notes.append(Note(line)))
+        return step, facts, sha256(checkpoint_folder(run, step) / MANIFEST)
+    learned = max([0, *snapshots(run), *(line["step"] for line in trainer.journal.read())])
+    if learned > trainer.config.train.save_every:  # the first one was there
+        raise RunError(f"{run} has no checkpoint left; train --from {run} begins a new training with its weights")
+    return None
+
+
+def _changes(
+    trainer: Trainer, folder: Path, facts: Mapping[str, Any], manifest: str, *, allow_mismatch: bool
+) -> list[Note]:
+    """What is not as it was when this state was saved.
+
+    The first process has just read all of it; the others see that theirs has the same manifest, and files of the sizes
+    that stand in it.
+    """
+    notes = []
+    if not trainer.processes.first:
+        verify(folder, hashed=False)
+        if sha256(folder / MANIFEST) != manifest:
+            raise RunError(f"{folder} is not the state that the first process goes on from; let all see the same run")
     found = mismatch(facts, trainer.config, trainer.prepared.text_sha256)
     if found is not None and not allow_mismatch:
-        raise RunError(f"{found}, in {run}; bring that back, or go on all the same with --allow-mismatch")
+        raise RunError(f"{found}, in {trainer.run}; bring that back, or go on all the same with --allow-mismatch")
     if found is not None:
         notes.append(Note(f"{found}: going on all the same"))
     changed = difference(facts.get("numerics", {}), numerics(trainer.device) | trainer.spread.numerics())
     if changed is not None:
         notes.append(Note(f"same data, not the same bits: {changed}"))
-    with trainer.processes.together():
-        restore(checkpoint_folder(run, step), trainer.model, trainer.optimizers, trainer.spread)
-    trainer.at = Standing.of(facts)
-    trainer.take_less(recompute=trainer.at.recompute)
-    trainer.journal.cut(step)
     return notes
 
 

@@ -24,7 +24,7 @@ from octavo.plain import as_dict, from_dict
 from octavo.planner import Plan, plan
 from octavo.porting import SAVED, load
 from octavo.processes import ALONE, Processes
-from octavo.resumption import as_the_first, go_back, on_what_is_here, prolong, rewind, same_text
+from octavo.resumption import as_the_first, go_back, on_what_is_here, prolong, rewind, same_text, settings_of
 from octavo.shapes import check_shape
 from octavo.spreading import Parallel, Team
 from octavo.tokenizers import Tokenizer
@@ -238,13 +238,13 @@ def resume(
     into it, or the text or a setting is not what it was and a mismatch is not allowed.
     """
     refuse_changes(asked)
-    if not (run / toml.NAME).is_file():
-        raise RunError(f"{run} holds a model but no training: {toml.NAME} is missing")
+    config = processes.in_turn(lambda: on_what_is_here(settings_of(run), on_event))
     with processes.together():
-        config, claim = on_what_is_here(toml.load(run), on_event), Claim(run) if processes.first else None
+        claim = Claim(run) if processes.first else None
         prepared = same_text(run, config, on_event) if processes.first else None
+    fingerprint = processes.told("" if prepared is None else prepared.fingerprint)
     with processes.together(), processes.by_itself():  # what the first has read and encoded the others find
-        prepared = prepared or same_text(run, config, on_event)
+        prepared = prepared or as_the_first(fingerprint, lambda: same_text(run, config, on_event))
     trainer = Trainer(config, prepared, run, processes, parallel)
     trainer.claim = claim
     for note in go_back(trainer, allow_mismatch=allow_mismatch):

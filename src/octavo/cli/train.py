@@ -54,7 +54,7 @@ def train(
 
         def begins() -> "Trainer":
             if resume is not None:
-                return goes_on(find_run(resume), asked)
+                return goes_on(processes.in_turn(partial(find_run, resume)), asked)
             return training.begin(named(texts), asked, out=out, force=force, base=read_base(config), **shared)
 
         watch(begins, display, shown, partial(goes_on, asked=Asked()), track=way.track)
