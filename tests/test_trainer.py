@@ -580,6 +580,19 @@ def test_a_device_too_small_for_a_row_ends_the_training_with_one_line(monkeypatc
     assert 4 in steps_saved(Path("run"))
 
 
+@pytest.mark.parametrize("place", ["spreading.prepare_to_learn", "resumption.restore"])
+def test_a_device_too_small_for_what_a_training_holds_is_one_line(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError
+
+    until(begin(steps=8), 5)
+    with monkeypatch.context() as small:
+        small.setattr(f"octavo.{place}", no_room)
+        with pytest.raises(OctavoError, match="cpu has not enough memory for the weights and what their optimizer rem"):
+            training.resume(Path("run"), Asked())
+    assert whole(training.resume(Path("run"), Asked()))[-1].step == 8
+
+
 def test_a_training_tells_how_good_its_forecast_was_unless_it_went_another_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("octavo.planner.ABOUT", 1e9)  # a loss is forecast of a model as small as this one, too
     trainer = begin(steps=120, eval_every=40)

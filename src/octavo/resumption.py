@@ -19,6 +19,7 @@ from octavo.errors import ConfigError, RunError
 from octavo.events import Event, Note
 from octavo.numerics import difference, numerics
 from octavo.saved import checkpoint_folder, newest_facts, snapshots, steps_saved
+from octavo.spreading import holding
 from octavo.standing import Standing, mismatch
 from octavo.tokenizers import load_tokenizer
 from octavo.trainer import Trainer
@@ -100,7 +101,7 @@ def go_back(trainer: Trainer, *, before: int | None = None, allow_mismatch: bool
     step, facts, manifest = newest
     folder = checkpoint_folder(trainer.run, step)
     notes += processes.in_turn(lambda: _changes(trainer, folder, facts, manifest, allow_mismatch=allow_mismatch))
-    with processes.together():
+    with processes.together(), holding(trainer.device):
         restore(folder, trainer.model, trainer.optimizers, trainer.spread)
     trainer.at = Standing.of(facts)
     trainer.take_less(recompute=trainer.at.recompute)

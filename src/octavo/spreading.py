@@ -2,13 +2,15 @@
 
 import gc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
 from octavo.config import RunConfig
-from octavo.errors import ConfigError
+from octavo.errors import ConfigError, OctavoError
 from octavo.making import prepare_to_learn
 from octavo.memory import free_memory
 from octavo.model import GPT
@@ -24,12 +26,13 @@ def spread_over(
 ) -> Spread:
     """Put a new model where it learns; `boundary` is the token between documents that do not see each other.
 
-    Raises `ConfigError` where a global batch does not go round.
+    Raises `ConfigError` where a global batch does not go round, `OctavoError` where a GPU is too small for the model.
     """
     train = config.train
     dtype, device = getattr(torch, train.dtype), torch.device(train.device)
     if processes.size == 1:
-        return Spread(prepare_to_learn(model, config), dtype, boundary=boundary)
+        with holding(device):
+            return Spread(prepare_to_learn(model, config), dtype, boundary=boundary)
     if train.batch < processes.size:
         raise ConfigError(
             f"a batch of {train.batch} rows does not go round {processes.size} processes; "
@@ -38,10 +41,24 @@ def spread_over(
     check_gpus(train.device)
     if device.type == "cuda":
         device = torch.device("cuda", processes.local)
-    if way_for(parallel, config, processes) == "ddp":
-        return Replicated(prepare_to_learn(model, config, device), dtype, processes, boundary)
-    whole = prepare_to_learn(model, config, torch.device("cpu"))  # its parts alone go to the device
-    return Sharded(whole, dtype, processes, device, boundary)
+    way = way_for(parallel, config, processes)
+    with holding(device):
+        if way == "ddp":
+            return Replicated(prepare_to_learn(model, config, device), dtype, processes, boundary)
+        whole = prepare_to_learn(model, config, torch.device("cpu"))  # its parts alone go to the device
+        return Sharded(whole, dtype, processes, device, boundary)
+
+
+@contextmanager
+def holding(device: torch.device) -> Iterator[None]:
+    """What a training holds from step to step goes to a device; where that is too small, one line says so."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise OctavoError(
+            f"{device} has not enough memory for the weights and what their optimizer remembers; what was saved is "
+            "untouched, free some of it, or use several processes with --parallel fsdp"
+        ) from None
 
 
 def beside_here() -> int:
