@@ -7,11 +7,12 @@ import os
 import socket
 import sys
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from octavo.data import Sources, find_texts
+from octavo.data import Sources, decoding, find_texts
 from octavo.data.jsonl import LONGEST
 from octavo.data.packed import CHUNK
 from octavo.errors import TextError
@@ -117,6 +118,27 @@ def test_a_folder_is_read_sorted_and_what_is_no_text_is_counted(write: Path) -> 
     assert isinstance(event, Note)
     assert event.text.startswith("7 files passed over (") and all(part in event.text for part in why.split(", "))
     assert read("in", errors="replace") == ["B.txt", "a.txt", "b/a.txt", "b/z.txt", "c.py", "\ufffd"]
+
+
+@pytest.mark.parametrize(("end", "why"), [("é".encode("latin-1"), "not valid UTF-8 at byte"), (b"\0", "a binary file")])
+def test_of_a_file_in_a_folder_the_beginning_is_looked_at_and_what_is_wrong_later_is_named(
+    write: Path, monkeypatch: pytest.MonkeyPatch, end: bytes, why: str
+) -> None:
+    (write / "in").mkdir()
+    (write / "in" / "a.txt").write_bytes(b"x" * 3 * CHUNK + end)
+    chunks: list[bytes] = []
+    real = decoding.read_bytes
+
+    def counted(path: Path, name: str) -> Iterator[bytes]:
+        for chunk in real(path, name):
+            chunks.append(chunk)
+            yield chunk
+
+    monkeypatch.setattr(decoding, "read_bytes", counted)
+    sources = find_texts(["in"])
+    assert len(chunks) == 1
+    with pytest.raises(TextError, match=f"in/a.txt is {why}"):
+        texts_of(sources)
 
 
 def test_a_link_that_leads_back_is_not_followed_twice(write: Path) -> None:

@@ -83,20 +83,18 @@ def _decoded(chunks: Iterator[bytes], name: str, errors: Errors) -> Iterator[str
 
 
 def _binary(name: str) -> BinaryError:
-    return BinaryError(f"{name} is a binary file (it holds zero bytes); give a text")
+    return BinaryError(f"{name} is a binary file (it holds zero bytes); give a text, or leave it out")
 
 
 def is_text(path: Path, errors: Errors) -> bool:
-    """Whether a file is text from its first byte to its last, and has any.
+    """Whether a file begins as a text, and has any: only its first chunk is read, at every start.
 
-    Raises `PackedError` where that cannot be seen: what is packed was meant to be read.
+    What begins so and is none further on is refused by its name when it is read. Raises `PackedError` where the
+    beginning cannot be seen: what is packed was meant to be read.
     """
-    empty = True
     try:
-        for _ in read_text(path, shown(path), errors):
-            empty = False
+        return next(read_text(path, shown(path), errors), None) is not None
     except PackedError:
         raise
     except TextError:
         return False
-    return not empty

@@ -1,4 +1,4 @@
-"""A folder is read as its text files, sorted by name, folders within folders too; what is no text is counted."""
+"""A folder is read as its text files, sorted by name, folders within folders too; what begins as none is counted."""
 
 import os
 from collections import Counter
