@@ -13,7 +13,7 @@ SWEEPS = {
     "byte strings": (500, 10_000),
     "full disks": (4, 64),
     "aborts": (60, 10_000),
-    "requests": (140, 5600),
+    "requests": (100, 5600),
 }
 
 
