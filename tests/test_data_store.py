@@ -447,6 +447,19 @@ def test_byte_pairs_of_a_large_text_are_learned_from_a_sample(cache: Path, monke
     assert taken == first
 
 
+def test_words_of_a_large_text_are_learned_from_a_sample(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "".join(f"the {number} of many " for number in range(20_000))
+    whole = prepared(cache, text, tokenizer="word")
+    monkeypatch.setattr(vocabulary, "SAMPLE", 100_000)
+    some = prepared(cache.with_name("other"), text, tokenizer="word")
+    assert whole.train.unknown_bytes == 0 and whole.tokenizer.vocab_size > 18_000
+    assert 3_000 < some.tokenizer.vocab_size < 6_000 and some.train.unknown_bytes > 0
+    monkeypatch.setattr(vocabulary, "SAMPLE", len(text))
+    monkeypatch.setattr(vocabulary, "DIFFERENT", 0)
+    again = prepared(cache.with_name("again"), text, tokenizer="word")
+    assert again.fingerprint == whole.fingerprint
+
+
 def test_words_that_are_never_the_same_are_soon_enough(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[str] = []
     train = BPETokenizer.train

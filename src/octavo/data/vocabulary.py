@@ -16,8 +16,10 @@ from octavo.randomness import seed_for
 from octavo.tokenizers import BPETokenizer, SimpleTokenizer, Tokenizer, load_tokenizer
 
 Kind = Literal["character", "word", "bpe"]
-SAMPLE = 64_000_000  # bytes of text that a byte-pair vocabulary is learned from, at most
-DIFFERENT = 5_000_000  # bytes of words in it, each counted once: about 60 bytes of memory are needed for each
+SAMPLE = 64_000_000  # bytes of text that a vocabulary of byte pairs or of words is learned from, at most
+DIFFERENT = (
+    5_000_000  # bytes of words in it for byte pairs, each counted once: about 60 bytes of memory are needed for each
+)
 BPE_SIZE = 4096
 
 _WORD = re.compile(r"[^\W\d_]+|\d+|[^\w\s]+")
@@ -57,33 +59,41 @@ def vocabulary(
         except DamagedError:
             progress = Progress("learning the vocabulary", size, on_event)
             texts = _told(pieces, progress)
-            built = _build(_sample(texts, size) if kind == "bpe" else texts, kind, vocab_size)
+            built = _build(texts, size, kind, vocab_size)
             progress.finish()
             write_folder(target, built.save)
         return load_tokenizer(target)
 
 
-def _build(texts: Iterable[str], kind: Kind, vocab_size: int | None) -> Tokenizer:
+def _build(texts: Iterable[str], size: int, kind: Kind, vocab_size: int | None) -> Tokenizer:
     if kind == "bpe":
-        return BPETokenizer.train(texts, vocab_size=vocab_size or BPE_SIZE)
+        return BPETokenizer.train(_enough(_sample(texts, size)), vocab_size=vocab_size or BPE_SIZE)
+    if kind == "word":  # whose trainer remembers each, too
+        texts = (text for _, text in _sample(texts, size))
     return SimpleTokenizer.train(texts, unit=kind, vocab_size=vocab_size)
 
 
-def _sample(texts: Iterable[str], size: int) -> Iterator[str]:
+def _sample(texts: Iterable[str], size: int) -> Iterator[tuple[int, str]]:
     """Pieces drawn from the whole text, the same ones each time: all of them, or as many as memory has room for.
 
-    What a byte-pair trainer remembers is every word once. Where words are long and never the same, as in a text
-    without spaces, it has enough of them sooner.
+    Each comes with its place in an order drawn by lot.
     """
-    chosen: list[tuple[int, str]] = []
     taken = 0
     for number, text in enumerate(texts):
         rank = seed_for("vocabulary", number)
         length = len(text.encode())
         if size <= SAMPLE or (rank < 0.98 * SAMPLE / size * 2**63 and taken + length <= SAMPLE):
-            chosen.append((rank, text))
             taken += length
-    chosen.sort(reverse=True)
+            yield rank, text
+
+
+def _enough(sample: Iterable[tuple[int, str]]) -> Iterator[str]:
+    """Pieces in the order drawn for them, until there are enough different words for a byte-pair vocabulary.
+
+    What its trainer remembers is every word once. Where words are long and never the same, as in a text without spaces,
+    it has enough of them sooner.
+    """
+    chosen = sorted(sample, reverse=True)
     words: set[str] = set()
     room = DIFFERENT
     while chosen and room > 0:
