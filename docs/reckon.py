@@ -1,6 +1,7 @@
 """Make the tables of the page on scaling anew: `python docs/reckon.py` computes them from the models' shapes."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import ceil
@@ -35,7 +36,8 @@ PEAK = 989e12  # H100 SXM [NVIDIA 2023]: bfloat16 operations a second,
 MEMORY = 80e9  # bytes,
 LINK = 450e9  # bytes a second to others of its node, each way,
 NETWORK = 50e9  # and to other nodes: 400 gigabits for each GPU
-DISK = 5e9  # bytes a second that a good shared disk takes
+DISK = 5e9  # bytes a second that a good shared disk takes, and gives
+HASHED = 1.3e9  # bytes a second of which one core makes the sha256, measured on an AMD EPYC
 INTERRUPTIONS = 419 / (54 * 16384)  # for each GPU and day [Grattafiori 2024, section 3.3.4]
 
 Cells = tuple[str, ...]
@@ -159,21 +161,36 @@ def fewest_tokens() -> Iterator[Cells]:
         yield size, *(f"{sent(model, Way(512)) / speed * pace:,.0f} tokens" for speed in (LINK, NETWORK))
 
 
+def matrices(model: ModelConfig) -> Counter[tuple[int, int]]:
+    """How many matrices of each shape Muon learns."""
+    width, heads, keys = model.width, model.heads * model.head_width, model.kv_heads * model.head_width
+    up = (model.feed_forward, width)
+    block = [(heads, width), (keys, width), (keys, width), (width, heads), *[up] * (2 if model.gated else 1), up[::-1]]
+    return Counter({shape: count * model.layers for shape, count in Counter(block).items()})
+
+
+def muon_shared(model: ModelConfig, gpus: int) -> float:
+    """Operations of the GPU that has most to do: matrices are dealt out whole, those of each shape by turns."""
+    dealt = ((min(shape), max(shape), ceil(count / gpus)) for shape, count in matrices(model).items())
+    return sum(5 * (4 * rows**2 * columns + 2 * rows**3) * count for rows, columns, count in dealt)
+
+
 def besides() -> Iterator[Cells]:
     """What a larger machine adds: Muon in each GPU, checkpoints, and failures."""
-    yield "GPUs", "Muon for 8B, in every GPU", "shared out", "its checkpoint, written by", "days between failures"
+    saved_by = "its checkpoint, written in", "read again and hashed in"
+    yield "GPUs", "Muon for 8B, in every GPU", "shared out", *saved_by, "days between failures"
     model, optimizer, window = shape("8B")
     saved = state_of(model, optimizer)
     size = saved.weights + saved.momenta
     for gpus in GPUS[1:]:
         step = BATCHES["8B"] / gpus * work_per_token(model, window).total
-        whole = muon_work(model) / step
         failures = 1 / (INTERRUPTIONS * gpus)
         yield (
             str(gpus),
-            f"{whole:.1%}",
-            f"{whole / gpus:.2%}",
+            f"{muon_work(model) / step:.1%}",
+            f"{muon_shared(model, gpus) / step:.2%}",
             f"{gigabytes(size)}, {size / DISK:.0f} s",
+            f"{size / min(DISK, HASHED):.0f} s",
             f"{failures:,.0f}",
         )
 

@@ -1,6 +1,7 @@
 """The arithmetic of sizes is that of the model: parameters, operations and bytes, counted where they happen."""
 
 import sys
+from collections import Counter
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -24,6 +25,7 @@ from octavo.scale import (
     held,
     kept_in_block,
     most_rows,
+    muon_work,
     parameters,
     seconds,
     sent,
@@ -155,6 +157,16 @@ def test_what_the_page_on_scaling_says_follows_from_its_tables(reckoned: ModuleT
     assert 0.8 < work_per_token(model).looking / work_per_token(model).total < 0.85
     large = replace(model, layers=80, heads=64, width=8192, feed_forward=28672)
     assert 69e9 < parameters(large) < 71e9 and activations(large, 4096, recompute=False) > 80e9
+
+
+def test_muons_matrices_are_dealt_out_as_they_are(reckoned: ModuleType) -> None:
+    for model in MIDDLE.values():
+        shapes = Counter(tuple(weight.shape) for weight in imagine(model).blocks.parameters() if weight.dim() == 2)
+        assert reckoned.matrices(model) == shapes
+        assert reckoned.muon_shared(model, 1) == muon_work(model)
+    model, *_ = reckoned.shape("8B")
+    assert reckoned.matrices(model).total() == 224 and len(reckoned.matrices(model)) == 4
+    assert reckoned.muon_shared(model, 32) > reckoned.muon_shared(model, 64) == reckoned.muon_shared(model, 512)
 
 
 def test_muons_work_is_what_pytorch_counts(reckoned: ModuleType) -> None:
