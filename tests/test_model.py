@@ -3,28 +3,15 @@
 import math
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from jaxtyping import TypeCheckError
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
-from octavo.cache import Documents
 from octavo.config import GPT2, MODERN_1M, MODERN_5M, ModelConfig, RopeScaling
 from octavo.loss import cross_entropy
-from octavo.model import (
-    GPT,
-    FeedForward,
-    MultiHeadAttention,
-    Rotary,
-    SelfAttention,
-    rotary_frequencies,
-    rotate,
-    takes_no_groups,
-)
+from octavo.model import GPT, FeedForward, MultiHeadAttention, Rotary, SelfAttention, rotary_frequencies, rotate
 from octavo.tap import Tap
 
 EXACT = {"rtol": 0.0, "atol": 1e-12}
@@ -108,34 +95,6 @@ def test_the_fused_kernel_equals_the_explicit_formula(model: GPT, tokens: Tensor
     fused = model(tokens)
     heard(model, [f"blocks.{layer}.attention.heads.{tap}" for layer in range(2)])
     torch.testing.assert_close(model(tokens), fused, **EXACT)
-
-
-def test_a_gpu_is_given_a_mask_or_groups_and_comes_to_the_same(
-    tiny: dict[str, ModelConfig], random_model: Models, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with FakeTensorMode():
-        one, many, mask = (
-            torch.empty(1, heads, length, 8, device="cuda") for heads, length in ((4, 1), (4, 8), (1, 8))
-        )
-        assert [takes_no_groups(many, mask), takes_no_groups(many, None), takes_no_groups(one, mask)] == [1, 0, 0]
-    grouped: list[bool] = []
-    real = F.scaled_dot_product_attention
-
-    def heard(*given: Any, enable_gqa: bool, **words: Any) -> Tensor:
-        grouped.append(enable_gqa)
-        return real(*given, enable_gqa=enable_gqa, **words)
-
-    model = random_model(tiny["qwen3"])
-    tokens = torch.tensor([[1, 2, 0, 3, 4, 0, 0, 5]])
-    monkeypatch.setattr(F, "scaled_dot_product_attention", heard)
-    found = []
-    for on_a_gpu in (False, True):
-        monkeypatch.setattr("octavo.model.takes_no_groups", lambda q, mask, there=on_a_gpu: there and mask is not None)
-        logits = model(tokens, Documents(model.config, tokens, 0))
-        found.append([logits, *torch.autograd.grad(logits.square().sum(), list(model.parameters()))])
-    assert grouped == [True, True, False, False]
-    for one, other in zip(*found, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
 
 
 def test_weights_are_a_distribution_over_the_past(model: GPT, config: ModelConfig, tokens: Tensor) -> None:

@@ -76,11 +76,6 @@ def fused_is_slower(q: Float[Tensor, "B H T D"], mask: Tensor | None) -> bool:
     return mask is None and q.dtype == torch.bfloat16 and q.device.type == "cpu" and 1 < q.size(2) <= 512
 
 
-def takes_no_groups(q: Float[Tensor, "B H T D"], mask: Tensor | None) -> bool:
-    """Whether each head brings its own keys: a GPU has a kernel for a mask and one for groups, but none for both."""
-    return mask is not None and q.is_cuda and q.size(2) > 1
-
-
 class SelfAttention(nn.Module):
     """In every head, softmax(Q Kᵀ / √d_k) V: each position looks at itself and all before it  [Vaswani 2017, eq. 1].
 
@@ -108,10 +103,8 @@ class SelfAttention(nn.Module):
             self.scores.heard or self.weights.heard or fused_is_slower(q, mask)
         ):  # else the T x S weights are never formed
             return self.heads(self.explicit(q, k, v, mask))
-        if self.grouped and takes_no_groups(q, mask):
-            k, v = (part.repeat_interleave(q.size(1) // part.size(1), dim=1) for part in (k, v))
-        causal, grouped = mask is None and q.size(2) > 1, k.size(1) != q.size(1)
-        return self.heads(F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal, enable_gqa=grouped))
+        causal = mask is None and q.size(2) > 1
+        return self.heads(F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal, enable_gqa=self.grouped))
 
     def project(
         self, x: Float[Tensor, "B T C"], rotation: Rotation | None
