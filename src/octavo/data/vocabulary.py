@@ -17,9 +17,7 @@ from octavo.tokenizers import BPETokenizer, SimpleTokenizer, Tokenizer, load_tok
 
 Kind = Literal["character", "word", "bpe"]
 SAMPLE = 64_000_000  # bytes of text that a vocabulary of byte pairs or of words is learned from, at most
-DIFFERENT = (
-    5_000_000  # bytes of words in it for byte pairs, each counted once: about 60 bytes of memory are needed for each
-)
+DIFFERENT = 5_000_000  # bytes of words in it, each counted once: byte pairs take about 60 bytes of memory for each
 BPE_SIZE = 4096
 
 _WORD = re.compile(r"[^\W\d_]+|\d+|[^\w\s]+")
