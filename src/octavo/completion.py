@@ -63,8 +63,7 @@ def complete(
     text of its own, as in a conversation. Raises `SamplingError` and
     `TextError` at the call.
     """
-    texts = _listed(prompts)
-    stops = (stop,) if isinstance(stop, str) else tuple(stop)
+    texts, stops = _listed(prompts), (stop,) if isinstance(stop, str) else tuple(stop)
     _check(texts, stops, n)
     first = Sampling(
         temperature=temperature,
@@ -76,18 +75,17 @@ def complete(
         forbidden=tokenizer.unsayable(model.config.vocab_size),
     )
     samplings = [replace(first, seed=(seed + copy) % SEEDS) for copy in range(n)]
-    rows = [(row, isinstance(text, str)) for text in texts for row in [_ids(tokenizer, text)] * n]
     generation = generate(
         model,
-        [row for row, _ in rows],
+        [row for text in texts for row in [_ids(tokenizer, text)] * n],
         max_new_tokens=max_new_tokens,
         samplings=samplings * len(texts),
         stop=tokenizer.ends,
         slide=slide,
         bitwise=bitwise,
     )
-    writers = [Writer(index, tokenizer, stops, row if more else ()) for index, (row, more) in enumerate(rows)]
-    return _pieces(generation, writers)
+    before = [row if isinstance(texts[index // n], str) else () for index, row in enumerate(generation.texts)]
+    return _pieces(generation, [Writer(index, tokenizer, stops, after) for index, after in enumerate(before)])
 
 
 def _listed(prompts: str | Sequence[Prompt]) -> list[Prompt]:
