@@ -237,9 +237,16 @@ def test_writing_is_stopped_and_refusals_are_said(visit: Visit) -> None:
     page.locator(".token").nth(5).wait_for()
     page.keyboard.press("Escape")
     expect(page.locator(".page-leaf .status")).to_contain_text("stopped")
-    visit.stream("/v1/completions", {"error": {"message": "<b>too hot</b>"}})
-    page.get_by_role("button", name="Write").click()
+    ended = {"index": 0, "text": "a", "token_ids": [1], "finish_reason": "length"}
+    refused = {"error": {"message": "<b>too hot</b>"}}
+    visit.stream(
+        "/v1/completions", {"choices": [ended]}, {"choices": [ended | {"index": 1, "finish_reason": None}]}, refused
+    )
+    write(page, "Ada ", Side_by_side=2)
     expect(page.get_by_role("alert")).to_contain_text("<b>too hot</b>")
+    expect(page.locator(".page-leaf .status")).to_have_text(
+        ["0 tokens · as long as was asked", "0 tokens · not written"]
+    )
 
 
 def test_a_character_of_several_tokens_stands_at_the_first_of_them(visit: Visit) -> None:

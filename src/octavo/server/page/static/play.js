@@ -25,7 +25,7 @@ export function tokensOf(choice) {
 // One text on its page: what it began with, what was added, and how it can be had again.
 class Leaf {
   constructor(room, { title, prompt, seed, asked, ids = null, tokens = [] }) {
-    Object.assign(this, { room, prompt, seed, asked, ids, ended: "" });
+    Object.assign(this, { room, prompt, seed, asked, ids });
     this.list = new TokenList({ label: `What the model wrote, ${title}; the arrow keys go from token to token`,
       choose: (index, one) => room.branch(this, index, one) });
     this.status = h("span", { class: "status", role: "status" });
@@ -121,14 +121,18 @@ class Play {
   async ask(prompt, asked, leaves) {
     this.running?.abort();
     const running = (this.running = new AbortController());
+    const unended = new Set(leaves);
     this.stop.disabled = false;
     for (const leaf of leaves) leaf.more.hidden = true;
     const body = { model: this.model.name, prompt, ...asked, logprobs: ALTERNATIVES, return_token_ids: true };
     notice("");
     try {
-      for await (const choice of choices("/v1/completions", body, running.signal)) leaves[choice.index].hear(choice);
+      for await (const choice of choices("/v1/completions", body, running.signal)) {
+        leaves[choice.index].hear(choice);
+        if (choice.finish_reason) unended.delete(leaves[choice.index]);
+      }
     } catch (error) {
-      for (const leaf of leaves) leaf.end(stopped(error) ? "stopped" : "not written");
+      for (const leaf of unended) leaf.end(stopped(error) ? "stopped" : "not written");
       if (!stopped(error)) notice(error.message);
     } finally {
       if (this.running === running) this.stop.disabled = true;
