@@ -234,7 +234,12 @@ def test_another_way_is_taken_from_a_token_by_the_keyboard(visit: Visit, running
 def test_writing_is_stopped_and_refusals_are_said(visit: Visit) -> None:
     page = visit.open("play")
     write(page, "Ada ", Tokens=4000)
-    page.locator(".token").nth(5).wait_for()
+    tokens = page.locator(".page-leaf .token")
+    tokens.nth(5).focus()
+    expect(page.locator(".leaf:visible")).to_have_count(1)
+    page.keyboard.press("Escape")  # puts what else it might have been away
+    expect(page.locator(".leaf:visible")).to_have_count(0)
+    tokens.nth(tokens.count() + 1).wait_for()
     page.keyboard.press("Escape")
     expect(page.locator(".page-leaf .status")).to_contain_text("stopped")
     ended = {"index": 0, "text": "a", "token_ids": [1], "finish_reason": "length"}
@@ -315,6 +320,12 @@ def test_what_is_to_be_forgotten_while_it_is_answered_is_forgotten(visit: Visit)
     page.get_by_label("Your words").fill("Ada")
     page.keyboard.press("Enter")
     expect(page.locator(".turn .words").last).to_have_text(re.compile("."))
+    page.get_by_role("button", name="Edit: You").click()
+    page.keyboard.press("Escape")  # leaves the words as they are, and the answer goes on
+    expect(page.get_by_label("Your words")).to_have_count(1)
+    so_far = page.locator(".turn .words").last.text_content() or ""
+    expect(page.locator(".turn .words").last).not_to_have_text(so_far)
+    expect(page.get_by_text("Writing… Escape stops it.")).to_be_visible()
     page.get_by_role("button", name="Clear").click()
     page.get_by_role("button", name="Forget it all?").click()
     page.locator(".talk-desk .primary:enabled").wait_for()

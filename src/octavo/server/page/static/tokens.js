@@ -42,6 +42,7 @@ export class TokenList {
   key(event) {
     const inLeaf = this.leaf.contains(event.target);
     if (event.key === "Escape" && !this.leaf.hidden) {
+      event.stopPropagation(); // what is being written goes on
       if (inLeaf) this.cells[this.over]?.focus();
       this.close();
     } else if (!inLeaf && (event.key === "Enter" || event.key === " ")) {

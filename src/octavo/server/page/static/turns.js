@@ -35,7 +35,10 @@ export class Turn {
     const form = h("div", { class: "edit" }, input,
       h("div", { class: "row" }, button("Say this instead", save, { class: "primary" }), button("Leave it", back)));
     input.addEventListener("keydown", (event) => {
-      if (event.key === "Escape") back();
+      if (event.key === "Escape") {
+        event.stopPropagation(); // what is being answered goes on
+        back();
+      }
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) save();
     });
     this.words.replaceWith(form);
