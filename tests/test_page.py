@@ -292,8 +292,12 @@ def test_a_conversation_is_held_mended_kept_and_taken_along(visit: Visit) -> Non
     expect(page.locator(".turn")).to_have_count(2)
     page.locator(".talk-desk .primary:enabled").wait_for()
     page.get_by_role("button", name="Edit: You").click()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="Edit: You")).to_be_focused()
+    page.keyboard.press("Enter")
     page.get_by_role("textbox", name="Your words").first.fill("Emmy\nfinds")
     page.keyboard.press("Control+Enter")
+    expect(page.get_by_role("button", name="Edit: You")).to_be_focused()
     page.locator(".talk-desk .primary:enabled").wait_for()
     expect(page.locator(".turn.mine .words")).to_have_text("Emmy\nfinds")
     assert [one["content"] for one in visit.last("/v1/chat/completions")["messages"]] == ["Emmy\nfinds"]
@@ -366,7 +370,8 @@ def test_words_that_nobody_answered_are_taken_back(visit: Visit) -> None:
     page.get_by_role("button", name="Say").click()
     expect(page.locator(".turn")).to_have_count(2)
     page.unroute_all()
-    page.get_by_role("button", name="Retry: ada").click()  # before its first token
+    page.get_by_role("button", name="Retry: ada").press("Enter")  # before its first token
+    expect(page.get_by_role("button", name="Retry: ada")).to_be_focused()
     page.locator(".talk-desk .primary:enabled").wait_for()
     expect(page.locator(".turn")).to_have_count(2)
     assert [one["content"] for one in visit.last("/v1/chat/completions")["messages"]] == ["Ada\nand Grace"]
@@ -436,7 +441,11 @@ def test_a_head_is_switched_off_and_on_again(visit: Visit) -> None:
     assert loss.text_content() != before
     page.get_by_role("button", name="Switch off feed-forward of layer 1").click()
     visit.until(lambda: visit.last("/page/regenerate")["off"] == ["1.1", "1.feed_forward"])
-    page.get_by_role("button", name="All on").click()
+    page.get_by_role("button", name="Switch layer 1 head 1 on again").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Switch layer 1 feed-forward on again")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("A text")).to_be_focused()
     expect(page.locator(".chips")).to_be_hidden()
     expect(loss).to_have_text(before or "")
     assert "off" not in visit.last("/page/look")
@@ -710,10 +719,11 @@ def watch(visit: Visit) -> None:
     page.locator(".sample").get_by_text(re.compile(".")).wait_for()
     expect(page.locator(".level text").last).to_contain_text("-gram")
     assert page.locator("nav a").all_text_contents() == ["Learn", "Look"]
-    page.get_by_role("button", name="Stop").click()
+    page.get_by_role("button", name="Stop").press("Enter")
     expect(page.get_by_text("It is at rest.")).to_be_visible()
     rested = step.text_content()
-    page.get_by_role("button", name="Go on").click()
+    expect(page.get_by_role("button", name="Go on")).to_be_focused()
+    page.keyboard.press("Enter")
     expect(page.get_by_text("It is learning.")).to_be_visible()
     expect(step).not_to_have_text(rested or "")
     page.get_by_role("button", name="Stop").click()

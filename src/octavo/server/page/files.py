@@ -10,9 +10,9 @@ from octavo.server.refused import RefusedError
 ROOMS = ("/learn", "/play", "/look", "/talk")
 SCRIPT, STYLE, PICTURE = "text/javascript; charset=utf-8", "text/css; charset=utf-8", "image/svg+xml"
 MODULES = (
-    "api", "attention", "calibration", "chart", "copies", "curves", "dom", "grid", "heads", "history", "knobs",
-    "learn", "lens", "look", "main", "map", "off", "parts", "play", "report", "rivals", "samples", "talk", "text",
-    "theme", "tokens", "turns", "weights",
+    "api", "attention", "calibration", "chart", "chips", "copies", "curves", "dom", "grid", "heads", "history",
+    "knobs", "learn", "lens", "look", "main", "map", "off", "parts", "play", "report", "rivals", "samples", "talk",
+    "text", "theme", "tokens", "turns", "weights",
 )  # fmt: skip
 ASSETS = {
     **{f"{name}.js": SCRIPT for name in MODULES},

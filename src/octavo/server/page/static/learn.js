@@ -3,7 +3,7 @@
 import { get, lasting, post, stopped } from "./api.js";
 import { Chart } from "./chart.js";
 import { halved, left, points, smoothed } from "./curves.js";
-import { button, explained, h, notice, opening, section } from "./dom.js";
+import { button, explained, h, notice, opening, put, section } from "./dom.js";
 import { follow } from "./report.js";
 import { Samples } from "./samples.js";
 import { count, duration, figure, shown } from "./text.js";
@@ -28,6 +28,7 @@ class Learn {
     this.settings = h("dl", { class: "facts" });
     this.keys = h("ul", { class: "keys" });
     this.status = h("p", { class: "status", role: "status" });
+    this.brake = button("", () => this.act(this.log.running ? "stop" : "resume"));
     this.buttons = h("div", { class: "row" });
     this.curvePanel = h("div", { role: "tabpanel", "aria-label": "Training" }, this.curves());
     this.reportPanel = h("div", { role: "tabpanel", "aria-label": "Report", hidden: true });
@@ -112,8 +113,9 @@ class Learn {
     const ended = this.log.steps && this.log.metrics.at(-1)?.step >= this.log.steps;
     this.status.textContent = running ? "It is learning." : ended ? "It has come to its end." : "It is at rest.";
     if (!this.training) return;
-    const act = running ? ["Stop", "stop"] : ["Go on", "resume"];
-    this.buttons.replaceChildren(button(act[0], () => this.act(act[1]), { class: running ? "" : "primary" }));
+    put(this.brake, running ? "Stop" : "Go on");
+    this.brake.classList.toggle("primary", !running);
+    if (!this.brake.isConnected) this.buttons.append(this.brake); // else whoever stands on it stays there
   }
 
   async act(name) {

@@ -2,12 +2,13 @@
 
 import { get, lasting, post, stopped } from "./api.js";
 import { Attention, weigher, words } from "./attention.js";
+import { Chips } from "./chips.js";
 import { button, debounced, field, h, notice, opening, remember, remembered, section } from "./dom.js";
 import { Heads, kindName } from "./heads.js";
 import { Lens } from "./lens.js";
 import { TokenMap } from "./map.js";
 import { Regenerated } from "./off.js";
-import { partName, Parts } from "./parts.js";
+import { Parts } from "./parts.js";
 import { figure, label, percent } from "./text.js";
 import { legend, TokenList } from "./tokens.js";
 import { Weights } from "./weights.js";
@@ -30,6 +31,7 @@ class Look {
     this.silence = button("", () => this.toggle(`${this.layer}.${this.head}`));
     this.lens = new Lens((index) => this.select(index));
     this.parts = new Parts();
+    this.chips = new Chips((part) => this.toggle(part), () => this.allOn(), this.text);
     this.asked = () => ({ model: model.name, text: this.text.value, step: this.step,
       off: this.off.size ? [...this.off] : undefined });
     this.regenerated = new Regenerated(this.asked);
@@ -41,9 +43,8 @@ class Look {
   }
 
   desk() {
-    this.chips = h("div", { class: "chips", role: "group", "aria-label": "Switched off", hidden: true });
     return h("div", { class: "look-desk" }, field("A text", this.text,
-      `${this.model.name} sees ${this.model.context} tokens`), this.time(), this.chips);
+      `${this.model.name} sees ${this.model.context} tokens`), this.time(), this.chips.element);
   }
 
   // The slider through the snapshots; its last place is the model as it was trained.
@@ -228,18 +229,14 @@ class Look {
 
   toggle(part) {
     if (!this.off.delete(part)) this.off.add(part);
-    this.chips.hidden = !this.off.size;
-    this.chips.replaceChildren("Switched off: ", ...[...this.off].map((one) =>
-      button(`${partName(one)} ×`, () => this.toggle(one),
-      { class: "chip", "aria-label": `Switch ${partName(one)} on again` })),
-      button("All on", () => this.allOn(), { class: "quiet" }));
+    this.chips.show(this.off);
     this.refresh();
     if (this.off.size) this.rewrite();
   }
 
   allOn() {
     this.off.clear();
-    this.chips.hidden = true;
+    this.chips.show(this.off);
     this.refresh();
   }
 }

@@ -92,15 +92,19 @@ class Talk {
     this.input.value = typed;
   }
 
-  async instead(index, words) {
+  // Other words than those of a turn; the keyboard goes on in the turn `at` which it was, as that is now.
+  async instead(index, words, at = index) {
+    const held = this.turns.contains(document.activeElement);
     await this.halt();
     this.history.cut(index);
     this.print();
-    await this.add(words);
+    const answered = this.add(words);
+    if (held) this.turns.children[at].querySelector("button").focus();
+    await answered;
   }
 
   async retry(index) {
-    await this.instead(index - 1, this.history.messages[index - 1].content);
+    await this.instead(index - 1, this.history.messages[index - 1].content, index);
   }
 
   answer() {
@@ -149,9 +153,11 @@ class Talk {
       this.live.textContent = this.history.first ? PARTLY : "";
       return;
     }
+    const held = this.turns.contains(document.activeElement);
     turn.element.remove();
     this.live.textContent = !ended ? "" : this.model.answers ? NOTHING : SILENCE;
     if (!ended || this.model.answers) this.takeBack();
+    if (held && !this.turns.contains(document.activeElement)) this.input.focus();
   }
 
   // Words that nobody answered are not said, for two turns of the same speaker never follow each other.

@@ -7,9 +7,10 @@ export class Turn {
   // `actions` are words and what they do, told the turn.
   constructor(who, mine, content, actions) {
     this.words = h("div", { class: "words", dir: "auto" });
+    this.tools = Object.entries(actions).map(([name, call]) =>
+      button(name, () => call(this), { class: "quiet", "aria-label": `${name}: ${who}` }));
     this.element = h("li", { class: mine ? "turn mine" : "turn" }, h("h2", { class: "who", text: who }), this.words,
-      h("div", { class: "turn-tools" }, Object.entries(actions).map(([name, call]) =>
-        button(name, () => call(this), { class: "quiet", "aria-label": `${name}: ${who}` }))));
+      h("div", { class: "turn-tools" }, this.tools));
     this.say(content);
   }
 
@@ -30,6 +31,7 @@ export class Turn {
     const back = () => {
       form.replaceWith(this.words);
       this.element.classList.remove("editing");
+      this.tools[0].focus();
     };
     const save = () => (back(), done(input.value));
     const form = h("div", { class: "edit" }, input,
