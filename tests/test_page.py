@@ -453,6 +453,7 @@ def test_a_head_is_switched_off_and_on_again(visit: Visit) -> None:
 
 def test_the_sections_follow_the_token_that_is_chosen(visit: Visit, running: Running) -> None:
     spelling = running.models.find("ada").tokenizer
+    visit.tell("/page/learn", lambda log: log | {"samples": [*log["samples"], {"step": 40, "text": ""}]})
     page = visit.open("look")
     beginning = page.get_by_label("A text").input_value()  # in letters that the model knows
     assert spelling.decode(spelling.encode(beginning)) == beginning != ""
@@ -546,6 +547,22 @@ def test_a_head_that_is_chosen_while_a_text_is_read_raises_no_alarm(visit: Visit
     visit.until(lambda: visit.last("/page/parts")["text"] == "Ada finds")
     expect(page.get_by_role("heading", name="Layer 1, head 1")).to_be_visible()
     expect(page.locator("#notice")).to_be_empty()
+
+
+def test_whoever_is_quicker_than_the_service_is_in_nobodys_way(visit: Visit) -> None:
+    heads, learn = visit.hold("/page/heads"), visit.hold("/page/learn")
+    page = visit.page
+    page.goto(f"{visit.base}/look")
+    page.locator(".tokens .token").nth(2).click()
+    page.get_by_role("button", name="Matrix").click()
+    heads[0].continue_()
+    expect(page.locator(".attention .reading")).to_contain_text("looks at")
+    visit.until(lambda: bool(learn))  # it fetches a text in its own letters
+    page.get_by_label("A text").fill("Ada finds")
+    learn[0].continue_()
+    page.locator("body[data-ready]").wait_for()
+    expect(page.locator(".tokens .token")).to_have_text(list("Ada finds"))
+    assert page.get_by_label("A text").input_value() == "Ada finds"
 
 
 def test_a_token_is_explained_in_its_own_text_while_another_one_is_read(visit: Visit) -> None:

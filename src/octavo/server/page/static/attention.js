@@ -52,6 +52,7 @@ export class Attention {
 
   // Look from `query`, at `key` if one is pointed at.
   look(key, wanted, quiet = false) {
+    if (!this.tokens.length) return; // the first weights have not come yet
     const query = Math.min(wanted, this.tokens.length - 1); // a new text may be known before its weights are
     this.at = [key === null ? Math.min(this.at[0], query) : Math.min(key, query), query];
     this.draw();

@@ -246,8 +246,9 @@ async function inItsOwnLetters(room) {
   const { tokens } = room.result ?? { tokens: [] };
   if (room.text.value !== FIRST || tokens.map(({ text }) => text).join("") === FIRST || !room.model.learned) return;
   const { samples } = await get(`/page/learn?model=${encodeURIComponent(room.model.name)}`);
-  if (!samples.length) return;
-  room.text.value = [...samples.at(-1).text].slice(0, FIRST.length).join("");
+  const written = samples.findLast(({ text }) => text);
+  if (!written || room.text.value !== FIRST) return; // somebody has begun to write meanwhile
+  room.text.value = [...written.text].slice(0, FIRST.length).join("");
   await room.refresh();
 }
 
