@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import socket
 import threading
 import time
@@ -30,6 +31,9 @@ from octavo.saved import snapshots
 from octavo.server.engine.engine import Engine
 from octavo.server.gate import Rules
 from octavo.server.models import Models, Served
+from octavo.server.page.lenses import PartsRequest, TextRequest
+from octavo.server.page.peering import KEPT, Lenses
+from octavo.server.refused import RefusedError
 from octavo.server.service import listen, service
 from octavo.tokenizers import BPETokenizer, SimpleTokenizer, Tokenizer
 from test_server import MODELS, Running
@@ -240,12 +244,12 @@ def ask(port: int, path: str, **body: Any) -> tuple[int, dict[str, Any]]:
 def test_the_page_is_told_what_the_library_finds(port: int, seen: Look) -> None:
     status, told = ask(port, "look", text=TEXT)
     assert status == 200 and "lens" not in told
-    heads = ask(port, "heads", text=TEXT)[1]
+    heads, of = ask(port, "heads", text=TEXT)[1], {"written": told["written"]}
     all_of_it = told | heads | ask(port, "layers", text=TEXT)[1]
-    assert all_of_it == json.loads(json.dumps({**seen.to_dict(), "thumbnails": seen.thumbnails()}))
-    assert ask(port, "attention", text=TEXT, layer=1)[1] == seen.attention(1)
+    assert all_of_it == json.loads(json.dumps({**seen.to_dict(), "thumbnails": seen.thumbnails()})) | of
+    assert ask(port, "attention", text=TEXT, layer=1)[1] == seen.attention(1) | of
     assert ask(port, "heads", text=TEXT, layer=1)[1] == heads | {"attention": seen.attention(1)}
-    assert ask(port, "parts", text=TEXT, position=3, token=2)[1] == seen.parts(3, 2)
+    assert ask(port, "parts", text=TEXT, position=3, token=2)[1] == seen.parts(3, 2) | of
 
 
 def test_the_page_is_told_of_parts_that_are_off(port: int, opened: tuple[GPT, Tokenizer]) -> None:
@@ -265,6 +269,28 @@ def test_the_page_is_told_how_it_was(port: int, run: Path, opened: tuple[GPT, To
     assert figures["embed.weight"]["update"] > 0 == first["embed.weight"]["update"]
     assert figures["embed.weight"]["shape"] == [opened[0].config.vocab_size, 32]
     assert len(ask(port, "map")[1]["points"]) == opened[1].vocab_size
+
+
+def test_what_is_asked_of_a_look_is_answered_from_its_weights_while_others_are_written(
+    run: Path, opened: tuple[GPT, Tokenizer], tmp_path: Path
+) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    lenses = Lenses(lambda: {"run": tmp_path / "run"})
+    asked = PartsRequest(text=TEXT, position=3, token=2)
+    before = lenses.look(TextRequest(text=TEXT))
+    octavo.save(load_snapshot(run, 1, opened[0].config), opened[1], tmp_path / "other")
+    (tmp_path / "other/model.safetensors").replace(tmp_path / "run/model.safetensors")
+    named = asked.model_copy(update={"written": before["written"]})
+    assert lenses.parts(named) == look(*opened, TEXT).parts(3, 2) | {"written": before["written"]}
+    after = lenses.parts(asked)
+    assert after["logit"] != lenses.parts(named)["logit"] and after["written"] != before["written"]
+    first, *later = (lenses.look(TextRequest(text=TEXT, step=step)) for step in snapshots(run)[: KEPT + 1])
+    kept = asked.model_copy(update={"step": snapshots(run)[0], "written": first["written"]})
+    assert len(later) == KEPT and lenses.parts(kept)["written"] == first["written"]  # it stands where it stood
+    with pytest.raises(RefusedError, match="run has other weights by now; look at the text again") as refused:
+        lenses.parts(named)
+    assert (refused.value.status_code, refused.value.code) == (409, "other_weights")
+    assert lenses.look(TextRequest(text=TEXT, written=after["written"])) | {"written": ""} != before | {"written": ""}
 
 
 def test_the_page_is_told_how_good_it_is(port: int, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

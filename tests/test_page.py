@@ -565,6 +565,30 @@ def test_whoever_is_quicker_than_the_service_is_in_nobodys_way(visit: Visit) -> 
     assert page.get_by_label("A text").input_value() == "Ada finds"
 
 
+def test_all_that_is_seen_is_of_the_same_weights(visit: Visit) -> None:
+    page = visit.open("look")
+    page.locator(".bars li").first.wait_for()
+    page.get_by_role("heading", name="Layer by layer").scroll_into_view_if_needed()
+    page.locator(".lens td").first.wait_for()
+    visit.tell("/page/heads", lambda told: told | {"written": "1"})  # others were written between the two answers
+    page.get_by_label("A text").fill("Ada finds")
+    for path in ("/page/heads", "/page/layers", "/page/parts"):
+        visit.until(partial(lambda path: visit.last(path)["text"] == "Ada finds", path))
+    written = visit.last("/page/parts")["written"]
+    assert visit.last("/page/heads")["written"] == visit.last("/page/layers")["written"] == written
+    gone = {"error": {"message": "ada has other weights by now", "code": "other_weights"}}
+    refusal = {"status": 409, "content_type": "application/json", "body": json.dumps(gone)}
+    page.route(re.compile("/page/attention$"), lambda route: route.fulfill(**refusal), times=1)
+    before = len(visit.asked)
+    page.locator(".head-cell").last.click()
+    visit.until(lambda: [path for path, _ in visit.asked[before:]].count("/page/parts") == 1)
+    assert [path for path, _ in visit.asked[before:]][:3] == ["/page/attention", "/page/look", "/page/heads"]
+    assert "written" not in visit.last("/page/look") and page.locator("#notice").inner_text() == ""
+    expect(page.get_by_role("heading", name="Layer 1, head 1")).to_be_visible()
+    visit.until(lambda: len(visit.complaints) == 2)  # a browser tells its console of the refusal
+    visit.complaints.clear()
+
+
 def test_a_token_is_explained_in_its_own_text_while_another_one_is_read(visit: Visit) -> None:
     page = visit.open("look")
     page.get_by_label("A text").fill("Ada finds")

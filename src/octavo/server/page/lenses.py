@@ -25,10 +25,15 @@ Json = dict[str, Any]
 
 
 class Asked(BaseModel):
-    """Which model, and after which of its steps; the newest weights where none is said."""
+    """Which model, and after which of its steps; the newest weights where none is said.
+
+    An answer says when its weights were `written`. Who asks more about it says so too, and is answered from the same
+    ones, for a training may have written others meanwhile.
+    """
 
     model: Name | None = None
     step: Count | None = None
+    written: Annotated[str, Field(max_length=32)] | None = None
 
 
 class TextRequest(Asked):

@@ -10,7 +10,7 @@ from octavo import lens, looking
 from octavo.fused import alone
 from octavo.looking import Json, Look
 from octavo.model import GPT
-from octavo.saved import snapshots, written_at
+from octavo.saved import snapshot_file, snapshots, written_at
 from octavo.scale import parameters
 from octavo.server.page.lenses import (
     Asked,
@@ -26,6 +26,7 @@ from octavo.tokenizers import Tokenizer
 
 SMALL = 2**23  # parameters: with another thread these are read no sooner where the browser wants a core too
 KEPT = 3  # models, and looks, that the next question is likely to be about
+GONE = "other_weights"  # the code of a refusal: whoever asked is to look anew
 
 T = TypeVar("T")
 Sources = Callable[[], Mapping[str, Path]]
@@ -33,10 +34,11 @@ Sources = Callable[[], Mapping[str, Path]]
 
 @dataclass(frozen=True)
 class Opened:
-    """A model with its tokenizer."""
+    """A model with its tokenizer, and when its weights were written."""
 
     model: GPT
     tokenizer: Tokenizer
+    written: str
 
 
 class Lenses:
@@ -112,20 +114,27 @@ class Lenses:
         name, place = self.place(asked.model)
 
         def with_model() -> T:
-            key = (name, asked.step, written_at(place))
-            opened = kept(self._opened, key, lambda: Opened(*looking.open_model(place, asked.step)))
+            opened = self._open(name, place, asked)
             with alone(parameters(opened.model.config) < SMALL):
                 return work(opened)
 
         return self._worker.do(with_model)
 
-    def _see(self, asked: TextRequest, work: Callable[[Look], T]) -> T:
-        """Do something with a look; the next question is most often about the same one."""
+    def _open(self, name: str, place: Path, asked: Asked) -> Opened:
+        """The weights that are asked for. Raises `RefusedError` where others stand there and these are forgotten."""
+        now = str(written_at(place if asked.step is None else snapshot_file(place, asked.step)))
+        key = (name, asked.step, asked.written or now)
+        if key not in self._opened and asked.written not in (None, now):
+            raise RefusedError(409, f"{name} has other weights by now; look at the text again", code=GONE)
+        return kept(self._opened, key, lambda: Opened(*looking.open_model(place, asked.step), now))
 
-        def with_model(opened: Opened) -> T:
+    def _see(self, asked: TextRequest, work: Callable[[Look], Json]) -> Json:
+        """Tell something of a look; the next question is most often about the same one."""
+
+        def with_model(opened: Opened) -> Json:
             key = (id(opened.model), asked.text, tuple(sorted(asked.off)), asked.top)
             last = next(reversed(self._looks.values()), None)  # most often the same text but for a letter
-            return work(kept(self._looks, key, lambda: looked(opened, asked, last)))
+            return work(kept(self._looks, key, lambda: looked(opened, asked, last))) | {"written": opened.written}
 
         return self._ask(asked, with_model)
 

@@ -1,6 +1,6 @@
 // The logit lens: what the model would say if it stopped after each layer, for every token of the text.
 
-import { post, stopped } from "./api.js";
+import { stopped } from "./api.js";
 import { debounced, h, put, tint } from "./dom.js";
 import { rove } from "./grid.js";
 import { label, percent, spoken } from "./text.js";
@@ -9,9 +9,9 @@ const LATER = 2000; // milliseconds
 const FULL = 0.22; // of the ink, behind what is sure: the words are to be read
 
 export class Lens {
-  // `select(token)` hears the column that is looked at.
-  constructor(select) {
-    this.select = select;
+  // `ask(path, asked, signal)` asks about what is seen, `select(token)` hears the column that is looked at.
+  constructor(ask, select) {
+    Object.assign(this, { ask, select });
     this.table = h("table", { class: "lens", role: "grid",
       "aria-label": "What each layer would say next; the arrow keys go from cell to cell" });
     this.scroll = h("div", { class: "scroll unseen" }, this.table);
@@ -49,7 +49,7 @@ export class Lens {
     this.wanted = null;
     this.running = new AbortController();
     try {
-      this.draw(tokens, (await post("/page/layers", asked, this.running.signal)).lens);
+      this.draw(tokens, (await this.ask("/page/layers", asked, this.running.signal)).lens);
       if (!this.wanted) this.scroll.removeAttribute("aria-busy");
     } catch (error) {
       if (!stopped(error)) this.reading.textContent = error.message;

@@ -14,6 +14,7 @@ import { legend, TokenList } from "./tokens.js";
 import { Weights } from "./weights.js";
 
 const FIRST = "The quick brown fox jumps over the lazy dog. The quick brown fox";
+const GONE = "other_weights"; // in the service's words
 
 class Look {
   constructor(place, model) {
@@ -29,8 +30,9 @@ class Look {
     this.attention = new Attention((query) => this.select(query, true));
     this.headTitle = h("h3", {});
     this.silence = button("", () => this.toggle(`${this.layer}.${this.head}`));
-    this.lens = new Lens((index) => this.select(index));
-    this.parts = new Parts();
+    const about = (path, asked, signal) => this.about(path, asked, signal);
+    this.lens = new Lens(about, (index) => this.select(index));
+    this.parts = new Parts(about);
     this.chips = new Chips((part) => this.toggle(part), () => this.allOn(), this.text);
     this.asked = () => ({ model: model.name, text: this.text.value, step: this.step,
       off: this.off.size ? [...this.off] : undefined });
@@ -135,7 +137,19 @@ class Look {
     while (this.stale) {
       this.stale = false;
       if (!this.text.value) this.loss.replaceChildren("Write a text to look at.");
-      else await this.ask().then(() => notice(""), (error) => notice(error.message));
+      else await this.ask().then(() => notice(""), (error) => stopped(error) || notice(error.message));
+    }
+  }
+
+  // A question about what is seen, and so about its weights. Where these were written over and are forgotten, all of it
+  // is looked at anew.
+  async about(path, asked, signal) {
+    try {
+      return await post(path, asked, signal);
+    } catch (error) {
+      if (error.code !== GONE) throw error;
+      this.refresh();
+      throw new DOMException(error.message, "AbortError");
     }
   }
 
@@ -148,10 +162,11 @@ class Look {
     const heads = post("/page/heads", { ...asked, layer });
     heads.catch(() => {}); // what is wrong with the text is said of the first
     const result = await answer;
-    this.seen = asked; // what is asked about a result is asked about its own text: another may stand there meanwhile
+    this.seen = { ...asked, written: result.written }; // what is asked further is of this text, and of these weights
     this.attended = new Map();
     this.show(result);
-    this.found = await heads;
+    const found = await heads;
+    this.found = found.written === result.written ? found : await this.about("/page/heads", { ...this.seen, layer });
     this.attended.set(layer, this.unpacked(this.found.attention));
     this.showHeads();
     await this.attend().catch((error) => { // another layer may have been chosen meanwhile, or be chosen now
@@ -193,7 +208,7 @@ class Look {
     this.attending?.abort();
     if (!attended.has(layer)) {
       this.attending = new AbortController();
-      const told = await post("/page/attention", { ...this.seen, layer }, this.attending.signal);
+      const told = await this.about("/page/attention", { ...this.seen, layer }, this.attending.signal);
       attended.set(layer, this.unpacked(told));
     }
     if (attended !== this.attended) return; // of a text that is there no longer

@@ -1,6 +1,6 @@
 // Which parts of the model raise a token's logit, and which lower it: they sum to it.
 
-import { post, stopped } from "./api.js";
+import { stopped } from "./api.js";
 import { button, h } from "./dom.js";
 import { figure, label, spoken } from "./text.js";
 
@@ -15,7 +15,9 @@ export function partName(name) {
 }
 
 export class Parts {
-  constructor() {
+  // `ask(path, asked, signal)` asks about what is seen.
+  constructor(ask) {
+    this.ask = ask;
     this.tokens = h("div", { class: "row", role: "group", "aria-label": "Which token" });
     this.sum = h("p", { class: "reading", "aria-live": "polite" });
     this.bars = h("ul", { class: "bars" });
@@ -44,7 +46,7 @@ export class Parts {
     this.running = new AbortController();
     const one = this.wanted[index];
     try {
-      const { logit, parts } = await post("/page/parts", { ...this.asked, position: this.position, token: one.id },
+      const { logit, parts } = await this.ask("/page/parts", { ...this.asked, position: this.position, token: one.id },
         this.running.signal);
       this.sum.textContent = `after ${this.word}, the logit of ${spoken(one.text)} is ${figure(logit, 2)}: the sum of these ${parts.length} parts`;
       this.draw([...parts].sort((a, b) => Math.abs(b.value) - Math.abs(a.value)));
