@@ -451,6 +451,42 @@ def test_a_head_is_switched_off_and_on_again(visit: Visit) -> None:
     assert "off" not in visit.last("/page/look")
 
 
+def test_what_is_written_without_a_part_is_of_what_is_seen(visit: Visit, run: Path) -> None:
+    written = json.dumps({name: {"text": name, "loss": 1.0} for name in ("before", "after")})
+    page = visit.open("look")
+    columns, held = page.locator(".columns article"), visit.hold("/page/regenerate")
+
+    def let_go() -> Json:
+        """Give what is asked for its answer, and say what it was."""
+        visit.until(lambda: bool(held))
+        route = held.pop()
+        route.fulfill(content_type="application/json", body=written)
+        expect(page.locator(".found:not([aria-busy]) article")).to_have_count(2)
+        return json.loads(route.request.post_data or "")
+
+    page.locator(".head-cell").first.press("x")
+    assert let_go()["off"] == ["0.0"]
+    page.get_by_label("A text").fill("Ada finds")
+    expect(page.locator(".found[aria-busy] article")).to_have_count(2)  # those of before are so no longer
+    assert let_go()["text"] == "Ada finds"
+    page.get_by_label("Step of the training").press("Home")
+    assert let_go()["step"] == snapshots(run)[0]
+    page.locator(".head-cell").last.press("x")
+    visit.until(lambda: bool(held))
+    page.get_by_role("button", name="All on").click()
+    expect(page.get_by_text("and see what is missed")).to_be_visible()
+    expect(columns).to_have_count(0)
+    held.clear()
+    looks = visit.hold("/page/look")
+    page.get_by_label("A text").fill("Ada")
+    page.get_by_role("button", name="Write on with and without").click()  # it is of the text that will be seen
+    visit.until(lambda: bool(looks))
+    looks[0].continue_()
+    assert let_go()["text"] == "Ada"
+    page.get_by_label("A text").fill("")
+    expect(columns).to_have_count(0)
+
+
 def test_the_sections_follow_the_token_that_is_chosen(visit: Visit, running: Running) -> None:
     spelling = running.models.find("ada").tokenizer
     visit.tell("/page/learn", lambda log: log | {"samples": [*log["samples"], {"step": 40, "text": ""}]})

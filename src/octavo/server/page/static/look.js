@@ -33,14 +33,13 @@ class Look {
     const about = (path, asked, signal) => this.about(path, asked, signal);
     this.lens = new Lens(about, (index) => this.select(index));
     this.parts = new Parts(about);
+    this.regenerated = new Regenerated(about);
     this.chips = new Chips((part) => this.toggle(part), () => this.allOn(), this.text);
     this.asked = () => ({ model: model.name, text: this.text.value, step: this.step,
       off: this.off.size ? [...this.off] : undefined });
-    this.regenerated = new Regenerated(this.asked);
     this.map = new TokenMap(this.asked);
     this.weights = new Weights(this.asked);
     this.explain = debounced(60, () => this.parts.show(this.seen, this.result, this.at));
-    this.rewrite = debounced(400, () => this.regenerated.write());
     place.append(opening("Look", "What goes on inside while it reads."), this.desk(), this.sections());
   }
 
@@ -129,15 +128,33 @@ class Look {
   refresh() {
     this.stale = true;
     remember(sessionStorage, "look", this.text.value);
-    this.catchingUp ??= this.catchUp().finally(() => (this.catchingUp = null));
-    return this.catchingUp;
+    this.regenerated.leave();
+    return (this.catchingUp ??= this.catchUp());
   }
 
   async catchUp() {
+    let seen = null;
     while (this.stale) {
       this.stale = false;
-      if (!this.text.value) this.loss.replaceChildren("Write a text to look at.");
-      else await this.ask().then(() => notice(""), (error) => stopped(error) || notice(error.message));
+      seen = await this.tried();
+    }
+    this.catchingUp = null;
+    this.regenerated.follow(seen);
+  }
+
+  // What is seen; null where nothing can be.
+  async tried() {
+    if (!this.text.value) {
+      this.loss.textContent = "Write a text to look at.";
+      return null;
+    }
+    try {
+      await this.ask();
+      notice("");
+      return this.seen;
+    } catch (error) {
+      if (!stopped(error)) notice(error.message);
+      return null;
     }
   }
 
@@ -246,7 +263,6 @@ class Look {
     if (!this.off.delete(part)) this.off.add(part);
     this.chips.show(this.off);
     this.refresh();
-    if (this.off.size) this.rewrite();
   }
 
   allOn() {
