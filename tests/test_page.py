@@ -537,6 +537,28 @@ def test_the_slider_goes_back_to_how_it_was(visit: Visit, run: Path) -> None:
     visit.until(lambda: visit.last("/page/attention").get("step") == steps[1])
 
 
+WAITING = """() => { const later = setTimeout; window.waiting = []
+    window.setTimeout = (call, wait) => wait === 700 ? waiting.push(call) : later(call, wait) }"""
+
+
+def test_it_is_watched_while_it_learns_and_held(visit: Visit, run: Path) -> None:
+    page = visit.open("look")
+    said, watch, hold = (page.locator(".time").locator(one) for one in ("output", "text=Watch", "text=Hold"))
+    page.evaluate(WAITING)
+    watch.click()
+    expect(said).to_have_text("step 1")
+    hold.click()
+    watch.click()  # before the first watching wakes
+    for step in snapshots(run)[1:]:
+        page.evaluate("waiting.splice(0).forEach((call) => call())")
+        expect(said).to_have_text(f"step {step}")
+        assert page.evaluate("waiting.length") == 1
+    page.evaluate("waiting.pop()()")
+    expect(said).to_have_text("as trained")
+    page.evaluate("waiting.pop()()")
+    expect(watch).to_be_visible()
+
+
 def test_the_newest_weights_are_asked_for_each_time_and_a_snapshot_once(visit: Visit, run: Path) -> None:
     parts = {"/page/map": "A map of its tokens", "/page/weights": "Its weights in figures"}
 

@@ -12,7 +12,7 @@ SCRIPT, STYLE, PICTURE = "text/javascript; charset=utf-8", "text/css; charset=ut
 MODULES = (
     "api", "attention", "calibration", "chart", "chips", "copies", "curves", "dom", "grid", "heads", "history",
     "knobs", "learn", "lens", "look", "main", "map", "off", "parts", "play", "report", "rivals", "samples", "talk",
-    "text", "theme", "tokens", "turns", "weights",
+    "text", "theme", "time", "tokens", "turns", "weights",
 )  # fmt: skip
 ASSETS = {
     **{f"{name}.js": SCRIPT for name in MODULES},

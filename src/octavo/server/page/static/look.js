@@ -10,6 +10,7 @@ import { TokenMap } from "./map.js";
 import { Regenerated } from "./off.js";
 import { Parts } from "./parts.js";
 import { figure, label, percent } from "./text.js";
+import { Time } from "./time.js";
 import { legend, TokenList } from "./tokens.js";
 import { Weights } from "./weights.js";
 
@@ -18,8 +19,7 @@ const GONE = "other_weights"; // in the service's words
 
 class Look {
   constructor(place, model) {
-    Object.assign(this, { model, off: new Set(), at: Infinity, layer: 0, head: 0, steps: model.steps, step: undefined,
-      attended: new Map() });
+    Object.assign(this, { model, off: new Set(), at: Infinity, layer: 0, head: 0, attended: new Map() });
     this.text = h("textarea", { rows: 3, spellcheck: "false", value: remembered(sessionStorage, "look", FIRST),
       oninput: () => this.refresh() });
     this.tokens = new TokenList({ label: "The text as tokens; the arrow keys go from token to token",
@@ -35,7 +35,9 @@ class Look {
     this.parts = new Parts(about);
     this.regenerated = new Regenerated(about);
     this.chips = new Chips((part) => this.toggle(part), () => this.allOn(), this.text);
-    this.asked = () => ({ model: model.name, text: this.text.value, step: this.step,
+    this.refreshSoon = debounced(40, () => this.refresh());
+    this.time = new Time(model.steps, undefined, () => (this.refreshSoon(), this.loadOpen()));
+    this.asked = () => ({ model: model.name, text: this.text.value, step: this.time.step,
       off: this.off.size ? [...this.off] : undefined });
     this.map = new TokenMap(this.asked);
     this.weights = new Weights(this.asked);
@@ -45,41 +47,7 @@ class Look {
 
   desk() {
     return h("div", { class: "look-desk" }, field("A text", this.text,
-      `${this.model.name} sees ${this.model.context} tokens`), this.time(), this.chips.element);
-  }
-
-  // The slider through the snapshots; its last place is the model as it was trained.
-  time() {
-    if (!this.steps.length) return null;
-    const slider = h("input", { type: "range", min: 0, max: this.steps.length, value: this.steps.length,
-      "aria-label": "Step of the training" });
-    const said = h("output", {});
-    const say = () => {
-      const step = this.steps[Number(slider.value)];
-      said.textContent = step === undefined ? "as trained" : `step ${step.toLocaleString("en")}`;
-      slider.setAttribute("aria-valuetext", said.textContent);
-      this.step = step;
-    };
-    slider.addEventListener("input", () => (say(), this.refreshSoon(), this.loadOpen()));
-    this.refreshSoon = debounced(40, () => this.refresh());
-    say();
-    this.slider = slider;
-    const play = button("Watch it learn", () => this.watch(play));
-    return h("div", { class: "slide time" }, play, slider, said);
-  }
-
-  async watch(play) {
-    if (this.watching) return (this.watching = false);
-    this.watching = true;
-    play.textContent = "Hold";
-    for (let place = 0; place <= this.steps.length && this.watching; place += 1) {
-      this.slider.value = place;
-      this.slider.dispatchEvent(new Event("input"));
-      await new Promise((resolve) => setTimeout(resolve, 700));
-    }
-    this.watching = false;
-    play.textContent = "Watch it learn";
-    return undefined;
+      `${this.model.name} sees ${this.model.context} tokens`), this.time.element, this.chips.element);
   }
 
   sections() {
