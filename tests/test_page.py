@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +18,7 @@ import pytest
 
 import octavo
 from hostile import hostile
-from octavo.saved import snapshots
+from octavo.saved import snapshot_file, snapshots
 from octavo.server.engine.engine import Engine
 from octavo.server.gate import Rules
 from octavo.server.models import Served
@@ -693,6 +694,11 @@ def test_losses_are_read_by_the_keyboard_and_samples_by_a_slider(visit: Visit, r
     page.get_by_label("Which sample").press("Home")
     expect(page.locator(".sample-step")).to_have_text(f"step {samples[0]['step']}")
     assert page.locator(".sample").text_content() == samples[0]["text"]
+    kept = max(step for step in snapshots(run) if step <= samples[0]["step"])
+    page.get_by_role("link", name=f"Look inside, as it was after step {kept}").click()
+    page.locator("body[data-room=look][data-ready]").wait_for()
+    expect(page.locator(".time output")).to_have_text(f"step {kept}")
+    assert visit.last("/page/look")["step"] == kept
 
 
 def test_a_training_may_be_long(visit: Visit) -> None:
@@ -785,8 +791,11 @@ def test_a_training_is_watched_stopped_and_gone_on_with(browser: "Browser", run:
 SOON = "window.setTimeout = ((later) => (call, wait) => later(call, wait / 10))(setTimeout)"
 
 
-def test_who_looks_on_counts_in_each_room_and_is_told_that_octavo_has_ended(browser: "Browser", run: Path) -> None:
-    room = Room(run)
+def test_who_looks_on_counts_in_each_room_and_is_told_what_comes(browser: "Browser", run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "ada")
+    *kept, last = snapshots(run)
+    snapshot_file(tmp_path / "ada", last).rename(tmp_path / "last")
+    room = Room(tmp_path / "ada")
     try:
         with visiting(browser, room.port) as visit:
             visit.page.context.add_init_script(SOON)
@@ -797,11 +806,29 @@ def test_who_looks_on_counts_in_each_room_and_is_told_that_octavo_has_ended(brow
             look.goto(f"{visit.base}/look")
             look.locator("body[data-ready]").wait_for()
             visit.until(lambda: room.words[-1:] == [{"watchers": 2}])
+            expect(look.locator(".time output")).to_have_text("the best so far")
+            slider = look.get_by_label("Step of the training")
+            slider.press("ArrowLeft")
+            expect(look.locator(".time output")).to_have_text(f"step {kept[-1]}")
+            (tmp_path / "last").rename(snapshot_file(tmp_path / "ada", last))
+            with (tmp_path / "ada/metrics.jsonl").open("a") as log, (tmp_path / "ada/samples.jsonl").open("a") as texts:
+                log.write('{"step": 41, "val_loss": 2.5}\n')
+                texts.write('{"step": 41, "text": "Ada finds"}\n')
+            expect(slider).to_have_attribute("max", str(len(kept) + 1))
+            expect(look.locator(".time output")).to_have_text(f"step {kept[-1]}")
+            slider.press("ArrowRight")
+            expect(look.locator(".time output")).to_have_text(f"step {last}")
+            expect(page.get_by_role("link", name=f"Look inside, as it was after step {last}")).to_be_visible()
+            room.training.hear({"state": "finished"})
+            slider.press("End")
+            expect(look.locator(".time output")).to_have_text("as trained")
+            room.training.hear({"state": "running"})
+            expect(page.get_by_text("It is learning.")).to_be_visible()
             room.stop()
             expect(page.get_by_text("octavo has ended; what it told stays here")).to_be_visible()
             expect(look.get_by_role("alert")).to_contain_text("octavo has ended")
             assert page.get_by_text("It is learning.").count() == page.get_by_role("button", name="Stop").count() == 0
-            expect(page.get_by_text("40 of 40")).to_be_visible()
+            expect(page.get_by_text("41 of 40")).to_be_visible()
             visit.until(lambda: len(visit.complaints) == 3)  # a browser tells its console of each try
             assert all("net::ERR_" in one for one in visit.complaints)
             visit.complaints.clear()
@@ -954,7 +981,8 @@ TEXTS = hostile()
 def inert(page: "Page", parts: int) -> None:
     """Nothing of it became an element, ran, or turned the page round."""
     assert page.evaluate("window.pwned === undefined && document.title.endsWith(' · octavo')")
-    assert page.locator("main :is(script, img, iframe, style, base, meta, form, math, object, b b, a)").count() == 0
+    assert page.locator("main :is(script, img, iframe, style, base, meta, form, math, object, b b)").count() == 0
+    assert page.locator("main a:not(.inside a)").count() == 0  # the page's own leads inside a model
     names = page.evaluate("[...document.querySelectorAll('main *')].flatMap((one) => one.getAttributeNames())")
     assert not [name for name in names if name.startswith("on")]
     shown = page.locator("main").text_content() or ""

@@ -50,6 +50,12 @@ async function send(path, body, signal) {
 export const get = async (path, signal) => (await send(path, undefined, signal)).json();
 export const post = async (path, body, signal) => (await send(path, body, signal)).json();
 
+// The steps of which a model's training has kept the weights by now.
+export async function kept({ name }) {
+  const { models } = await get("/page/state");
+  return models.find((one) => one.name === name)?.steps ?? [];
+}
+
 // Server-sent events, as they come: {event, data}. Read by hand, since the browser's own way cannot send a key or a body.
 export async function* events(path, body, signal) {
   const reader = (await send(path, body, signal)).body.pipeThrough(new TextDecoderStream()).getReader();

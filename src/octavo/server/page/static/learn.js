@@ -1,6 +1,6 @@
 // Learn: a training as it goes, or as it went.
 
-import { get, lasting, post, stopped } from "./api.js";
+import { get, kept, lasting, post, stopped } from "./api.js";
 import { Chart } from "./chart.js";
 import { halved, left, points, smoothed } from "./curves.js";
 import { button, explained, h, notice, opening, put, section } from "./dom.js";
@@ -23,7 +23,7 @@ class Learn {
   constructor(place, { state, model }) {
     Object.assign(this, { model, training: state.training?.model === model.name ? state.training : null, drawing: 0 });
     this.chart = new Chart("Losses by step; the arrow keys go from step to step");
-    this.samples = new Samples();
+    this.samples = new Samples(model.steps);
     this.facts = h("dl", { class: "facts wide" });
     this.settings = h("dl", { class: "facts" });
     this.keys = h("ul", { class: "keys" });
@@ -166,8 +166,10 @@ class Learn {
   hear(event, told) {
     notice("");
     if (event === "metrics") this.log.metrics = halved([...this.log.metrics, told]);
-    else if (event === "sample") this.samples.add(told);
-    else if (event === "state") {
+    else if (event === "sample") {
+      this.samples.add(told);
+      kept(this.model).then((steps) => this.samples.know(steps), () => {}); // else the next one tells
+    } else if (event === "state") {
       this.log.steps = told.steps ?? this.log.steps;
       if (typeof told.running === "boolean") this.settle(told.running);
     }

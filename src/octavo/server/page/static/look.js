@@ -1,6 +1,6 @@
 // Look: inside the model, while it reads a text of your own.
 
-import { get, lasting, post, stopped } from "./api.js";
+import { get, kept, lasting, post, stopped } from "./api.js";
 import { Attention, weigher, words } from "./attention.js";
 import { Chips } from "./chips.js";
 import { button, debounced, field, h, notice, opening, remember, remembered, section } from "./dom.js";
@@ -18,7 +18,8 @@ const FIRST = "The quick brown fox jumps over the lazy dog. The quick brown fox"
 const GONE = "other_weights"; // in the service's words
 
 class Look {
-  constructor(place, model) {
+  // `step` is the one to begin with, where its weights were kept.
+  constructor(place, model, step) {
     Object.assign(this, { model, off: new Set(), at: Infinity, layer: 0, head: 0, attended: new Map() });
     this.text = h("textarea", { rows: 3, spellcheck: "false", value: remembered(sessionStorage, "look", FIRST),
       oninput: () => this.refresh() });
@@ -36,7 +37,7 @@ class Look {
     this.regenerated = new Regenerated(about);
     this.chips = new Chips((part) => this.toggle(part), () => this.allOn(), this.text);
     this.refreshSoon = debounced(40, () => this.refresh());
-    this.time = new Time(model.steps, undefined, () => (this.refreshSoon(), this.loadOpen()));
+    this.time = new Time(model.steps, step, () => (this.refreshSoon(), this.loadOpen()));
     this.asked = () => ({ model: model.name, text: this.text.value, step: this.time.step,
       off: this.off.size ? [...this.off] : undefined });
     this.map = new TokenMap(this.asked);
@@ -251,19 +252,26 @@ async function inItsOwnLetters(room) {
   await room.refresh();
 }
 
-// A training's page stays while somebody looks on, in whichever room: whoever hears its news counts.
-async function lookOn(model) {
+// A training's page stays while somebody looks on, in whichever room: whoever hears its news counts. They tell too
+// whether it still learns, and when it may have kept more weights.
+async function lookOn({ model, time }, own) {
   const news = lasting(() => `/page/learn/events?model=${encodeURIComponent(model.name)}`);
   try {
-    while (!(await news.next()).done);
+    for await (const { event, data } of news) {
+      const told = JSON.parse(data || "{}");
+      if (event === "state") time.tell(told.running);
+      if (["state", "reset"].includes(event) || "val_loss" in told) time.know(await kept(model).catch(() => time.steps));
+      if (!own && !time.running) return;
+    }
   } catch (error) {
     notice(error.message);
   }
 }
 
 export async function open(place, { model, state }) {
-  const room = new Look(place, model);
-  if (state.training?.model === model.name) lookOn(model);
+  const room = new Look(place, model, Number(new URLSearchParams(location.hash.slice(1)).get("step")));
+  const own = state.training?.model === model.name;
+  if (own || model.learned) lookOn(room, own);
   await room.refresh();
   await inItsOwnLetters(room);
 }
