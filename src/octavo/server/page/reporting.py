@@ -76,9 +76,9 @@ class Reports:
         making.told, earlier = True, making.written != written
         try:
             report = making.made.result()
-        except OctavoError as error:
+        except Exception as error:  # whatever it is, it is for who asked
             del self._made[run]  # to be tried again when it is asked for again
-            raise RefusedError(400, str(error)) from None
+            raise refusal(error) from error
         return {"ready": True, "progress": 1.0, "stage": "", "report": report, "earlier": earlier}
 
     def close(self) -> None:
@@ -86,6 +86,14 @@ class Reports:
         for making in self._made.values():
             making.wanted = False
         self._worker.shutdown(wait=False, cancel_futures=True)
+
+
+def refusal(error: Exception) -> RefusedError:
+    """What is said of a report that failed, in one sentence."""
+    if isinstance(error, OctavoError):
+        return RefusedError(400, str(error))
+    reason = next(iter(str(error).splitlines()), "")[:200].rstrip(".") or type(error).__name__
+    return RefusedError(500, f"the report could not be made: {reason}; ask for it again to have another try")
 
 
 def make(run: Path, making: Making) -> dict[str, Any]:
