@@ -1,5 +1,8 @@
-"""Reports that cannot be made."""
+"""Reports that cannot be made, and where they are made while their run is in training."""
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,3 +46,10 @@ def test_a_report_that_failed_says_why_and_has_another_try(room: Room, monkeypat
         assert status == 500 and said["error"]["message"] == sentence
     status, said = told(room)
     assert status == 200 and said["report"] == {"number": 1}
+
+
+def test_the_page_of_a_training_leaves_the_gpu_to_it() -> None:
+    lines = "import os; from octavo.server.page import apart; apart.main(0); print(os.environ['CUDA_VISIBLE_DEVICES'])"
+    words, environment = [sys.executable, "-c", lines], {**os.environ, "CUDA_VISIBLE_DEVICES": "0"}
+    page = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment, check=True)
+    assert page.stdout.splitlines()[1:] == [""]

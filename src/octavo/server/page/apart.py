@@ -108,6 +108,7 @@ def _parameters(weights: Path) -> int | None:
 
 def main(port: int) -> int:
     """Serve the page of the training that speaks on standard input, until that ends."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the GPU is the training's: a report of its model is made beside it
     try:
         at = listen_from(port)
     except ConfigError as error:
