@@ -82,6 +82,18 @@ def test_a_kill_before_the_first_save_of_its_own_goes_back_to_the_model(first: P
     assert any(isinstance(event, Saved) for event in trainer.events())
 
 
+def test_it_ends_with_what_ended_the_model_although_it_is_killed_before_it_has_weights() -> None:
+    octavo.train("text.txt", out="first", steps=4, eval_every=2, tokenizer="bpe", vocab_size=300, **TINY)
+    named = Path("first/generation_config.json")
+    named.write_text(json.dumps({**json.loads(named.read_text()), "eos_token_id": [256, 65]}))
+    trainer = on(steps=4)
+    ends = trainer.prepared.tokenizer.ends
+    assert 65 in ends and trainer.claim is not None
+    trainer.claim.release()
+    list(training.resume(Path("run"), Asked()).events())
+    assert octavo.load("run")[1].ends == ends and octavo.load("first")[1].ends == ends
+
+
 def test_rows_are_shorter_than_a_context_that_sees_far(monkeypatch: pytest.MonkeyPatch, first: Path) -> None:
     monkeypatch.setattr("octavo.shapes.WINDOW", 8)
     trainer = on(steps=4)

@@ -43,6 +43,16 @@ def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
     return make(request.param)
 
 
+def test_a_file_that_names_more_ends_need_not_be_sound(tmp_path: Path) -> None:
+    tokenizer = make("bpe")
+    tokenizer.save(tmp_path)
+    told = {"[7, true, null, -1, 9999]": (7,), "7": (7,), "null": (), '"a"': ()}
+    bodies = {f'{{"eos_token_id": {value}}}': ends for value, ends in told.items()}
+    for body, ends in {**bodies, "": (), '{"eos_token_id": 7, "eos_token_id": 8}': (), "[7]": ()}.items():
+        (tmp_path / "generation_config.json").write_text(body)
+        assert load_tokenizer(tmp_path).ends == (tokenizer.end_of_text, *ends)
+
+
 def test_hugging_face_reads_the_same_ids_and_the_same_text(tokenizer: Tokenizer, tmp_path: Path) -> None:
     tokenizer.save(tmp_path)
     theirs = AutoTokenizer.from_pretrained(tmp_path)

@@ -54,7 +54,7 @@ def same_text(run: Path, config: RunConfig, on_event: Callable[[Event], None]) -
     kept = None if facts is None else reopen(places.cache(), facts["fingerprint"])
     if kept is None:  # standard input is gone, and so is what it said
         raise RunError(f"{run} was trained on standard input, which cannot be read again; train anew from a file")
-    return kept
+    return replace(kept, tokenizer=load_tokenizer(run))  # it may know of more ends than the one that cut the text
 
 
 def as_the_first(fingerprint: str, prepare: Callable[[], Prepared]) -> Prepared:

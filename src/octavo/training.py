@@ -25,6 +25,7 @@ from octavo.planner import Plan, plan
 from octavo.porting import SAVED, load
 from octavo.processes import ALONE, Processes
 from octavo.resumption import as_the_first, go_back, on_what_is_here, prolong, rewind, same_text, settings_of
+from octavo.run import GENERATION
 from octavo.shapes import check_shape
 from octavo.spreading import Parallel, Team
 from octavo.tokenizers import Tokenizer
@@ -219,6 +220,8 @@ def begin_anew(run: Path, config: RunConfig, tokenizer: Tokenizer) -> None:
     for name in ("metrics.jsonl", "samples.jsonl", "loss.svg", *SAVED):
         (run / name).unlink(missing_ok=True)
     tokenizer.save(run, context=config.model.context)
+    if tokenizer.more_ends:
+        write_file(run / GENERATION, json.dumps({"eos_token_id": tokenizer.ends}) + "\n")  # until there are weights
     write_file(run / toml.NAME, toml.dump(config))
 
 

@@ -1,5 +1,6 @@
 """A tokenizer from a folder, octavo's own or one that Hugging Face wrote: the rules themselves say its kind."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +80,11 @@ def _settings(folder: Path, backend: Backend) -> dict[str, Any]:
 
 
 def _more_ends(folder: Path, tokenizer: Tokenizer) -> tuple[int, ...]:
-    """Ids that end what is said by generation_config.json alone, as Llama 3's turns do."""
-    path = folder / "generation_config.json"
-    told = read_object(read_text(path), path).get("eos_token_id") if path.exists() else None
+    """Ids that generation_config.json alone names as ends, that of Llama 3's turns say; none where it is unsound."""
+    path, told = folder / "generation_config.json", None
+    if path.exists():
+        with suppress(TokenizerError):
+            told = read_object(read_text(path), path).get("eos_token_id")
     ids = told if isinstance(told, list) else [told]
     known = {one for one in ids if type(one) is int and 0 <= one < tokenizer.vocab_size}
     return tuple(sorted(known - {tokenizer.end_of_text}))
