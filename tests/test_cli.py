@@ -207,6 +207,10 @@ MISTAKES = {
     "not a number": ("train text.txt --steps many", "--steps is many; give a whole number"),
     "a hyphen for a number": ("train text.txt --steps -", "--steps is -; give a whole number"),
     "a hyphen for a file": ("report text-1 --markdown -", "--markdown is -; give the name of a file or a folder"),
+    "a hyphen to validate on": (
+        "train text.txt --val -",
+        "val is -, and what is validated on is read again later; give a file or a folder",
+    ),
     "zero": ("train text.txt --layers 0", "layers is 0; give a number above zero"),
     "negative": ("train text.txt --width=-3", "width is -3; give a number above zero"),
     "not a number at all": ("train text.txt --lr nan", "lr is nan; give a number above zero"),

@@ -158,6 +158,8 @@ class DataConfig:
             raise ConfigError(f"split is {self.split}; give the training part as a fraction between 0 and 1")
         if self.split is not None and self.val is not None:
             raise ConfigError("split and val both say what to validate on; give one of them")
+        if self.val == "-":
+            raise ConfigError("val is -, and what is validated on is read again later; give a file or a folder")
         if self.vocab_size is not None:
             _check_positive(self, "vocab_size")
 
