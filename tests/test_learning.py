@@ -457,7 +457,7 @@ class Slowly:
         self.made: list[Path] = []
         self.let_go = threading.Semaphore(0)
 
-    def __call__(self, run: Path, on_event: Callable[[Event], None]) -> Any:
+    def __call__(self, run: Path, device: str, on_event: Callable[[Event], None]) -> Any:
         self.begun.put(run)
         assert self.let_go.acquire(timeout=20)
         on_event(Preparing("reading", 1, 1))

@@ -560,6 +560,25 @@ def test_it_is_watched_while_it_learns_and_held(visit: Visit, run: Path) -> None
     expect(watch).to_be_visible()
 
 
+def test_it_is_known_to_learn_whatever_is_told_of_it_first(visit: Visit) -> None:
+    told = {"metrics": {"step": 3, "train_loss": 2.0}, "state": {"running": True, "steps": 40}}
+    body = "".join(f"event: {kind}\ndata: {json.dumps(one)}\n\n" for kind, one in told.items())
+    news = {"content_type": "text/event-stream", "body": body}
+    visit.page.route(re.compile("/page/learn/events"), lambda route: route.fulfill(**news))
+    expect(visit.open("look").locator(".time output")).to_have_text("the best so far")
+
+
+def test_what_is_to_be_written_without_a_part_is_written_of_newer_weights(visit: Visit) -> None:
+    page = visit.open("look")
+    expect(page.locator(".head-cell").first).to_be_visible()
+    gone = json.dumps({"error": {"message": "other weights", "type": "", "param": None, "code": "other_weights"}})
+    refused = {"status": 409, "content_type": "application/json", "body": gone}
+    visit.page.route(re.compile("/page/regenerate$"), lambda route: route.fulfill(**refused), times=1)
+    page.get_by_role("button", name="Write on with and without").click()
+    expect(page.get_by_text("With parts off")).to_be_visible()
+    visit.complaints = [one for one in visit.complaints if "409" not in one and "other_weights" not in one]
+
+
 def test_the_newest_weights_are_asked_for_each_time_and_a_snapshot_once(visit: Visit, run: Path) -> None:
     parts = {"/page/map": "A map of its tokens", "/page/weights": "Its weights in figures"}
 

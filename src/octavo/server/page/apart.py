@@ -74,7 +74,7 @@ def create_page(training: Training) -> FastAPI:
     app.state.models, app.state.counts = OneRun(training), Counts()
     app.state.training, app.state.counting = training, Counting()
     app.state.lenses, app.state.sources = None, app.state.models.sources
-    app.state.home, app.state.reports = "/learn", Reports()
+    app.state.home, app.state.reports = "/learn", Reports("cpu")  # the GPU is the training's
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -108,7 +108,6 @@ def _parameters(weights: Path) -> int | None:
 
 def main(port: int) -> int:
     """Serve the page of the training that speaks on standard input, until that ends."""
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the GPU is the training's: a report of its model is made beside it
     try:
         at = listen_from(port)
     except ConfigError as error:

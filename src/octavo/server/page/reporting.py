@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Query, Request
 
+from octavo.config import Device
 from octavo.errors import OctavoError
 from octavo.events import Event, Preparing
 from octavo.saved import written_at
@@ -48,7 +49,8 @@ class Making:
 class Reports:
     """The reports of a service, one made at a time, and one for each run."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: Device = "auto") -> None:
+        self.device = device
         self._made: dict[Path, Making] = {}
         self._worker = ThreadPoolExecutor(1, "octavo report")
 
@@ -64,7 +66,7 @@ class Reports:
         making = self._made.get(run)
         if making is None or (making.told and making.written != written):
             making = self._made[run] = Making()
-            making.made = self._worker.submit(make, run, making)
+            making.made = self._worker.submit(make, run, making, self.device)
         if making.made is None or not making.made.done():
             return {
                 "ready": False,
@@ -96,12 +98,12 @@ def refusal(error: Exception) -> RefusedError:
     return RefusedError(500, f"the report could not be made: {reason}; ask for it again to have another try")
 
 
-def make(run: Path, making: Making) -> dict[str, Any]:
+def make(run: Path, making: Making, device: Device) -> dict[str, Any]:
     """The report itself; what makes it is loaded only now."""
     from octavo.report import report
 
     making.written = written_at(run)  # only now, for others may have been made before it
-    return report(run, on_event=making.hear).to_dict()
+    return report(run, device=device, on_event=making.hear).to_dict()
 
 
 @asynccontextmanager

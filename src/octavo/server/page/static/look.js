@@ -134,6 +134,7 @@ class Look {
       return await post(path, asked, signal);
     } catch (error) {
       if (error.code !== GONE) throw error;
+      this.regenerated.wanted ||= path === "/page/regenerate"; // it was pressed, and is done when it can be
       this.refresh();
       throw new DOMException(error.message, "AbortError");
     }
@@ -261,7 +262,7 @@ async function lookOn({ model, time }, own) {
       const told = JSON.parse(data || "{}");
       if (event === "state") time.tell(told.running);
       if (["state", "reset"].includes(event) || "val_loss" in told) time.know(await kept(model).catch(() => time.steps));
-      if (!own && !time.running) return;
+      if (!own && event === "state" && !told.running) return;
     }
   } catch (error) {
     notice(error.message);
