@@ -536,7 +536,8 @@ def test_a_model_ends_what_it_says_with_each_token_that_its_files_name(random_mo
 
 
 def test_a_card_says_how_a_model_is_had_where_it_is_sent_to(tmp_path: Path) -> None:
-    here, sent = (model_card(ModelConfig(), tmp_path, name, "f32") for name in ("book-1-hf", "me/book"))
+    here = model_card(ModelConfig(), tmp_path, "book-1-hf", "f32")
+    sent = model_card(ModelConfig(), tmp_path, "me/book", "f32", sent=True)
     assert (
         'With octavo: `octavo generate book-1-hf "Once' in here and 'pipeline("text-generation", "book-1-hf")' in here
     )

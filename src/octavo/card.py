@@ -8,7 +8,6 @@ from octavo.config import ModelConfig, RunConfig
 from octavo.data.weights import WEIGHTS
 from octavo.disk import read_json
 from octavo.errors import OctavoError
-from octavo.hub import is_hub_name
 from octavo.layouts import layout_for
 from octavo.run import ORIGIN
 from octavo.scale import parameters
@@ -49,9 +48,9 @@ It writes what its text taught it: what it says is not checked, and it may repea
 """
 
 
-def model_card(config: ModelConfig, run: Path, name: str, rounding: str) -> str:
-    """The card of a model, in Markdown, from what its run says of it; `name` is its folder's, or the hub's for it."""
-    fetched = f"`octavo import {name}`, then " if is_hub_name(name) else ""
+def model_card(config: ModelConfig, run: Path, name: str, rounding: str, *, sent: bool = False) -> str:
+    """A model's card in Markdown, from what its run says; `name` is its folder's, or the hub's where it is `sent`."""
+    fetched = f"`octavo import {name}`, then " if sent else ""
     trained, origin = _trained(run), _brought(run)
     return CARD.format(
         name=name,

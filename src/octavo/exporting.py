@@ -67,7 +67,7 @@ def export(
 ) -> Export:
     """Write a model in another program's form beside its place, read it back, and put it there only if it is good.
 
-    Its card calls it by its `name`, where it is to be known by another than that of its place.
+    Its card calls it by the `name` that it is to have on the hub, else by that of its place.
 
     Raises `ConfigError` for a rounding that the form does not have, `RunError` where `to` is there already and `force`
     is not given, `SaveError` with the path and the reason, `OctavoError` where it is not good.
@@ -88,7 +88,8 @@ def export(
     ):
         _write(parts, tokenizer, kind, rounding, draft, told(f"writing {target}", on_event))
         if kind == "hf":
-            write_file(draft / "README.md", model_card(parts.config, Path(where), name or target.name, rounding))
+            card = model_card(parts.config, Path(where), name or target.name, rounding, sent=name is not None)
+            write_file(draft / "README.md", card)
         if words is not None:
             write_file(words, tokenizer.backend.to_str(pretty=True))
         give_back_memory()
