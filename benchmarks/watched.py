@@ -1,6 +1,6 @@
 """What it costs a training to be watched: the same steps with and without `--page`, a browser's stream open, in turns.
 
-python benchmarks/watched.py           # about four minutes
+python benchmarks/watched.py           # about ten minutes
 """
 
 import contextlib
