@@ -65,16 +65,16 @@ def talk(page: Page) -> Locator:
 def main(text: str = "shakespeare", minutes: str = "1") -> None:
     """All four pictures."""
     sys.path.append(str(HERE.parent / "benchmarks"))
-    from serving import PEERS
+    from serving import OCTAVO
 
     torch.set_num_threads(1)  # so small a model is slowed by more
     with TemporaryDirectory() as scratch:
         run = octavo.train(text, minutes=float(minutes), split=0.9, out=Path(scratch) / "shakespeare")
-        with PEERS[0].started(run) as port, sync_playwright() as playwright:
+        with OCTAVO.started(run) as server, sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
             for walk in (learn, play, look, talk):
                 page = browser.new_page(viewport=SIZE, color_scheme="light", reduced_motion="reduce")
-                top = walk(opened(page, port, walk.__name__))
+                top = walk(opened(page, server.port, walk.__name__))
                 top.evaluate("(one) => scrollTo(0, one.getBoundingClientRect().top + scrollY - 24)")
                 page.wait_for_timeout(500)
                 page.screenshot(path=HERE / "pictures" / f"{walk.__name__}.png")
