@@ -78,7 +78,7 @@ def rendered(
 ) -> str:
     """A conversation of these roles in the template's words, with a place for each message.
 
-    It is remembered, where the template writes the date for the day that is said to be today.
+    It is remembered; where the template writes the date, for the day that is said to be today.
     Raises `TokenizerError` where the template refuses, or does not come to an end in time.
     """
     messages = [{"role": role, "content": f"{SPACE}{OPEN}{number}{CLOSE}{SPACE}"} for number, role in enumerate(roles)]

@@ -104,9 +104,7 @@ class Remote:
         """Answer; whoever stops listening closes the connection, and the server lets the text go."""
         asked = {name: value for name, value in asdict(knobs).items() if value is not None}
         asked["max_tokens"] = asked.pop("max_new_tokens")
-        if (
-            asked["repetition_penalty"] == 1
-        ):  # others refuse what OpenAI's API has no word for, though it changes nothing
+        if asked["repetition_penalty"] == 1:  # it changes nothing, and others refuse what OpenAI's API has no word for
             del asked["repetition_penalty"]
         asked |= {"model": self.name, "stream": True}
         connection, answer = self._answer(said, line, asked)

@@ -134,7 +134,7 @@ def prepare(
 def reopen(cache: Path, fingerprint: str, *, hashed: bool = True) -> Prepared | None:
     """What was prepared under this fingerprint before, without its text; none if it is not in `cache` any more.
 
-    Raises `DamagedError` where a file of it is not what it was; unless it is to be `hashed`, where its size is not.
+    Raises `DamagedError` where a file of it is not what it was; where none is to be `hashed`, if its size is another.
     """
     folder = cache / "tokens" / fingerprint
     if not folder.is_dir():

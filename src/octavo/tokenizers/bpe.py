@@ -81,9 +81,8 @@ class BPETokenizer(Tokenizer):
 
     def stream(self, after: Sequence[int] = ()) -> TextStream:
         """A stream in which the bytes of an unfinished character wait for the rest of it."""
-        stream: TextStream = BackendStream(self.backend, self.decode)
-        if isinstance(self.backend.decoder, decoders.ByteLevel):
-            stream = ByteStream(self.token_bytes)
+        byte_level = isinstance(self.backend.decoder, decoders.ByteLevel)
+        stream: TextStream = ByteStream(self.token_bytes) if byte_level else BackendStream(self.backend, self.decode)
         for token in after[-BEFORE:]:
             stream.push(token)
         return stream

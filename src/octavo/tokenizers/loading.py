@@ -80,7 +80,7 @@ def _settings(folder: Path, backend: Backend) -> dict[str, Any]:
 
 
 def _more_ends(folder: Path, tokenizer: Tokenizer) -> tuple[int, ...]:
-    """Ids that generation_config.json alone names as ends, that of Llama 3's turns say; none where it is unsound."""
+    """Ids that generation_config.json alone names as ends, such as that of Llama 3's turns; none if it is unsound."""
     path, told = folder / "generation_config.json", None
     if path.exists():
         with suppress(TokenizerError):
