@@ -37,7 +37,7 @@ MEMORY = 80e9  # bytes,
 LINK = 450e9  # bytes a second to others of its node, each way,
 NETWORK = 50e9  # and to other nodes: 400 gigabits for each GPU
 DISK = 5e9  # bytes a second that a good shared disk takes, and gives
-HASHED = 1.3e9  # bytes a second of which one core makes the sha256, measured on an AMD EPYC
+HASHED = 1.3e9  # bytes a second of which one core of an AMD EPYC makes the sha256, about
 INTERRUPTIONS = 419 / (54 * 16384)  # for each GPU and day [Grattafiori 2024, section 3.3.4]
 
 Cells = tuple[str, ...]

@@ -96,7 +96,7 @@ export function canvas2d(canvas, width, height) {
 onTheme(() => colours.clear());
 
 // One of the page's colours behind an element, the fuller the larger the share of 1; none where it is null. To mix it from
-// custom properties takes a browser five times as long, and there may be thousands.
+// custom properties takes a browser much longer, and there may be thousands.
 const pairs = new Map();
 
 export function tint(element, name, share) {
