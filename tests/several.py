@@ -14,6 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from octavo import evaluation, learner, training
+from octavo import evaluation, learner, making, training
 from octavo.checkpoint import save_checkpoint
 from octavo.cli import run
 from octavo.config import Asked, ModelConfig, RunConfig, TrainConfig
@@ -29,13 +30,17 @@ from octavo.data import Batches
 from octavo.data.batches import cuts
 from octavo.errors import OctavoError
 from octavo.events import Note, Sampled, Stepped
+from octavo.imagined import imagine
 from octavo.learner import Learner
+from octavo.making import make_model
+from octavo.memory import give_back_memory
 from octavo.model import GPT
 from octavo.optim import make_optimizers
 from octavo.parallel import Replicated, Sharded, Spread
-from octavo.parts import parts_of
+from octavo.parts import Parts, parts_of
 from octavo.processes import ALONE, Processes, joined
-from octavo.run import save_model
+from octavo.run import open_model, save_model
+from octavo.spreading import spread_over
 from octavo.step import training_step
 
 SAMPLE_TOKENS = 8
@@ -137,6 +142,50 @@ def memory(processes: Processes, way: str | None) -> float:
             training_step(over.model, optimizers, [(tokens, tokens)], rate=1.0, clip=1.0, spread=over)
         heights.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0)
     return heights[1] - heights[0]
+
+
+def begun(config: ModelConfig, processes: Processes) -> Parts:
+    """A model to go on from, which the first process writes and all of them open."""
+    if processes.first:
+        torch.manual_seed(1)
+        save_model(GPT(config), Path("begun"))
+    processes.told()
+    return open_model(Path("begun"), dtype=torch.float32)
+
+
+def making_it(processes: Processes, parallel: Any, large: int) -> list[str]:
+    """The weights of models spread over processes that are not, to the bit, those of the same models in one."""
+    making.LARGE, odd = large, []
+    for shape in (*SHAPES.values(), replace(SHAPES["modern"], tied=True)):
+        config = RunConfig(model=shape, train=TrainConfig(steps=3, batch=2))
+        for start in (None, begun(shape, processes)):
+            over, whole = spread_over(processes, config, parallel, start=start), make_model(config, start)
+            written: dict[str, torch.Tensor] = {}
+            over.lend(lambda parts, into=written: into.update(parts_of(parts).weights))  # type: ignore[misc]
+            for name, weight in written.items():
+                same = torch.equal(weight, whole.state_dict()[name])
+                odd += [] if same else [f"{shape.dialect}: {name}"]
+            x = torch.arange(CONTEXT)[None]
+            found, expected = over.surprise(x, x, last=False).item(), Spread(whole).surprise(x, x, last=False).item()
+            odd += [] if abs(found - expected) < 1e-5 * expected else [f"{shape.dialect}: {found} for {expected}"]
+    return odd
+
+
+def made(processes: Processes, start: bool) -> dict[str, int]:
+    """The most bytes that a process takes while its part of a large model is made, and what it holds of it then."""
+    train = TrainConfig(steps=3, batch=2)
+    for width in (16, 640):  # the first one for what is loaded and kept for later
+        shape = ModelConfig(dialect="modern", vocab_size=16 * width, context=8, layers=16, heads=8, width=width)
+        config = RunConfig(model=shape, train=train)
+        opened = begun(shape, processes) if start else None
+        give_back_memory()
+        before = _now("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")  # the height is measured anew
+        over = spread_over(processes, config, "fsdp", start=opened)
+        taken = _now("VmHWM") - before
+    sizes = [weight.nbytes for weight in imagine(shape).parameters()]
+    part = sum(weight.nbytes for weight in over.weights.values())
+    return {"taken": taken, "part": part, "largest": max(sizes), "whole": sum(sizes)}
 
 
 def cramped(processes: Processes, run: str, asked: dict[str, Any], parallel: Any) -> list[str]:

@@ -23,11 +23,12 @@ from safetensors.torch import save_file
 import octavo
 from octavo import training
 from octavo.checkpoint import newest_valid
-from octavo.config import Asked
+from octavo.config import Asked, RunConfig
 from octavo.data import Batches
 from octavo.disk import sha256
 from octavo.errors import ConfigError, DamagedError, OctavoError, PeerError, RunError
 from octavo.events import Saved
+from octavo.making import make_model
 from octavo.parallel import Spread, buffers_stay
 from octavo.plain import as_dict
 from octavo.probing import SHARE, Room, step_memory
@@ -210,6 +211,20 @@ def test_parts_take_less_memory_than_the_whole(nursery: Nursery) -> None:
     assert nursery.start(2, "memory", way="fsdp") < 0.65 * alone
 
 
+def test_a_model_in_parts_begins_with_the_bits_of_the_whole_one(nursery: Nursery) -> None:
+    for parallel in ("ddp", "fsdp"):
+        assert nursery.start(2, "making_it", parallel=parallel, large=1) == []
+        assert nursery.start(2, "making_it", parallel=parallel, large=2**26) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the height is told in /proc")
+def test_a_model_in_parts_is_made_without_being_held(nursery: Nursery) -> None:
+    for start in (False, True):
+        found = nursery.start(2, "made", start=start)
+        assert found["taken"] < found["part"] + 1.5 * found["largest"] < 0.7 * found["whole"]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the height is told in /proc")
 def test_a_model_in_parts_is_written_without_being_held(nursery: Nursery) -> None:
@@ -360,8 +375,8 @@ class Threaded(Processes):
 def in_two(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[Any]]]:
     """Has two threads do something as two processes would, and gives what each came to."""
 
-    def spread(processes: Processes, model: Any, *_: Any) -> Spread:
-        return Spread(model, processes=processes)
+    def spread(processes: Processes, config: RunConfig, *given: Any) -> Spread:
+        return Spread(make_model(config, given[-1]), processes=processes)
 
     monkeypatch.setattr("octavo.learner.spread_over", spread)
     with ThreadPoolExecutor(2) as pool:
@@ -403,7 +418,7 @@ def test_running_out_of_memory_ends_a_training_of_several(monkeypatch: pytest.Mo
     def no_room(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr("octavo.learner.spread_over", lambda _, model, *__: Spread(model))
+    monkeypatch.setattr("octavo.learner.spread_over", lambda _, config, *__: Spread(make_model(config)))
     monkeypatch.setattr("octavo.repeating.training_step", no_room)
     trainer = training.begin(["text.txt"], Asked(**TINY, steps=5), out="run", processes=Silent(0, 2))
     with pytest.raises(OctavoError, match="process 0 ran out of memory within a step, where it cannot tell the others"):

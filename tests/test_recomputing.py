@@ -17,7 +17,7 @@ from octavo.accelerated import compiles, quick_products
 from octavo.cache import GrowingCache
 from octavo.config import ModelConfig, RunConfig, TrainConfig
 from octavo.imagined import Undrawn
-from octavo.making import drawn_once, make_model, prepare_to_learn
+from octavo.making import LARGE, make_model, prepare_to_learn
 from octavo.model import GPT
 from octavo.objective import Objective
 from octavo.optim import make_optimizers
@@ -134,8 +134,10 @@ def test_a_large_model_is_drawn_once_and_a_small_one_as_ever(
     assert all(torch.equal(*pair) for pair in zip(large.parameters(), make_model(run).parameters(), strict=True))
 
 
-def test_a_large_model_has_the_dropout_that_was_asked_for(config: ModelConfig) -> None:
-    assert drawn_once(config, dropout=0.25).dropout.p == 0.25
+def test_a_large_model_has_the_dropout_that_was_asked_for(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    for large in (1, LARGE):
+        monkeypatch.setattr(making, "LARGE", large)
+        assert make_model(RunConfig(model=config, train=replace(TRAIN, dropout=0.25))).dropout.p == 0.25
 
 
 # compiled

@@ -16,7 +16,7 @@ from torch import Tensor
 from octavo.config import ModelConfig
 from octavo.disk import aside, drafted_at, make_folder, replace_file, saving, sync, write_folder
 from octavo.errors import DamagedError, RunError, SaveError
-from octavo.imagined import imagine
+from octavo.imagined import embody, imagine
 from octavo.model import GPT
 from octavo.parallel import Spread
 from octavo.parts import Parts, parts_of
@@ -277,7 +277,4 @@ def load_snapshot(run: Path, step: int, config: ModelConfig) -> GPT:
     expected = {name: weight.shape for name, weight in model.named_parameters()}
     if {name: weight.shape for name, weight in state.items()} != expected:
         raise DamagedError(f"{path} holds another model's weights; octavo.toml describes {len(expected)} others")
-    model.load_state_dict({name: weight.float() for name, weight in state.items()}, strict=False, assign=True)
-    if config.tied:
-        model.unembed.weight = model.embed.weight
-    return model.eval()
+    return embody(model, {name: weight.float() for name, weight in state.items()}).eval()

@@ -27,6 +27,15 @@ def imagine(config: ModelConfig, *, dropout: float = 0.0) -> GPT:
         return GPT(config, dropout=dropout)
 
 
+def embody(model: GPT, weights: State) -> GPT:
+    """Give a model that was imagined its weights, which are its own from then on."""
+    tied = model.config.tied
+    model.load_state_dict(weights, strict=not tied, assign=True)
+    if tied:
+        model.unembed.weight = model.embed.weight
+    return model
+
+
 def check_fit(
     shapes: Mapping[str, tuple[int, ...]], config: ModelConfig, layout: Names, written: Callable[[State], State]
 ) -> None:

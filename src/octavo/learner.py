@@ -12,8 +12,9 @@ from octavo.config import RunConfig
 from octavo.data import Batches, Prepared
 from octavo.data.batches import cuts
 from octavo.errors import OctavoError
-from octavo.making import make_model, recompute_from_now_on
+from octavo.making import recompute_from_now_on
 from octavo.optim import make_optimizers
+from octavo.parts import Parts
 from octavo.processes import ALONE, Processes
 from octavo.randomness import seed_for
 from octavo.rehearsal import can_tell, fits
@@ -28,13 +29,18 @@ class Learner:
     """What learns, in one process or as one of several. What it does is a function of the step and of the seed."""
 
     def __init__(
-        self, config: RunConfig, prepared: Prepared, processes: Processes = ALONE, parallel: Parallel = "auto"
+        self,
+        config: RunConfig,
+        prepared: Prepared,
+        processes: Processes = ALONE,
+        parallel: Parallel = "auto",
+        start: Parts | None = None,
     ) -> None:
         train = config.train
         self.config, self.prepared, self.processes = config, prepared, processes
         self.dtype = getattr(torch, train.dtype)
         boundary = None if train.pack is None else prepared.tokenizer.end_of_text
-        self.spread = spread_over(processes, make_model(config), config, parallel, boundary)
+        self.spread = spread_over(processes, config, parallel, boundary, start)
         self.model, self.device = self.spread.model, self.spread.device
         self.optimizers = make_optimizers(self.model, train, self.spread.weights, self.spread.matrices)
         self.repeated = Repeated(self.spread, self.optimizers, train.clip)

@@ -8,7 +8,6 @@ Llama and Qwen3: RMSNorm, rotary positions, SwiGLU, grouped keys and values, no 
 """
 
 import math
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -230,33 +229,39 @@ class GPT(nn.Module):
 
 @torch.no_grad()
 def initialise(model: GPT) -> None:
-    """Small random weights from torch's generator, such that an untrained model finds all tokens equally likely.
+    """Small random weights from torch's generator, such that an untrained model finds all tokens equally likely."""
+    for name, weight in model.named_parameters():
+        draw(name, weight, model.config)
+
+
+@torch.no_grad()
+def draw(name: str, weight: Tensor, config: ModelConfig, generator: torch.Generator | None = None) -> None:
+    """What one weight begins with, whatever becomes of the others: a model may be made of them one by one.
 
     GPT-2's: σ = 0.02, projections into the stream by 1/√(2L) smaller [Radford 2019, section 2.3]. Modern: σ is
     0.5/√fan-in, projections into the stream are zero, so that each block begins as the identity; the output begins at
     zero, and where it is tied, the embedding begins small enough that no token favours itself. Heads look back.
     """
-    config = model.config
-    for name, weight in model.named_parameters():
-        into_stream = name.endswith(("mix.weight", "down.weight"))
-        if name.endswith("bias"):
-            weight.zero_()
-        elif weight.dim() == 1:
-            weight.fill_(1.0)
-        elif not config.rotary:
-            weight.normal_(0.0, 0.02 / math.sqrt(2 * config.layers) if into_stream else 0.02)
-        elif into_stream or name == "unembed.weight":
-            weight.zero_()
-        elif name == "embed.weight":
-            weight.normal_(0.0, 1 / config.width if config.tied else 1.0)
-        else:
-            weight.normal_(0.0, 0.5 / math.sqrt(weight.size(1)))
-    if config.rotary:
-        look_back(model)
+    into_stream = name.endswith(("mix.weight", "down.weight"))
+    if name.endswith("bias"):
+        weight.zero_()
+    elif weight.dim() == 1:
+        weight.fill_(1.0)
+    elif not config.rotary:
+        deviation = 0.02 / math.sqrt(2 * config.layers) if into_stream else 0.02
+        weight.normal_(0.0, deviation, generator=generator)
+    elif into_stream or name == "unembed.weight":
+        weight.zero_()
+    elif name == "embed.weight":
+        deviation = 1 / config.width if config.tied else 1.0
+        weight.normal_(0.0, deviation, generator=generator)
+        weight[:, 0] = COMMON * deviation
+    else:
+        weight.normal_(0.0, 0.5 / math.sqrt(weight.size(1)), generator=generator)
+        look_back(name, weight, config)
 
 
-@torch.no_grad()
-def look_back(model: GPT) -> None:
+def look_back(name: str, weight: Tensor, config: ModelConfig) -> None:
     """Let heads begin by looking just behind them, as most trained ones do: they need not find it out [Trockman 2023].
 
     Head h of block l looks 1 + h l tokens back, h from 0 and l from 1: side by side at first, then further and further
@@ -264,15 +269,12 @@ def look_back(model: GPT) -> None:
     Keys make one vector of it, queries the same one turned back by the distance, and rotary positions do the rest: the
     score is Σᵢ cos((distance − 1 − h l) θᵢ). All else in queries and keys stays random, at half the size.
     """
-    config, frequencies = model.config, rotary_frequencies(model.config)
-    model.embed.weight[:, 0] = COMMON * (1 / config.width if config.tied else 1.0)
-    for number, block in enumerate(model.blocks, 1):
-        heads = cast(GPTBlock, block).attention.heads
-        back = [1 + number * head for head in range(config.heads)]
-        for weight, distances in ((heads.query.weight, back), (heads.key.weight, [0] * config.kv_heads)):
-            angles = torch.tensor(distances, device="cpu")[:, None] * -frequencies
-            weight *= 0.5
-            weight[:, 0] = torch.cat([angles.cos(), angles.sin()], -1).flatten() / COMMON
+    if name.endswith(("query.weight", "key.weight")):
+        layer = 1 + int(name.split(".")[1])
+        distances = [1 + layer * head for head in range(config.heads)] if "query" in name else [0] * config.kv_heads
+        angles = torch.tensor(distances, device="cpu")[:, None] * -rotary_frequencies(config)
+        weight *= 0.5
+        weight[:, 0] = torch.cat([angles.cos(), angles.sin()], -1).flatten() / COMMON
 
 
 COMMON = 4.0  # what all tokens share, times σ

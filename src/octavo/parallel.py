@@ -4,7 +4,7 @@ The model does not know. Whatever the way, a process learns from its own rows of
 it goes by is that of the whole batch.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from inspect import signature
 from typing import Any, Literal
@@ -72,12 +72,6 @@ class Spread:
         """Where Muon finds its matrices whole."""
         return Matrices()
 
-    @torch.no_grad()
-    def fill(self, whole: Mapping[str, Tensor]) -> None:
-        """Take weights from elsewhere."""
-        for name, weight in self.weights.items():
-            weight.copy_(whole[name][slice(*self.rows(name))])
-
     def lend(self, work: Callable[[GPT | Parts], None]) -> None:
         """Have the first process do something with the whole model; where it fails, all fail."""
         with self.processes.together():
@@ -116,7 +110,8 @@ class Sharded(Spread):
     """A part of every weight, its gradient and its optimizer's state in each process  [Rajbhandari 2020, section 5].
 
     Each block is put together when it is needed, and taken apart again. The optimizers see plain tensors, the rows that
-    this process keeps, over the memory of PyTorch's own: what they do row by row they do as ever.
+    this process keeps, over the memory of PyTorch's own: what they do row by row they do as ever. Of a model that was
+    imagined they hold nothing yet.
     """
 
     way: Way = "fsdp"
@@ -142,11 +137,21 @@ class Sharded(Spread):
             fully_shard(block, mesh=mesh, mp_policy=policy)
         self.objective.dtype = torch.float32  # the policy casts what it puts together
         fully_shard(self.objective, mesh=mesh, mp_policy=policy)
-        for module in model.modules():
-            for name, buffer in module.named_buffers(recurse=False):
-                setattr(module, name, buffer.to(device, dtype if half else buffer.dtype))
+        buffers = [(module, *named) for module in model.modules() for named in module.named_buffers(recurse=False)]
+        if model.embed.weight.is_meta:
+            self.objective.to_empty(device=device)
+            if model.config.tied:
+                model.unembed.weight = model.embed.weight
+        for module, name, buffer in buffers:
+            setattr(module, name, buffer.to(device, dtype if half else buffer.dtype))
         self.parts: dict[str, Any] = dict(model.named_parameters())
         self.weights = {name: nn.Parameter(part.detach().to_local()) for name, part in self.parts.items()}
+
+    @torch.no_grad()
+    def fill(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """Keep this process's rows of whole weights, one after another."""
+        for name, weight in weights:
+            self.weights[name].copy_(weight[slice(*self.rows(name))])
 
     def rows(self, name: str) -> Rows:
         return rows_of(self.shapes[name][0], self.processes.rank, self.processes.size)

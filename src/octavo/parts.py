@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from octavo.config import ModelConfig
-from octavo.imagined import imagine
+from octavo.imagined import embody, imagine
 from octavo.model import GPT
 
 
@@ -24,11 +24,8 @@ class Parts:
 
     def whole(self) -> GPT:
         """The model, all of its weights in memory once."""
-        model, tied = imagine(self.config), self.config.tied
-        names = [name for name in self.weights if not (tied and name == "unembed.weight")]
-        model.load_state_dict({name: self.weights[name] for name in names}, strict=not tied, assign=True)
-        if tied:
-            model.unembed.weight = model.embed.weight
+        names = [name for name in self.weights if not (self.config.tied and name == "unembed.weight")]
+        model = embody(imagine(self.config), {name: self.weights[name] for name in names})
         return model.to(self.dtype).eval()  # the rotary tables too
 
 

@@ -9,12 +9,13 @@ from typing import Literal
 
 import torch
 
+from octavo.accelerated import quick_products
 from octavo.config import RunConfig
 from octavo.errors import ConfigError, OctavoError
-from octavo.making import prepare_to_learn
+from octavo.making import computing_as_planned, imagine_learner, make_model, prepare_to_learn, weights_of
 from octavo.memory import free_memory
-from octavo.model import GPT
 from octavo.parallel import Replicated, Sharded, Spread, Way
+from octavo.parts import Parts
 from octavo.probing import Room
 from octavo.processes import Processes
 
@@ -22,9 +23,16 @@ Parallel = Literal["auto", "ddp", "fsdp"]
 
 
 def spread_over(
-    processes: Processes, model: GPT, config: RunConfig, parallel: Parallel, boundary: int | None = None
+    processes: Processes,
+    config: RunConfig,
+    parallel: Parallel,
+    boundary: int | None = None,
+    start: Parts | None = None,
 ) -> Spread:
-    """Put a new model where it learns; `boundary` is the token between documents that do not see each other.
+    """Make a model where it learns, of random numbers or of the weights that it goes on from.
+
+    In parts, a process has no more than its own and a single whole weight at any time. `boundary` is the token between
+    documents that do not see each other.
 
     Raises `ConfigError` where a global batch does not go round, `OctavoError` where a GPU is too small for the model.
     """
@@ -32,7 +40,7 @@ def spread_over(
     dtype, device = getattr(torch, train.dtype), torch.device(train.device)
     if processes.size == 1:
         with holding(device):
-            return Spread(prepare_to_learn(model, config), dtype, boundary=boundary)
+            return Spread(prepare_to_learn(make_model(config, start), config), dtype, boundary=boundary)
     if train.batch < processes.size:
         raise ConfigError(
             f"a batch of {train.batch} rows does not go round {processes.size} processes; "
@@ -44,9 +52,14 @@ def spread_over(
     way = way_for(parallel, config, processes)
     with holding(device):
         if way == "ddp":
+            with processes.together(), processes.by_itself():
+                model = make_model(config, start)
             return Replicated(prepare_to_learn(model, config, device), dtype, processes, boundary)
-        whole = prepare_to_learn(model, config, torch.device("cpu"))  # its parts alone go to the device
-        return Sharded(whole, dtype, processes, device, boundary)
+        quick_products(device)
+        over = Sharded(computing_as_planned(imagine_learner(config), config), dtype, processes, device, boundary)
+        with processes.together(), processes.by_itself():
+            over.fill(weights_of(config, start))
+        return over
 
 
 @contextmanager

@@ -45,8 +45,9 @@ class Trainer(Learner):
         run: Path,
         processes: Processes = ALONE,
         parallel: Parallel = "auto",
+        start: Parts | None = None,
     ) -> None:
-        super().__init__(config, prepared, processes, parallel)
+        super().__init__(config, prepared, processes, parallel, start)
         self.run, train = run, config.train
         self.held_out = held_out(prepared)
         self.journal = Journal(run) if processes.first else Unwritten(run)
@@ -201,7 +202,8 @@ class Trainer(Learner):
         whole = self.at.step > 0 or self.config.train.start is not None  # what was learned may be the best there is
         part = self.held_out if whole else self.held_out.head(GLANCE)
         read = partial(examine, self.model, part, step=self.at.step, dtype=self.dtype, window=self.config.window)
-        evaluated = self.with_room(lambda: read(stopped=self._interrupted, spread=self.spread))
+        ends = self._ends if self.at.step else lambda: False  # the glance before the first step is short, and needed
+        evaluated = self.with_room(lambda: read(stopped=ends, spread=self.spread))
         if evaluated is None:
             return
         self._read = self._read or self.at.step > 0
@@ -242,9 +244,6 @@ class Trainer(Learner):
         write = partial(sample, tokenizer=self.prepared.tokenizer, seed=seed, stopped=lambda: self.stopping)
         self.spread.lend(lambda model: written.append(write(model)))
         return json.loads(self.processes.told(json.dumps(written[0] if written else None)))
-
-    def _interrupted(self) -> bool:
-        return self._ends() and self.at.step > 0  # the glance before the first step takes a moment, and is needed
 
     def _replan(self) -> Iterator[Event]:
         """Where the end is a time, fit the number of steps to the pace seen: recorded with the state saved next."""

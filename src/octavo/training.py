@@ -18,11 +18,11 @@ from octavo.data import Prepared, find_texts, prepare
 from octavo.disk import make_folder, saving, write_file
 from octavo.errors import ConfigError, RunError, SaveError
 from octavo.events import Event, Note, Planned
-from octavo.model import GPT
+from octavo.parts import Parts
 from octavo.places import find_model, is_run, new_run
 from octavo.plain import as_dict, from_dict
 from octavo.planner import Plan, plan
-from octavo.porting import SAVED, load
+from octavo.porting import SAVED, open_parts
 from octavo.processes import ALONE, Processes
 from octavo.resumption import as_the_first, go_back, on_what_is_here, prolong, rewind, same_text, settings_of
 from octavo.run import GENERATION
@@ -32,7 +32,7 @@ from octavo.tokenizers import Tokenizer
 from octavo.trainer import Trainer
 
 Listener = Callable[[Event], None]
-Start = tuple[GPT, Tokenizer]  # what a training goes on from
+Start = tuple[Parts, Tokenizer]  # what a training goes on from
 FEWEST, MOST = 320, 8192  # pieces of words in a vocabulary: a text for which that is too much is learned by character
 ROUND = 32
 
@@ -117,11 +117,11 @@ def cut_as_before(asked: Asked, before: DataConfig, *, own: bool) -> Asked:
 
 
 def opened_start(asked: Asked, base: RunConfig | None) -> Start | None:
-    """The model that a training goes on from, in float32; `None` for one that begins with nothing."""
+    """The model that a training goes on from, in float32, still where it lies; `None` for one that begins anew."""
     if asked.start is not None and base is not None:
         raise ConfigError("--config repeats a training, with what it began from; leave --from out")
     name = asked.start if base is None else base.train.start
-    return None if name is None else load(find_model(name), dtype=torch.float32)
+    return None if name is None else open_parts(find_model(name), dtype=torch.float32)
 
 
 def begin(
@@ -159,12 +159,11 @@ def begin(
         check_room(run, chosen.config, chosen.parameters)
     processes.told(json.dumps([str(run.absolute()), prepared.fingerprint, as_dict(chosen.config)]))
     processes.agree()  # the others have opened all that they begin with
-    trainer = Trainer(chosen.config, prepared, run, processes, parallel)
+    trainer = Trainer(chosen.config, prepared, run, processes, parallel, None if start is None else start[0])
     trainer.claim = claim
     with processes.together():  # now nobody needs what stood there any more, be it what this training begins with
         begin_anew(run, chosen.config, prepared.tokenizer)
-    if start is not None:
-        _begin_with(trainer, start[0], on_event)
+    _save_start(trainer, on_event)
     return trainer
 
 
@@ -179,17 +178,15 @@ def _joining(processes: Processes, parallel: Parallel) -> Trainer:
         start = opened_start(Asked(), config)
         tokenizer = None if start is None else start[1]
         prepared = as_the_first(fingerprint, lambda: prepare(config.data, tokenizer, cache=places.cache()))
-    trainer = Trainer(config, prepared, run, processes, parallel)
+    trainer = Trainer(config, prepared, run, processes, parallel, None if start is None else start[0])
     processes.agree()  # the first one has written the run
-    if start is not None:
-        _begin_with(trainer, start[0], ignore)
+    _save_start(trainer, ignore)
     return trainer
 
 
-def _begin_with(trainer: Trainer, model: GPT, on_event: Listener) -> None:
-    """Take a model's weights, and save them as the state before the first step: a resumed training needs no other."""
-    trainer.spread.fill(dict(model.named_parameters()))
-    for event in trainer.save_state():
+def _save_start(trainer: Trainer, on_event: Listener) -> None:
+    """Save the weights that a training begins with as the state before its first step: resumed, it needs no other."""
+    for event in trainer.save_state() if trainer.config.train.start is not None else ():
         on_event(event)
 
 
