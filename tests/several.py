@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from octavo import evaluation, learner, making, training
+from octavo import parallel as parallel_
 from octavo.checkpoint import save_checkpoint
 from octavo.cli import run
 from octavo.config import Asked, ModelConfig, RunConfig, TrainConfig
@@ -220,14 +221,41 @@ def writing(processes: Processes) -> dict[str, Any]:
 
 
 def speaking(processes: Processes, parallel: Any, free: int, asked: dict[str, Any]) -> dict[str, Any]:
-    """How often a training writes a sample, and what it notes, where the first process has so much memory."""
-    evaluation.free_memory = lambda: 2**50 if processes.rank else free  # type: ignore[attr-defined]
+    """What a training writes where the last process has so much memory, and how often weights are put together then."""
+    memory = 2**50 if processes.rank < processes.size - 1 else free
+    parallel_.free_on = lambda device: memory  # type: ignore[attr-defined]
+    name = "all_gather_single" if hasattr(torch.distributed, "all_gather_single") else "all_gather_into_tensor"
+    together, real = [], getattr(torch.distributed, name)  # a new name in PyTorch 2.13
+
+    def gather(*given: Any, **named: Any) -> Any:
+        together.extend([] if torch.is_grad_enabled() else [given])
+        return real(*given, **named)
+
+    setattr(torch.distributed, name, gather)
     trainer = training.begin(
         ["text.txt"], Asked(**asked), out=f"{parallel}-{free}", processes=processes, parallel=parallel
     )
-    events = list(trainer.events())
-    samples = [event.step for event in events if isinstance(event, Sampled)]
-    return {"samples": samples, "notes": [event.text for event in events if isinstance(event, Note)]}
+    written = [event.text for event in trainer.events() if isinstance(event, Sampled)]
+    return {"written": written, "together": len(together)}
+
+
+def hushed(processes: Processes, asked: dict[str, Any]) -> list[str]:
+    """What a training in parts writes of which the last process is asked to stop in the middle of a sample."""
+    words: dict[str, Any] = {"processes": processes, "parallel": "fsdp"}
+    trainer, real = training.begin(["text.txt"], Asked(**asked), out="hushed", **words), evaluation.generate
+
+    def generate(*given: Any, **named: Any) -> Any:
+        for number, step in enumerate(real(*given, **named)):
+            if number == 3 and processes.rank == processes.size - 1:
+                trainer.stop()
+            yield step
+
+    evaluation.generate = generate  # type: ignore[assignment]
+    before = [event for event in trainer.events() if isinstance(event, Sampled)]
+    evaluation.generate = real
+    assert not before and trainer.at.due is not None
+    trainer = training.resume(Path("hushed"), Asked(), **words)
+    return [event.text for event in trainer.events() if isinstance(event, Sampled)]
 
 
 def saving(processes: Processes) -> dict[str, Any]:

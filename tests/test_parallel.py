@@ -234,20 +234,22 @@ def test_a_model_in_parts_is_written_without_being_held(nursery: Nursery) -> Non
     assert other < 0.1 * found["part"]
 
 
-@pytest.mark.parametrize(
-    ("parallel", "free", "speaks"), [("fsdp", 10_000, False), ("fsdp", 10_000_000, True), ("ddp", 10_000, True)]
-)
-def test_a_model_in_parts_writes_samples_where_there_is_room_for_it_twice(
-    parallel: str, free: int, speaks: bool, nursery: Nursery
-) -> None:
-    asked = {**TINY, "steps": 8}
-    found = nursery.start(2, "speaking", parallel=parallel, free=free, asked=asked)
-    why = "no samples are written: the model is in parts, and there is not the memory to put it together"
-    assert found == {"samples": [4, 8] if speaks else [], "notes": [] if speaks else [why]}
-    run = Path(f"{parallel}-{free}")
-    assert (run / "samples.jsonl").exists() == speaks and steps_saved(run) == [8, 4]
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines if "val_loss" in line] == [4, 8]
+def test_a_model_in_parts_writes_what_a_whole_one_writes(nursery: Nursery) -> None:
+    asked, found = {**TINY, "steps": 8}, {}
+    for parallel, free in (("ddp", 2**40), ("fsdp", 2**40), ("fsdp", 2**10)):
+        found[parallel, free] = nursery.start(2, "speaking", parallel=parallel, free=free, asked=asked)
+        run = Path(f"{parallel}-{free}")
+        samples = [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
+        assert [sample["step"] for sample in samples] == [4, 8] and steps_saved(run) == [8, 4]
+        assert [sample["text"] for sample in samples] == found[parallel, free]["written"]
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        assert [line["step"] for line in lines if "val_loss" in line] == [4, 8]
+    whole, roomy, narrow = found.values()
+    assert whole["written"] == roomy["written"] == narrow["written"] != ["", ""]
+    assert narrow["together"] - roomy["together"] == 2 * TINY["layers"] * (SAMPLE_TOKENS - 1)
+    weights = [octavo.load(f"{parallel}-{free}")[0].state_dict() for parallel, free in found]
+    assert all(torch.equal(weights[1][name], weight) for name, weight in weights[2].items())
+    assert nursery.start(2, "hushed", asked=asked) == narrow["written"]  # a stop comes between two tokens
 
 
 def test_those_that_write_nothing_copy_nothing_and_look_at_their_numbers_all_the_same(nursery: Nursery) -> None:

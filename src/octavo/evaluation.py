@@ -12,12 +12,9 @@ from octavo.data import Part, Prepared, windows
 from octavo.data.batches import IGNORED, Rows
 from octavo.data.parts import VALIDATION_TOKENS
 from octavo.generation import generate
-from octavo.memory import free_memory
 from octavo.model import GPT
 from octavo.parallel import Spread
-from octavo.parts import Parts
 from octavo.processes import Processes
-from octavo.scale import FLOAT, parameters
 from octavo.step import evaluate
 from octavo.tokenizers import Tokenizer
 
@@ -88,24 +85,13 @@ def shared(batches: Iterable[Rows], processes: Processes) -> Iterator[Rows]:
         yield tokens, (targets if processes.rank < len(group) else np.full_like(targets, IGNORED))
 
 
-def can_sample(spread: Spread) -> bool:
-    """Whether the first process can write a sample; each is told the same.
-
-    Of a model in parts it takes memory for the whole of it, in float32, and for the copy that writes quickly.
-    """
-    if spread.way != "fsdp":
-        return True
-    free, needed = free_memory(), 2 * FLOAT * parameters(spread.model.config)
-    return spread.processes.told("yes" if free is None or free >= needed else "no") == "yes"
-
-
-def sample(model: GPT | Parts, tokenizer: Tokenizer, seed: int, stopped: Callable[[], bool]) -> str | None:
+def sample(model: GPT, tokenizer: Tokenizer, seed: int, stopped: Callable[[], bool]) -> str | None:
     """What a model writes by now, from the beginning of a line; nothing where it is `stopped` before it is written."""
     never = (*tokenizer.forbidden, *tokenizer.ends)
     start = [token for token in tokenizer.encode("\n") if token not in never]
-    whole, tokens = model.whole() if isinstance(model, Parts) else model, []
+    tokens: list[int] = []
     for step in generate(
-        whole, start or [0], max_new_tokens=SAMPLE_TOKENS, temperature=0.8, seed=seed, forbidden=never
+        model, start or [0], max_new_tokens=SAMPLE_TOKENS, temperature=0.8, seed=seed, forbidden=never
     ):
         tokens += [token for token in step.tokens if token is not None]
         if stopped():

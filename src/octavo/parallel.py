@@ -4,20 +4,22 @@ The model does not know. Whatever the way, a process learns from its own rows of
 it goes by is that of the whole batch.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from inspect import signature
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from octavo.devices import free_on
 from octavo.memory import give_back_soon
 from octavo.model import GPT
 from octavo.objective import Objective
 from octavo.optim import Matrices, orthogonalise
 from octavo.parts import Parts
-from octavo.processes import ALONE, Processes
+from octavo.processes import ALONE, Processes, beside_here
 
 Way = Literal["ddp", "fsdp"]
 Rows = tuple[int, int]
@@ -78,6 +80,11 @@ class Spread:
             if self.processes.first:
                 work(self.model)
 
+    @contextmanager
+    def speaking(self) -> Iterator[GPT | None]:
+        """The model to write with, in each process that has to take part in it."""
+        yield self.model if self.processes.first else None
+
 
 def buffers_stay() -> dict[str, Any]:
     """That copies exchange no buffers, which are tables here, in this PyTorch's word for it: 2.13 has a new one."""
@@ -130,7 +137,7 @@ class Sharded(Spread):
         super().__init__(model, dtype, processes, boundary)
         if device.type == "cpu":
             give_back_soon()  # blocks are put together and taken apart all the time
-        half = dtype == torch.bfloat16
+        self.dtype, half = dtype, dtype == torch.bfloat16
         policy = MixedPrecisionPolicy(dtype, torch.float32) if half else MixedPrecisionPolicy()
         mesh = init_device_mesh(device.type, (processes.size,))
         for block in model.blocks:
@@ -186,6 +193,31 @@ class Sharded(Spread):
                 work(Parts(self.model.config, weights, torch.float32))
             finally:
                 weights.end()
+
+    @contextmanager
+    def speaking(self) -> Iterator[GPT | None]:
+        """All read at the same time; a block is put together for each token anew, or stays so where there is room."""
+        ends: Any = self.objective  # with what stands before and behind the blocks
+        blocks: list[Any] = list(self.model.blocks)
+        stays = self._room_for(sum(map(math.prod, self.shapes.values())) * self.dtype.itemsize)
+        for block in blocks:
+            block.set_reshard_after_forward(not stays)
+        ends.unshard()
+        try:
+            yield self.model
+        finally:
+            for part in (ends, *blocks):
+                part.reshard()
+            for block in blocks:
+                block.set_reshard_after_forward(True)
+
+    def _room_for(self, size: int) -> bool:
+        """Whether each process has as much memory left, and as much again."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        free = free_on(self.device)
+        share = beside_here() if self.device.type == "cpu" else 1
+        return not self.processes.any(free is not None and free // share < 2 * size)
 
 
 class Lent(Mapping[str, Tensor]):

@@ -150,6 +150,11 @@ def first_here() -> bool:
     return int(os.environ.get("RANK", "0")) == 0 or not started_by_torchrun()
 
 
+def beside_here() -> int:
+    """How many processes of this training are on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 @contextmanager
 def joined() -> Iterator[Processes]:
     """The processes that torchrun started, connected; `ALONE` where it did not.

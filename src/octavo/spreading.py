@@ -1,7 +1,6 @@
 """Which way a model goes into several processes: as a copy in each where that fits, else in parts."""
 
 import gc
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from octavo.memory import free_memory
 from octavo.parallel import Replicated, Sharded, Spread, Way
 from octavo.parts import Parts
 from octavo.probing import Room
-from octavo.processes import Processes
+from octavo.processes import Processes, beside_here
 
 Parallel = Literal["auto", "ddp", "fsdp"]
 
@@ -72,11 +71,6 @@ def holding(device: torch.device) -> Iterator[None]:
             f"{device} has not enough memory for the weights and what their optimizer remembers; what was saved is "
             "untouched, free some of it, or use several processes with --parallel fsdp"
         ) from None
-
-
-def beside_here() -> int:
-    """How many processes of this training are on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def check_gpus(device: str) -> None:

@@ -12,7 +12,7 @@ from octavo.claim import Claim
 from octavo.config import RunConfig
 from octavo.data import Prepared
 from octavo.errors import OctavoError
-from octavo.evaluation import GLANCE, VALIDATION, can_sample, examine, held_out, sample
+from octavo.evaluation import GLANCE, VALIDATION, examine, held_out, sample
 from octavo.events import Evaluated, Event, Finished, Note, Sampled, Saved, Stepped
 from octavo.journal import Journal, Unwritten, logged
 from octavo.learner import Learner
@@ -59,7 +59,7 @@ class Trainer(Learner):
         )
         self.claim: Claim | None = None
         self.snapshots = snapshots_kept(parameters(config.model))
-        self.stopping = self._ended = self._read = self._mute = False
+        self.stopping = self._ended = self._read = False
 
     def stop(self) -> None:
         """Ask the training to end after the step it is in, with everything saved."""
@@ -226,24 +226,21 @@ class Trainer(Learner):
             yield from self._write()
 
     def _write(self) -> Iterator[Event]:
-        """The last of an evaluation, if no stop comes before its end: a sample, or why there is none, once."""
-        if can_sample(self.spread):
-            text = self.with_room(self._sample)
-            if text is None:
-                return
+        """The last of an evaluation, if no stop comes before its end: a sample."""
+        text = self.with_room(self._sample)
+        if text is not None:
             self.journal.sample({"step": self.at.step, "text": text})
             yield Sampled(self.at.step, text)
-        elif not self._mute:
-            self._mute = True
-            yield Note("no samples are written: the model is in parts, and there is not the memory to put it together")
-        self.at.due = None
+            self.at.due = None
 
     def _sample(self) -> str | None:
-        """What the model writes, in the first process; nothing where a stop comes before it has."""
-        seed, written = seed_for("sample", self.config.train.seed, self.at.step), []
-        write = partial(sample, tokenizer=self.prepared.tokenizer, seed=seed, stopped=lambda: self.stopping)
-        self.spread.lend(lambda model: written.append(write(model)))
-        return json.loads(self.processes.told(json.dumps(written[0] if written else None)))
+        """What the model writes; nothing where a stop comes before it has. Those that write together end together."""
+        seed, text = seed_for("sample", self.config.train.seed, self.at.step), None
+        stopped = self._ends if self.spread.way == "fsdp" else lambda: self.stopping
+        with self.processes.together(), self.spread.speaking() as model:
+            if model is not None:
+                text = sample(model, self.prepared.tokenizer, seed, stopped)
+        return json.loads(self.processes.told(json.dumps(text)))
 
     def _replan(self) -> Iterator[Event]:
         """Where the end is a time, fit the number of steps to the pace seen: recorded with the state saved next."""
