@@ -55,6 +55,7 @@ bench-long: .venv/installed
 	@$(BIN)/python benchmarks/fifteen.py
 	@$(BIN)/python benchmarks/pairs.py train
 	@$(BIN)/python benchmarks/pairs.py page
+	@$(BIN)/python benchmarks/parts.py
 
 bench-gpu: .venv/installed
 	@$(BIN)/python benchmarks/gpu.py

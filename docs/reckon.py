@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from math import ceil
 from pathlib import Path
 
@@ -85,7 +86,8 @@ class Step:
 
     @property
     def name(self) -> str:
-        shared = "FSDP" if self.way.sharded else "DDP" if self.way.gpus > 1 else "alone"
+        parts = "FSDP, gathered" if self.way.gathered else "FSDP"
+        shared = parts if self.way.sharded else "DDP" if self.way.gpus > 1 else "alone"
         return shared + (", recomputed" if self.recomputed else "")
 
     @property
@@ -97,16 +99,15 @@ class Step:
 def steps(size: str, gpus: int) -> Iterator[Step]:
     """Every way in which a step fits.
 
-    Sharded weights and gradients are sent anew for each piece of a batch, the gradients of copies once.
+    Sharded weights and gradients are sent anew for each piece of a batch; gathered ones, and those of copies, once.
     """
     model, optimizer, window = shape(size)
     tokens = BATCHES[size] / gpus
-    for sharded, again in ((False, False), (False, True), (True, False), (True, True)):
-        way = Way(gpus, sharded)
+    for way, again in product((Way(gpus), Way(gpus, True, True), Way(gpus, True)), (False, True)):
         rows = most_rows(model, way, optimizer, window, MEMORY, again)
-        if not rows or (sharded and gpus == 1):
+        if not rows or (way.sharded and gpus == 1):
             continue
-        pieces = ceil(tokens / (rows * window)) if sharded else 1
+        pieces = ceil(tokens / (rows * window)) if way.sharded and not way.gathered else 1
         sending = pieces * sent(model, way) / (LINK if gpus <= NODE else NETWORK)
         yield Step(way, again, rows, tokens, seconds(model, way, BATCHES[size], window, PEAK, recompute=again), sending)
 

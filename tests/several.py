@@ -15,7 +15,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,9 @@ def spread(model: GPT, way: str | None, processes: Processes) -> Spread:
         return Spread(model, torch.float64)
     if way == "ddp":
         return Replicated(model, torch.float64, processes)
-    return Sharded(model, torch.float64, processes, torch.device("cpu"))
+    over = Sharded(model, torch.float64, processes, torch.device("cpu"))
+    over.gathered = way == "gathered"
+    return over
 
 
 def learned(
@@ -154,10 +156,12 @@ def begun(config: ModelConfig, processes: Processes) -> Parts:
     return open_model(Path("begun"), dtype=torch.float32)
 
 
-def making_it(processes: Processes, parallel: Any, large: int) -> list[str]:
+def making_it(processes: Processes) -> list[str]:
     """The weights of models spread over processes that are not, to the bit, those of the same models in one."""
-    making.LARGE, odd = large, []
-    for shape in (*SHAPES.values(), replace(SHAPES["modern"], tied=True)):
+    odd = []
+    shapes = (*SHAPES.values(), replace(SHAPES["modern"], tied=True))
+    for shape, parallel, large in product(shapes, ("ddp", "fsdp"), (1, making.LARGE)):
+        making.LARGE = large
         config = RunConfig(model=shape, train=TrainConfig(steps=3, batch=2))
         for start in (None, begun(shape, processes)):
             over, whole = spread_over(processes, config, parallel, start=start), make_model(config, start)
@@ -191,9 +195,12 @@ def made(processes: Processes, start: bool) -> dict[str, int]:
 
 def cramped(processes: Processes, run: str, asked: dict[str, Any], parallel: Any) -> list[str]:
     """What is told of a training whose last process has the memory for one row, and where blocks are computed again."""
-    real = learner.fits
+    real, tried = learner.fits, []
 
     def fits(spread: Spread, config: RunConfig, optimizers: Any, rows: int) -> bool:
+        tried.append(rows)
+        if len(tried) == 1 and spread.way == "fsdp":  # when it is decided whether weights stay whole for a step
+            return True
         return rows == 1 and config.train.recompute and real(spread, config, optimizers, rows)
 
     if processes.rank == processes.size - 1:
@@ -220,23 +227,52 @@ def writing(processes: Processes) -> dict[str, Any]:
     return {"taken": each, "part": sum(weight.nbytes for weight in over.weights.values()), "largest": max(sizes)}
 
 
-def speaking(processes: Processes, parallel: Any, free: int, asked: dict[str, Any]) -> dict[str, Any]:
-    """What a training writes where the last process has so much memory, and how often weights are put together then."""
-    memory = 2**50 if processes.rank < processes.size - 1 else free
-    parallel_.free_on = lambda device: memory  # type: ignore[attr-defined]
-    name = "all_gather_single" if hasattr(torch.distributed, "all_gather_single") else "all_gather_into_tensor"
-    together, real = [], getattr(torch.distributed, name)  # a new name in PyTorch 2.13
+class Counted:
+    """How often weights are put together, and gradients shared out, from now on."""
 
-    def gather(*given: Any, **named: Any) -> Any:
-        together.extend([] if torch.is_grad_enabled() else [given])
-        return real(*given, **named)
+    def __init__(self) -> None:
+        self.gathers = self.reductions = 0
+        self._count("gathers", "all_gather_single", "all_gather_into_tensor")
+        self._count("reductions", "reduce_scatter_single", "reduce_scatter_tensor")
 
-    setattr(torch.distributed, name, gather)
-    trainer = training.begin(
-        ["text.txt"], Asked(**asked), out=f"{parallel}-{free}", processes=processes, parallel=parallel
-    )
-    written = [event.text for event in trainer.events() if isinstance(event, Sampled)]
-    return {"written": written, "together": len(together)}
+    def _count(self, what: str, *names: str) -> None:
+        name = next(name for name in names if hasattr(torch.distributed, name))  # PyTorch 2.13 has new ones
+        real = getattr(torch.distributed, name)
+
+        def exchange(*given: Any, **named: Any) -> Any:
+            setattr(self, what, getattr(self, what) + 1)
+            return real(*given, **named)
+
+        setattr(torch.distributed, name, exchange)
+
+
+def exchanges(processes: Processes, pieces: int) -> dict[str, list[int]]:
+    """How often weights and gradients are exchanged in a step of so many pieces, after the first one, either way."""
+    found, counted = {}, Counted()
+    for way in ("fsdp", "gathered"):
+        over = spread(GPT(replace(SHAPES["modern"], layers=3)), way, processes)
+        optimizers = make_optimizers(over.model, TrainConfig(steps=3, batch=2), over.weights, over.matrices)
+        tokens = torch.arange(CONTEXT)[None]
+        for _ in range(2):
+            counted.gathers = counted.reductions = 0
+            training_step(over.model, optimizers, [(tokens, tokens)] * pieces, rate=1.0, clip=1.0, spread=over)
+        found[way] = [counted.gathers, counted.reductions]
+    return found
+
+
+def speaking(processes: Processes, cases: list[tuple[Any, int]], asked: dict[str, Any]) -> list[dict[str, Any]]:
+    """What trainings write of which the last process has so much memory, and how often weights are put together."""
+    counted, found = Counted(), []
+    for parallel, free in cases:
+        memory = 2**50 if processes.rank < processes.size - 1 else free
+        parallel_.free_on = lambda device, memory=memory: memory  # type: ignore[attr-defined,misc]
+        trainer = training.begin(
+            ["text.txt"], Asked(**asked), out=f"{parallel}-{free}", processes=processes, parallel=parallel
+        )
+        counted.gathers = 0
+        written = [event.text for event in trainer.events() if isinstance(event, Sampled)]
+        found.append({"written": written, "gathers": counted.gathers})
+    return found
 
 
 def hushed(processes: Processes, asked: dict[str, Any]) -> list[str]:

@@ -62,11 +62,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("settings", [QUICK, pytest.param(SETTINGS, marks=pytest.mark.slow)])
 def test_two_processes_learn_what_one_learns(settings: list[Any], nursery: Nursery) -> None:
-    ways = ("ddp", "fsdp")
-    cases = [[dialect, optimizer, pieces if pieces * 2 <= BATCH else 4, 50] for dialect, optimizer, pieces in settings]
-    found = nursery.start(2, "learn", cases=[[*case, way] for case in cases for way in ways])
-    alone = [learned(*case) for case in cases]
-    for one, several in zip([one for one in alone for _ in ways], found, strict=True):
+    ways = {1: ("ddp", "fsdp"), 4: ("ddp", "fsdp", "gathered")}  # by pieces
+    cases = [[dialect, optimizer, pieces, 50] for dialect, optimizer, pieces in settings]
+    found = nursery.start(2, "learn", cases=[[*case, way] for case in cases for way in ways[case[2]]])
+    alone = [one for case in cases for one in [learned(*case)] * len(ways[case[2]])]
+    for one, several in zip(alone, found, strict=True):
         for name in ("losses", "norms"):
             assert np.allclose(one[name], several[name], rtol=1e-12, atol=0), name
         for name, weight in one["weights"].items():
@@ -119,6 +119,8 @@ def test_saved_by_two_in_parts_and_gone_on_with_by_one_and_by_three(
         assert last_loss(run) == pytest.approx(last_loss("whole"), rel=1e-3)
         lines = [json.loads(line)["step"] for line in Path(run, "metrics.jsonl").read_text().splitlines()]
         assert lines == list(range(1, 13))  # one process writes
+        gathered = [read_facts(checkpoint_folder(Path(run), step))["gathered"] for step in (6, 12)]
+        assert gathered == [True, count > 1]  # a process that is alone has nothing to put together
 
 
 def torchrun(*words: str, count: int = 2) -> "subprocess.Popen[str]":
@@ -195,13 +197,15 @@ def test_where_one_has_too_little_memory_all_take_less(parallel: str, nursery: N
     asked = {**TINY, "batch": 6, "steps": 5}
     for _ in training.begin(["text.txt"], Asked(**asked), out="whole").events():
         pass
+    whole = ["cpu ran out of memory: from step 0 on weights are put together for each piece"]
     assert nursery.start(2, "cramped", run="cramped", asked=asked, parallel=parallel) == [
+        *(whole if parallel == "fsdp" else []),
         "cpu ran out of memory: from step 0 on a batch is read in 2 pieces by each process",
         "cpu ran out of memory: from step 0 on a batch is read in 3 pieces by each process",
         "cpu ran out of memory: from step 0 on each block is computed again on the way back",
     ]
     facts = read_facts(checkpoint_folder(Path("cramped"), 5))
-    assert (facts["micro_batches"], facts["recompute"]) == (3, True)
+    assert (facts["micro_batches"], facts["recompute"], facts["gathered"]) == (3, True, False)
     assert last_loss("cramped") == pytest.approx(last_loss("whole"), rel=1e-3)
 
 
@@ -212,9 +216,7 @@ def test_parts_take_less_memory_than_the_whole(nursery: Nursery) -> None:
 
 
 def test_a_model_in_parts_begins_with_the_bits_of_the_whole_one(nursery: Nursery) -> None:
-    for parallel in ("ddp", "fsdp"):
-        assert nursery.start(2, "making_it", parallel=parallel, large=1) == []
-        assert nursery.start(2, "making_it", parallel=parallel, large=2**26) == []
+    assert nursery.start(2, "making_it") == []
 
 
 @pytest.mark.slow
@@ -235,21 +237,27 @@ def test_a_model_in_parts_is_written_without_being_held(nursery: Nursery) -> Non
 
 
 def test_a_model_in_parts_writes_what_a_whole_one_writes(nursery: Nursery) -> None:
-    asked, found = {**TINY, "steps": 8}, {}
-    for parallel, free in (("ddp", 2**40), ("fsdp", 2**40), ("fsdp", 2**10)):
-        found[parallel, free] = nursery.start(2, "speaking", parallel=parallel, free=free, asked=asked)
+    asked, cases = {**TINY, "steps": 8}, [("ddp", 2**40), ("fsdp", 2**40), ("fsdp", 2**10)]
+    whole, roomy, narrow = nursery.start(2, "speaking", cases=cases, asked=asked)
+    assert whole["written"] == roomy["written"] == narrow["written"] != ["", ""]
+    assert narrow["gathers"] - roomy["gathers"] == 2 * TINY["layers"] * (SAMPLE_TOKENS - 1)
+    for parallel, free in cases:
         run = Path(f"{parallel}-{free}")
         samples = [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
         assert [sample["step"] for sample in samples] == [4, 8] and steps_saved(run) == [8, 4]
-        assert [sample["text"] for sample in samples] == found[parallel, free]["written"]
+        assert [sample["text"] for sample in samples] == whole["written"]
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         assert [line["step"] for line in lines if "val_loss" in line] == [4, 8]
-    whole, roomy, narrow = found.values()
-    assert whole["written"] == roomy["written"] == narrow["written"] != ["", ""]
-    assert narrow["together"] - roomy["together"] == 2 * TINY["layers"] * (SAMPLE_TOKENS - 1)
-    weights = [octavo.load(f"{parallel}-{free}")[0].state_dict() for parallel, free in found]
-    assert all(torch.equal(weights[1][name], weight) for name, weight in weights[2].items())
-    assert nursery.start(2, "hushed", asked=asked) == narrow["written"]  # a stop comes between two tokens
+    weights = [octavo.load(f"fsdp-{free}")[0].state_dict() for free in (2**40, 2**10)]
+    assert all(torch.equal(weights[0][name], weight) for name, weight in weights[1].items())
+    assert nursery.start(2, "hushed", asked=asked) == whole["written"]  # a stop comes between two tokens
+
+
+def test_what_stays_whole_for_a_step_is_exchanged_once(nursery: Nursery) -> None:
+    parts, layers = 4, 3  # three blocks, and what stands around them
+    for pieces in (1, 4):
+        each = [pieces * (parts + layers), pieces * parts]
+        assert nursery.start(2, "exchanges", pieces=pieces) == {"fsdp": each, "gathered": [parts, parts]}
 
 
 def test_those_that_write_nothing_copy_nothing_and_look_at_their_numbers_all_the_same(nursery: Nursery) -> None:

@@ -15,11 +15,12 @@ from octavo.errors import OctavoError
 from octavo.making import recompute_from_now_on
 from octavo.optim import make_optimizers
 from octavo.parts import Parts
+from octavo.probing import Room
 from octavo.processes import ALONE, Processes
 from octavo.randomness import seed_for
 from octavo.rehearsal import can_tell, fits
 from octavo.repeating import Repeated
-from octavo.spreading import Parallel, spread_over
+from octavo.spreading import Parallel, Team, spread_over
 from octavo.step import Batch, StepResult
 
 T = TypeVar("T")
@@ -46,6 +47,9 @@ class Learner:
         self.repeated = Repeated(self.spread, self.optimizers, train.clip)
         self.batches = Batches(prepared.train.tokens, config.window, train.batch, train.seed)
         self.recomputes = train.recompute
+        if self.spread.way == "fsdp":
+            self.spread.gathered = True
+            self.spread.gathered = self.fits(train.micro_batches, spare=2)
 
     def learn(self, step: int, micro_batches: int, rate: float) -> StepResult | None:
         """One step, after so many, from a batch in so many pieces, at this part of the peak rate.
@@ -79,19 +83,29 @@ class Learner:
         self._give_back()
         return self.with_room(work)
 
-    def fits(self, micro_batches: int) -> bool:
-        """Whether each of the processes has the memory for its pieces, where a batch is read in so many."""
+    def fits(self, micro_batches: int, *, spare: int = 1) -> bool:
+        """Whether each of the processes has the memory for its pieces, where a batch is read in so many.
+
+        A CPU is not tried: there it is whether what is whole for a step has its room, or so many times as much.
+        """
         config = replace(self.config, train=replace(self.config.train, recompute=self.recomputes))
-        found = not can_tell(self.device) or fits(self.spread, config, self.optimizers, self.most_rows(micro_batches))
+        if can_tell(self.device):
+            found = fits(self.spread, config, self.optimizers, self.most_rows(micro_batches))
+        else:
+            found = not self.spread.gathered or self._room(spare).holds(self.config)
         self._give_back()
         return not self.processes.any(not found)
+
+    def _room(self, gathered: int) -> Room:
+        return replace(Team(self.processes, "fsdp").rooms(self.device.type)[0], gathered=gathered)
 
     def most_rows(self, micro_batches: int) -> int:
         """How many rows a process reads at once, at most, where a batch is read in so many pieces."""
         return max(stop - start for start, stop in self._cuts(micro_batches))
 
-    def take_less(self, *, recompute: bool) -> None:
-        """Let go of what a step that did not fit has left, and from now on compute blocks again where that is asked."""
+    def take_less(self, *, recompute: bool, gathered: bool) -> None:
+        """Let go of what a step that did not fit has left, and do from now on as is said."""
+        self.spread.gathered = gathered
         self.spread.forget_gradients()
         self.repeated.begin_anew()
         self._give_back()

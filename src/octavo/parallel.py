@@ -29,6 +29,7 @@ class Spread:
     """A model in a process that has it whole and for itself."""
 
     way: Way | None = None
+    gathered = False  # whether the weights of a model in parts, and their gradients, stay whole for all of a step
 
     def __init__(
         self,
@@ -37,7 +38,7 @@ class Spread:
         processes: Processes = ALONE,
         boundary: int | None = None,
     ) -> None:
-        self.model, self.processes = model, processes
+        self.model, self.processes, self.dtype = model, processes, dtype
         self.objective = Objective(model, dtype, boundary)
         self.objective.together = model.embed.weight.is_cuda and self.way is None  # others exchange gradients early
         self.shapes = {name: weight.shape for name, weight in model.named_parameters()}
@@ -116,9 +117,10 @@ class Replicated(Spread):
 class Sharded(Spread):
     """A part of every weight, its gradient and its optimizer's state in each process  [Rajbhandari 2020, section 5].
 
-    Each block is put together when it is needed, and taken apart again. The optimizers see plain tensors, the rows that
-    this process keeps, over the memory of PyTorch's own: what they do row by row they do as ever. Of a model that was
-    imagined they hold nothing yet.
+    Each block is put together when it is needed, and taken apart again. Where there is room for all of them at a time
+    (`gathered`), that is done once a step, however many pieces it reads, and gradients are exchanged once. Optimizers
+    see plain tensors, the rows that this process keeps, over the memory of PyTorch's own: what they do row by row they
+    do as ever. Of a model that was imagined they hold nothing yet.
     """
 
     way: Way = "fsdp"
@@ -137,7 +139,7 @@ class Sharded(Spread):
         super().__init__(model, dtype, processes, boundary)
         if device.type == "cpu":
             give_back_soon()  # blocks are put together and taken apart all the time
-        self.dtype, half = dtype, dtype == torch.bfloat16
+        half = dtype == torch.bfloat16
         policy = MixedPrecisionPolicy(dtype, torch.float32) if half else MixedPrecisionPolicy()
         mesh = init_device_mesh(device.type, (processes.size,))
         for block in model.blocks:
@@ -153,6 +155,27 @@ class Sharded(Spread):
             setattr(module, name, buffer.to(device, dtype if half else buffer.dtype))
         self.parts: dict[str, Any] = dict(model.named_parameters())
         self.weights = {name: nn.Parameter(part.detach().to_local()) for name, part in self.parts.items()}
+
+    def surprise(self, tokens: Tensor, targets: Tensor, *, last: bool) -> Tensor:
+        if not self.gathered:
+            return super().surprise(tokens, targets, last=last)
+        whole: Any = self.objective
+        whole.set_requires_gradient_sync(last)
+        whole.set_reshard_after_backward(last)
+        with self._staying(True):
+            return super().surprise(tokens, targets, last=last)
+
+    @contextmanager
+    def _staying(self, stays: bool) -> Iterator[None]:
+        """Whether blocks stay put together after they were read."""
+        blocks: list[Any] = list(self.model.blocks)
+        for block in blocks:
+            block.set_reshard_after_forward(not stays)
+        try:
+            yield
+        finally:
+            for block in blocks:
+                block.set_reshard_after_forward(True)
 
     @torch.no_grad()
     def fill(self, weights: Iterable[tuple[str, Tensor]]) -> None:
@@ -197,19 +220,14 @@ class Sharded(Spread):
     @contextmanager
     def speaking(self) -> Iterator[GPT | None]:
         """All read at the same time; a block is put together for each token anew, or stays so where there is room."""
-        ends: Any = self.objective  # with what stands before and behind the blocks
-        blocks: list[Any] = list(self.model.blocks)
-        stays = self._room_for(sum(map(math.prod, self.shapes.values())) * self.dtype.itemsize)
-        for block in blocks:
-            block.set_reshard_after_forward(not stays)
-        ends.unshard()
-        try:
-            yield self.model
-        finally:
-            for part in (ends, *blocks):
-                part.reshard()
-            for block in blocks:
-                block.set_reshard_after_forward(True)
+        parts: list[Any] = [self.objective, *self.model.blocks]
+        with self._staying(self._room_for(sum(map(math.prod, self.shapes.values())) * self.dtype.itemsize)):
+            parts[0].unshard()  # what stands before and behind the blocks
+            try:
+                yield self.model
+            finally:
+                for part in parts:
+                    part.reshard()
 
     def _room_for(self, size: int) -> bool:
         """Whether each process has as much memory left, and as much again."""

@@ -14,7 +14,7 @@ from octavo.making import make_model, prepare_to_learn
 from octavo.optim import make_optimizers
 from octavo.parallel import Spread
 from octavo.repeating import PLAIN, Repeated
-from octavo.scale import PER_LOGIT, muon_work, parameters, work_per_token
+from octavo.scale import PER_LOGIT, gathered, muon_work, parameters, work_per_token
 from octavo.speed import peak
 
 PER_PARAMETER = 20  # bytes: the weight, its gradient, its momentum, its change, and its cast for one step
@@ -41,12 +41,14 @@ def update_share(config: RunConfig) -> float:
 class Room:
     """The memory that each of some processes has for a training: free bytes, or `None` where nothing tells.
 
-    In parts, each keeps its share of the model's state; its share of the rows it reads either way.
+    In parts, each keeps its share of the model's state; its share of the rows it reads either way. `gathered`, it has
+    the weights and their gradients whole besides, for all of a step, so many times.
     """
 
     free: int | None = None
     processes: int = 1
     in_parts: bool = False
+    gathered: int = 0
 
     def holds(self, config: RunConfig) -> bool:
         """Whether a step fits; of one process on a GPU it is seen when it is tried."""
@@ -66,6 +68,7 @@ def step_memory(config: RunConfig, room: Room = ONE) -> int:
     streamed = getattr(torch, train.dtype).itemsize * streams * model.width
     per_token = kept * blocks * model.width + streamed
     state = PER_PARAMETER * parameters(model) // (room.processes if room.in_parts else 1)
+    state += room.gathered * gathered(model, getattr(torch, train.dtype).itemsize)
     return state + tokens * per_token + PER_LOGIT * min(LOGITS, tokens * model.vocab_size)
 
 

@@ -18,6 +18,7 @@ from octavo.model import GPT
 from octavo.objective import Objective
 from octavo.optim import yet_to_take
 from octavo.parallel import Spread
+from octavo.scale import gathered
 
 BLOCKS = 3  # of a model in parts that are whole at a time: the one at work, the next one, and the last one's gradient
 MARGIN = 0.05  # of a GPU's memory: for what is being exchanged, and for gaps too small to be of use
@@ -42,6 +43,7 @@ def _rehearse(spread: Spread, config: RunConfig, optimizers: Sequence[torch.opti
     tokens = torch.zeros((rows, config.window), dtype=torch.long, device=device)
     objective = stand_in(config, spread.objective.boundary, device) if in_parts else spread.objective
     to_come = yet_to_take(optimizers) + (sum(weight.nbytes for weight in spread.weights.values()) if in_parts else 0)
+    to_come += gathered(config.model, spread.dtype.itemsize) if spread.gathered else 0
     held = torch.empty(to_come + _margin(device), dtype=torch.uint8, device=device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         _learn(objective, tokens)

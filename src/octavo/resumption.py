@@ -104,7 +104,10 @@ def go_back(trainer: Trainer, *, before: int | None = None, allow_mismatch: bool
     with processes.together(), holding(trainer.device):
         restore(folder, trainer.model, trainer.optimizers, trainer.spread)
     trainer.at = Standing.of(facts)
-    trainer.take_less(recompute=trainer.at.recompute)
+    then, now = facts.get("numerics", {}), trainer.spread.numerics()
+    if any(then.get(name) != now.get(name) for name in ("processes", "way")):
+        trainer.at.gathered = trainer.spread.gathered  # as it was decided for those who go on
+    trainer.take_less(recompute=trainer.at.recompute, gathered=trainer.at.gathered)
     trainer.journal.cut(step)
     return notes
 

@@ -131,10 +131,14 @@ def activations(model: ModelConfig, tokens: int, *, recompute: bool) -> int:
 
 @dataclass(frozen=True)
 class Way:
-    """A way to share the work: every GPU holds all of the model, or its part of it."""
+    """A way to share the work: every GPU holds all of the model, or its part of it.
+
+    What is sharded may be `gathered` for all of a step, or be put together for each piece of a batch anew.
+    """
 
     gpus: int
     sharded: bool = False
+    gathered: bool = False
 
     @property
     def name(self) -> str:
@@ -145,14 +149,19 @@ def held(model: ModelConfig, optimizer: Optimizer, way: Way) -> int:
     """Bytes of the state that one GPU holds.
 
     Sharded, a part of it [Zhao 2023]; and whole, for a moment, the block at work and the next one, and what stands
-    outside the blocks, in half precision with their gradients in float32.
+    outside the blocks, in half precision with their gradients in float32; or all blocks, where they are gathered.
     """
     state = state_of(model, optimizer)
     if not way.sharded:
         return state.total
     block, outer = block_matrices(model) + block_vectors(model), outer_parameters(model)
-    whole = HALF * (2 * block + outer) + FLOAT * (block + outer)
+    whole = gathered(model) if way.gathered else HALF * (2 * block + outer) + FLOAT * (block + outer)
     return (state.total - state.casts) // way.gpus + whole
+
+
+def gathered(model: ModelConfig, size: int = HALF) -> int:
+    """Bytes of all weights, in the precision that they are computed with, and of their gradients in float32."""
+    return (size + FLOAT) * parameters(model)
 
 
 def most_rows(model: ModelConfig, way: Way, optimizer: Optimizer, window: int, memory: float, recompute: bool) -> int:
@@ -177,10 +186,11 @@ def seconds(model: ModelConfig, way: Way, tokens: float, window: int, peak: floa
 
 
 def sent(model: ModelConfig, way: Way) -> float:
-    """Bytes that each GPU sends in a step.
+    """Bytes that each GPU sends in a step, or, where weights are sharded and not gathered, for a piece of one.
 
     All gradients in float32 round a ring, twice [Patarasuk 2009]; sharded, the weights in half precision before either
-    way and the gradients once.
+    way and the gradients once; gathered, the weights once.
     """
     around = (way.gpus - 1) / way.gpus
-    return parameters(model) * around * (2 * HALF + FLOAT if way.sharded else 2 * FLOAT)
+    sharded = HALF + FLOAT if way.gathered else 2 * HALF + FLOAT
+    return parameters(model) * around * (sharded if way.sharded else 2 * FLOAT)

@@ -13,7 +13,7 @@ from octavo.plain import as_dict, from_dict
 from octavo.schedule import Schedule
 
 WHERE = {"train.device", "train.compile"}
-NEWER = {"recompute"}  # not in what earlier versions saved, where it was off; no bit depends on it
+NEWER = {"recompute", "gathered"}  # not in what earlier versions saved, where they were off
 
 
 @dataclass(kw_only=True)
@@ -24,6 +24,7 @@ class Standing:
     minutes: float | None
     micro_batches: int
     recompute: bool = False  # each block, on the way back
+    gathered: bool = False  # the weights of a model in parts, once for all of a step
     step: int = 0  # as many are done, and as many global batches are read
     seconds: float = 0.0  # of training
     best: Evaluation | None = None
@@ -35,10 +36,13 @@ class Standing:
         return asdict(self)
 
     def take_less(self, rows: int) -> bool:
-        """Decide on less memory for a batch of so many rows: smaller pieces, then blocks that are computed again.
+        """Decide on less memory for a batch of so many rows; whether there was anything left to decide.
 
-        Whether there was anything left to decide.
+        First weights are put together for each piece anew, then pieces are smaller, then blocks are computed again.
         """
+        if self.gathered:
+            self.gathered = False
+            return True
         pieces = more_pieces(rows, self.micro_batches)
         if pieces is None and self.recompute:
             return False

@@ -56,6 +56,7 @@ class Trainer(Learner):
             minutes=train.minutes,
             micro_batches=train.micro_batches,
             recompute=train.recompute,
+            gathered=self.spread.gathered,
         )
         self.claim: Claim | None = None
         self.snapshots = snapshots_kept(parameters(config.model))
@@ -160,7 +161,7 @@ class Trainer(Learner):
 
     def _take_less(self) -> Iterator[Event]:
         """Learn with less memory from now on, in smaller pieces or slower: on the disk before it takes effect."""
-        where, pieces = self.config.train.device, self.at.micro_batches
+        where, pieces, gathered = self.config.train.device, self.at.micro_batches, self.at.gathered
         if not self.at.take_less(self.config.train.batch // self.processes.size):
             rows = self.most_rows(pieces)
             raise OctavoError(
@@ -168,9 +169,10 @@ class Trainer(Learner):
                 f"of {self.config.window} tokens; "
                 "the last checkpoint is intact, train with a smaller --context, --width or --layers"
             )
-        self.take_less(recompute=self.at.recompute)
+        self.take_less(recompute=self.at.recompute, gathered=self.at.gathered)
         halved = f"a batch is read in {self.at.micro_batches} pieces" + " by each process" * (self.processes.size > 1)
         how = halved if self.at.micro_batches > pieces else "each block is computed again on the way back"
+        how = "weights are put together for each piece" if gathered else how
         yield Note(f"{where} ran out of memory: from step {self.at.step} on {how}")
         yield from self.save_state()
 
