@@ -36,7 +36,7 @@ from octavo.processes import ALONE, Processes, joined, naming_the_lost
 from octavo.saved import checkpoint_folder, read_facts, steps_saved
 from octavo.shards import Shards, shard_name, state_files
 from octavo.spreading import Team, check_gpus, way_for
-from several import BATCH, SAMPLE_TOKENS, Nursery, go_on, learned
+from several import SAMPLE_TOKENS, Nursery, go_on, learned
 from texts import sentences
 
 TINY = {"layers": 2, "heads": 2, "width": 32, "context": 16, "batch": 7, "eval_every": 4, "device": "cpu"}
