@@ -290,7 +290,8 @@ def hushed(processes: Processes, asked: dict[str, Any]) -> list[str]:
     before = [event for event in trainer.events() if isinstance(event, Sampled)]
     evaluation.generate = real
     assert not before and trainer.at.due is not None
-    trainer = training.resume(Path("hushed"), Asked(), **words)
+    trainer = training.resume(Path("hushed"), Asked(), processes=processes)
+    assert trainer.spread.way == "fsdp"  # as before, without being asked
     return [event.text for event in trainer.events() if isinstance(event, Sampled)]
 
 

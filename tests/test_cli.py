@@ -223,6 +223,7 @@ MISTAKES = {
     "long context": ("train text.txt --steps 2 --context 99999", "context is 99999, and the text has only"),
     "nothing to do": ("train", "say what to do"),
     "text and resume": ("train text.txt --resume x", "say what to do"),
+    "parts of one process": ("train text.txt --parallel fsdp", "--parallel is for several processes; start them: "),
     "no such run to resume": ("train --resume nothing", "no run nothing"),
     "resume and out": ("train --resume nothing --out x", "leave them out with --resume"),
     "no such config": ("train text.txt --config no.toml", "--config no.toml is no file; give the octavo.toml of a run"),

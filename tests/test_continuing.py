@@ -1,14 +1,17 @@
 """Going on from a model that is there already: `octavo train --from`."""
 
+import gc
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 
 import octavo
 from octavo import training
+from octavo.cli.asking import read_base
 from octavo.config import Asked
 from octavo.errors import ConfigError, RunError
 from octavo.events import Event, Planned, Saved, Stepped
@@ -80,6 +83,41 @@ def test_a_kill_before_the_first_save_of_its_own_goes_back_to_the_model(first: P
     trainer = training.resume(Path("run"), Asked())
     assert all(torch.equal(weight, begun[name]) for name, weight in trainer.model.state_dict().items())
     assert any(isinstance(event, Saved) for event in trainer.events())
+
+
+def begun_and_killed(monkeypatch: pytest.MonkeyPatch, **given: Any) -> None:
+    """A training that comes to its end before it has saved the weights that it begins with."""
+    killed: Any = {"side_effect": KeyboardInterrupt}
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Trainer, "save_state", Mock(**killed))
+        training.begin(["other.txt"], Asked(start="first", batch=4, eval_every=4, steps=4), **given)
+    gc.collect()  # a process that has ended claims nothing
+
+
+@pytest.mark.parametrize("out", ["run", "first"])
+def test_killed_before_anything_is_saved_it_begins_with_the_model_once_more(
+    out: str, first: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = octavo.load(first)[0].state_dict()
+    list(on(steps=4).events())
+    Path("run").rename("whole")
+    begun_and_killed(monkeypatch, out=out, force=True)
+    assert all(torch.equal(weight, before[name]) for name, weight in octavo.load(first)[0].state_dict().items())
+    told: list[Event] = []
+    list(training.resume(Path(out), Asked(), on_event=told.append).events())
+    assert any(isinstance(event, Saved) and event.step == 0 for event in told)
+    assert same(left(out, 4), left("whole", 4))
+
+
+def test_what_went_on_from_itself_cannot_be_repeated(first: Path) -> None:
+    list(training.begin(["other.txt"], Asked(start="first", steps=4, batch=4), out="first", force=True).events())
+    with pytest.raises(
+        ConfigError, match=r"--config first/octavo\.toml began with weights of its own folder, which it"
+    ):
+        read_base(Path("first/octavo.toml"))
+    list(on(steps=4).events())
+    base = read_base(Path("run/octavo.toml"))
+    assert base is not None and base.train.start == "first"
 
 
 def test_it_ends_with_what_ended_the_model_although_it_is_killed_before_it_has_weights() -> None:

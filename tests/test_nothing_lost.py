@@ -145,7 +145,7 @@ def test_two_trainings_never_write_into_one_folder() -> None:
 
 
 def test_without_room_for_what_will_be_saved_no_training_begins(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("octavo.training.shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 1000))
+    monkeypatch.setattr("octavo.beginning.shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 1000))
     with pytest.raises(SaveError, match=r"run will take up to \d+ MB and 0 MB are free there; make room, or give"):
         begin(steps=8)
 
@@ -646,7 +646,7 @@ def test_a_full_disk_is_named_with_the_bytes_that_it_takes_and_what_was_saved_st
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can make a disk so small")
 @pytest.mark.parametrize("pages", range(SWEEPS["full disks"][1]))
 def test_on_a_disk_that_is_too_small_what_was_called_saved_stays(pages: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("octavo.training.shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 0, 10**9))
+    monkeypatch.setattr("octavo.beginning.shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 0, 10**9))
     list(begin("whole", steps=16).events())
     Path("disk").mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={16 + 12 * pages}k", "tmpfs", "disk"]

@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import save_file
 
 import octavo
-from octavo import training
+from octavo import toml, training
 from octavo.checkpoint import newest_valid
 from octavo.config import Asked, RunConfig
 from octavo.data import Batches
@@ -29,10 +29,12 @@ from octavo.disk import sha256
 from octavo.errors import ConfigError, DamagedError, OctavoError, PeerError, RunError
 from octavo.events import Saved
 from octavo.making import make_model
+from octavo.numerics import difference
 from octavo.parallel import Spread, buffers_stay
 from octavo.plain import as_dict
 from octavo.probing import SHARE, Room, step_memory
-from octavo.processes import ALONE, Processes, joined, naming_the_lost
+from octavo.processes import ALONE, Processes, joined, naming_the_lost, started_by
+from octavo.resumption import way_before
 from octavo.saved import checkpoint_folder, read_facts, steps_saved
 from octavo.shards import Shards, shard_name, state_files
 from octavo.spreading import Team, check_gpus, way_for
@@ -300,7 +302,8 @@ def test_files_that_do_not_belong_together_are_refused() -> None:
 
 def test_a_batch_must_go_round() -> None:
     with pytest.raises(ConfigError, match="a batch of 7 rows does not go round 8 processes; start fewer"):
-        training.begin(["text.txt"], Asked(**TINY, steps=5), out="run", processes=Silent(0, 8))
+        training.begin(["nowhere.txt"], Asked(**TINY, steps=5), out="run", processes=Silent(0, 8))
+    assert not Path("run").exists()
 
 
 def test_each_process_has_a_gpu_of_its_own_or_none_has(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -349,7 +352,7 @@ def test_a_mistake_that_another_process_alone_meets_is_told_by_it(nursery: Nurse
     assert statuses == [1, 1] and "process 1: no run run; make one with" in said[1] and not said[0].strip()
     with pytest.raises(OctavoError, match="process 1: gone holds a model but no training"):
         training.resume(Path("gone"), Asked(), processes=second())
-    settings = as_dict(training.toml.load(run))
+    settings = as_dict(toml.load(run))
     with pytest.raises(OctavoError, match="process 1: /gone is not there; give --out a folder on a disk that all"):
         training.begin(["text.txt"], Asked(), processes=second(json.dumps(["/gone", "0" * 64, settings])))
     with pytest.raises(OctavoError, match="process 1: the text here is not the one that the first process reads; let"):
@@ -359,6 +362,25 @@ def test_a_mistake_that_another_process_alone_meets_is_told_by_it(nursery: Nurse
         training.resume(run, Asked(steps=9), processes=second("0" * 64))
     with pytest.raises(RunError, match="the text of run cannot be read again"), ALONE.by_itself():
         training.resume(run, Asked(steps=9))
+
+
+def test_as_many_go_on_in_the_way_that_was_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    for then, parallel in (
+        ({"processes": 2, "way": "fsdp"}, "fsdp"),
+        ({"processes": 3, "way": "fsdp"}, "auto"),
+        ({"processes": 2, "way": None}, "auto"),
+        (None, "auto"),
+    ):
+        assert way_before(Path("run"), second(json.dumps(then)), "auto") == parallel
+        assert way_before(Path("run"), second(), "ddp") == "ddp"
+        assert way_before(Path("run"), ALONE, "auto") == "auto"
+    found = difference({"processes": 2, "way": "fsdp", "threads": 1}, {"threads": 1})
+    assert found == "processes was 2 and is 1; way was fsdp and is alone"
+    assert started_by() == "octavo"
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    for here, words in (("4", "--nproc-per-node 4"), ("2", "--nnodes 2 … --nproc-per-node 2")):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", here)
+        assert started_by() == f"torchrun {words} -m octavo"
 
 
 class Threaded(Processes):
@@ -399,7 +421,7 @@ def test_all_open_what_a_training_begins_with_before_it_is_written_over(in_two: 
     asked = Asked(start="run", device="cpu", batch=4, steps=5)
     trainers = in_two(lambda processes: training.begin(["text.txt"], asked, out="run", force=True, processes=processes))
     assert all(torch.equal(trainer.model.embed.weight, before) for trainer in trainers)
-    assert steps_saved(run) == [0] and not Path("run/model.safetensors").exists()
+    assert steps_saved(run) == [0] and torch.equal(octavo.load(run)[0].embed.weight, before)  # until there are others
 
 
 def test_what_one_process_has_read_to_its_last_byte_the_others_open_as_it_is(
@@ -416,7 +438,7 @@ def test_what_one_process_has_read_to_its_last_byte_the_others_open_as_it_is(
     assert one.prepared.fingerprint == other.prepared.fingerprint
     assert np.array_equal(one.prepared.train.tokens, other.prepared.train.tokens)
     assert one.at == other.at and torch.equal(one.model.embed.weight, other.model.embed.weight)
-    heard = other.prepared.fingerprint, json.dumps([4, {}, "0" * 64])
+    heard = other.prepared.fingerprint, "null", json.dumps([4, {}, "0" * 64])
     with pytest.raises(OctavoError, match=r"process 1: .*step-4 is not the state that the first process goes on from;"):
         training.resume(Path("run"), Asked(), processes=second(*heard))
     (checkpoint_folder(Path("run"), 4) / "training.json").write_text("{}")

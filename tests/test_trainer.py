@@ -1,5 +1,6 @@
 """The training loop and the run it leaves: exact, resumable, and honest about its best weights."""
 
+import gc
 import itertools
 import json
 import math
@@ -7,6 +8,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -420,6 +422,42 @@ def test_a_training_without_a_first_step_can_be_given_minutes() -> None:
     begin(steps=4)
     finished = whole(training.resume(Path("run"), Asked(minutes=0.02)))[-1]
     assert isinstance(finished, Finished) and finished.reason == "done"
+
+
+def test_fewer_minutes_than_what_is_learned_anew_are_refused(ticking: None) -> None:
+    whole(begin(steps=12, eval_every=2))
+    before = metrics("run"), steps_saved(Path("run"))
+    with pytest.raises(
+        ConfigError, match=r"--minutes 0\.001 are no more than the 0\.\d+ of the last \d+ steps, which are"
+    ):
+        training.resume(Path("run"), Asked(minutes=0.001))
+    gc.collect()  # as if its process had ended
+    assert (metrics("run"), steps_saved(Path("run"))) == before
+    assert whole(training.resume(Path("run"), Asked(minutes=0.5)))[-1].step > 12
+
+
+def test_what_is_not_as_it_was_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole(begin(steps=8))
+    monkeypatch.setattr("octavo.resumption.numerics", lambda device: {"threads": 64})
+    told: list[Any] = []
+    training.resume(Path("run"), Asked(steps=12), on_event=told.append)
+    assert sum(isinstance(event, Note) and "not the same bits" in event.text for event in told) == 1
+
+
+def test_where_nothing_comes_of_a_training_no_folder_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("octavo.training.Trainer", Mock(side_effect=KeyboardInterrupt))
+    Path("there").mkdir()
+    for out in ("run", "there"):
+        with pytest.raises(KeyboardInterrupt):
+            begin(out, steps=4)
+    assert Path("there").is_dir() and not Path("run").exists()
+
+
+def test_a_run_that_another_training_writes_is_refused_before_the_text_is_read() -> None:
+    claimed = begin(steps=4)
+    with pytest.raises(RunError, match="another training is writing into run; wait for its end, or give this one"):
+        training.begin(["nowhere.txt"], Asked(), out="run", force=True)
+    assert claimed.run == Path("run")
 
 
 def test_no_sample_is_lost_to_a_character_that_ends_a_line_elsewhere() -> None:

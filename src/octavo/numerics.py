@@ -22,11 +22,15 @@ def numerics(device: torch.device) -> dict[str, Any]:
     return facts
 
 
+ALONE = {"processes": 1, "way": "alone"}  # nothing is said of a process that has the model for itself
+
+
 def difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     """What is not as it was, in words; nothing where all is.
 
     >>> difference({"torch": "2.12.0", "threads": 2}, {"torch": "2.13.0", "threads": 2})
     'torch was 2.12.0 and is 2.13.0'
     """
-    changed = [name for name in sorted({*then, *now}) if then.get(name) != now.get(name)]
-    return "; ".join(f"{name} was {then.get(name)} and is {now.get(name)}" for name in changed) or None
+    before, here = {**ALONE, **then}, {**ALONE, **now}
+    changed = [name for name in sorted({*before, *here}) if before.get(name) != here.get(name)]
+    return "; ".join(f"{name} was {before.get(name)} and is {here.get(name)}" for name in changed) or None

@@ -150,6 +150,15 @@ def first_here() -> bool:
     return int(os.environ.get("RANK", "0")) == 0 or not started_by_torchrun()
 
 
+def started_by() -> str:
+    """What starts as many processes as there are now, as it is typed."""
+    if not started_by_torchrun():
+        return "octavo"
+    size = int(os.environ["WORLD_SIZE"])
+    nodes = "" if beside_here() == size else f"--nnodes {size // beside_here()} … "
+    return f"torchrun {nodes}--nproc-per-node {beside_here()} -m octavo"
+
+
 def beside_here() -> int:
     """How many processes of this training are on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
 from octavo.events import Evaluated, Event, Finished, Note, Planned, Preparing, Sampled, Stepped
+from octavo.processes import started_by
 
 
 def printable(text: str) -> str:
@@ -133,7 +134,7 @@ def closing_lines(event: Finished) -> list[str]:
     best = f"{head} after {event.step} steps in {duration(event.seconds)}; {found(event)}"
     lines = [best] if event.forecast is None else [best, judged(event.val_loss, *event.forecast)]
     hint = f'octavo generate {name} "…"   octavo talk {name}'
-    return [*lines, hint if event.reason == "done" else f"go on with: octavo train --resume {name}"]
+    return [*lines, hint if event.reason == "done" else f"go on with: {started_by()} train --resume {name}"]
 
 
 def found(event: Finished) -> str:

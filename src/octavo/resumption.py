@@ -18,8 +18,9 @@ from octavo.disk import MANIFEST, sha256, verify
 from octavo.errors import ConfigError, RunError
 from octavo.events import Event, Note
 from octavo.numerics import difference, numerics
+from octavo.processes import Processes
 from octavo.saved import checkpoint_folder, newest_facts, snapshots, steps_saved
-from octavo.spreading import holding
+from octavo.spreading import Parallel, holding
 from octavo.standing import Standing, mismatch
 from octavo.tokenizers import load_tokenizer
 from octavo.trainer import Trainer
@@ -146,6 +147,23 @@ def _changes(
     if changed is not None:
         notes.append(Note(f"same data, not the same bits: {changed}"))
     return notes
+
+
+def way_before(run: Path, processes: Processes, parallel: Parallel) -> Parallel:
+    """The way in which as many processes shared the model until now, where none is asked for: the bits go by it."""
+    if parallel != "auto" or processes.size == 1:
+        return parallel
+    with processes.together():
+        facts = newest_facts(run, hashed=False) if processes.first else None
+    then = json.loads(processes.told(json.dumps((facts or {}).get("numerics"))))
+    same = isinstance(then, dict) and then.get("processes") == processes.size
+    return then["way"] if same and then.get("way") in ("ddp", "fsdp") else parallel
+
+
+def plateau(trainer: Trainer) -> int:
+    """The newest step before the rate fell of which there is a state; the first one's word counts."""
+    saved = [step for step in steps_saved(trainer.run) if step <= trainer.at.schedule.level_until]
+    return int(trainer.processes.told(str(max(saved, default=0))))
 
 
 def rewind(trainer: Trainer) -> list[Note]:

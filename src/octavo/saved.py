@@ -40,17 +40,17 @@ def checkpoint_folder(run: Path, step: int) -> Path:
     return aside(folder) if aside(folder).exists() and not folder.exists() else folder
 
 
-def read_facts(folder: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself, its files verified first. Raises `DamagedError`."""
-    verify(folder)
+def read_facts(folder: Path, *, hashed: bool = True) -> dict[str, Any]:
+    """What a checkpoint says of itself, its files verified first, or their sizes. Raises `DamagedError`."""
+    verify(folder, hashed=hashed)
     return read_json(folder / FACTS)
 
 
-def newest_facts(run: Path) -> dict[str, Any] | None:
+def newest_facts(run: Path, *, hashed: bool = True) -> dict[str, Any] | None:
     """What the newest checkpoint that is whole says of itself; `None` where none is."""
     for step in steps_saved(run):
         with suppress(DamagedError):
-            return read_facts(checkpoint_folder(run, step))
+            return read_facts(checkpoint_folder(run, step), hashed=hashed)
     return None
 
 

@@ -40,11 +40,7 @@ def spread_over(
     if processes.size == 1:
         with holding(device):
             return Spread(prepare_to_learn(make_model(config, start), config), dtype, boundary=boundary)
-    if train.batch < processes.size:
-        raise ConfigError(
-            f"a batch of {train.batch} rows does not go round {processes.size} processes; "
-            f"start fewer, or give --batch {processes.size}"
-        )
+    check_rows(train.batch, processes)
     check_gpus(train.device)
     if device.type == "cuda":
         device = torch.device("cuda", processes.local)
@@ -71,6 +67,15 @@ def holding(device: torch.device) -> Iterator[None]:
             f"{device} has not enough memory for the weights and what their optimizer remembers; what was saved is "
             "untouched, free some of it, or use several processes with --parallel fsdp"
         ) from None
+
+
+def check_rows(batch: int, processes: Processes) -> None:
+    """Raise `ConfigError` where not every process has a row of a batch to learn from."""
+    if batch < processes.size:
+        raise ConfigError(
+            f"a batch of {batch} rows does not go round {processes.size} processes; "
+            f"start fewer, or give --batch {processes.size}"
+        )
 
 
 def check_gpus(device: str) -> None:

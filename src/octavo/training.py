@@ -1,7 +1,6 @@
 """From a text to a training that can be iterated over: read it, plan, make the run's folder; or open one to go on."""
 
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from math import sqrt
@@ -10,24 +9,33 @@ from typing import Any
 
 import torch
 
-from octavo import places, toml
-from octavo.checkpoint import room_needed
+from octavo import places
+from octavo.beginning import begin_anew, check_free, check_room, check_unclaimed, folder_of
 from octavo.claim import Claim
 from octavo.config import Asked, DataConfig, RunConfig
 from octavo.data import Prepared, find_texts, prepare
-from octavo.disk import make_folder, saving, write_file
-from octavo.errors import ConfigError, RunError, SaveError
+from octavo.errors import ConfigError, RunError
 from octavo.events import Event, Note, Planned
 from octavo.parts import Parts
-from octavo.places import find_model, is_run, new_run
+from octavo.places import find_model, new_run
 from octavo.plain import as_dict, from_dict
 from octavo.planner import Plan, plan
-from octavo.porting import SAVED, open_parts
+from octavo.porting import open_parts
 from octavo.processes import ALONE, Processes
-from octavo.resumption import as_the_first, go_back, on_what_is_here, prolong, rewind, same_text, settings_of
-from octavo.run import GENERATION
+from octavo.resumption import (
+    as_the_first,
+    go_back,
+    on_what_is_here,
+    plateau,
+    prolong,
+    rewind,
+    same_text,
+    settings_of,
+    way_before,
+)
+from octavo.saved import steps_saved
 from octavo.shapes import check_shape
-from octavo.spreading import Parallel, Team
+from octavo.spreading import Parallel, Team, check_rows
 from octavo.tokenizers import Tokenizer
 from octavo.trainer import Trainer
 
@@ -147,29 +155,32 @@ def begin(
     with processes.together():
         run = Path(out) if out is not None else new_run(texts[0])
         check_free(run, force=force)
+        check_unclaimed(run)
+        check_rows(asked.batch or (base.train.batch if base else processes.size), processes)
         start = opened_start(asked, base)
         team = Team(processes, parallel) if processes.size > 1 else None
         chosen, prepared = plan_training(texts, asked, base=base, start=start, on_event=on_event, team=team)
         on_event(Planned(chosen.lines, chosen.config, chosen.parameters))
         run = run if out is not None else new_run(texts[0])  # another training may have taken the name meanwhile
-        with saving(run):
-            make_folder(run)
-        claim = Claim(run)
-        check_free(run, force=force)  # or have come to its end there
-        check_room(run, chosen.config, chosen.parameters)
-    processes.told(json.dumps([str(run.absolute()), prepared.fingerprint, as_dict(chosen.config)]))
-    processes.agree()  # the others have opened all that they begin with
-    trainer = Trainer(chosen.config, prepared, run, processes, parallel, None if start is None else start[0])
-    trainer.claim = claim
-    with processes.together():  # now nobody needs what stood there any more, be it what this training begins with
-        begin_anew(run, chosen.config, prepared.tokenizer)
+    with folder_of(run):
+        with processes.together():
+            claim = Claim(run)
+            check_free(run, force=force)  # or have come to its end there
+            check_room(run, chosen.config, chosen.parameters)
+        processes.told(json.dumps([str(run.absolute()), prepared.fingerprint, as_dict(chosen.config)]))
+        processes.agree()  # the others have opened all that they begin with
+        trainer = Trainer(chosen.config, prepared, run, processes, parallel, None if start is None else start[0])
+        trainer.claim = claim
+        with processes.together():  # now nobody needs what stood there any more, but for what this training begins with
+            begin_anew(run, chosen.config, prepared.tokenizer)
     _save_start(trainer, on_event)
     return trainer
 
 
 def _joining(processes: Processes, parallel: Parallel) -> Trainer:
     """The training that the first process has begun, in another one."""
-    processes.agree()
+    processes.agree()  # the first one has planned
+    processes.agree()  # and made the folder
     place, fingerprint, settings = json.loads(processes.told())
     run, config = Path(place), from_dict(RunConfig, settings)
     with processes.together(), processes.by_itself():
@@ -188,38 +199,6 @@ def _save_start(trainer: Trainer, on_event: Listener) -> None:
     """Save the weights that a training begins with as the state before its first step: resumed, it needs no other."""
     for event in trainer.save_state() if trainer.config.train.start is not None else ():
         on_event(event)
-
-
-def check_free(run: Path, *, force: bool) -> None:
-    """Raise `RunError` unless a training may write into this folder."""
-    if run.exists() and not run.is_dir():
-        raise RunError(f"{run} is a file; give --out a folder")
-    if is_run(run) and not force:
-        raise RunError(f"{run} already holds a run; go on with --resume {run}, or overwrite it with --force")
-    if run.is_dir() and not is_run(run) and any(run.iterdir()):
-        raise RunError(f"{run} holds other files; give --out a new folder")
-
-
-def check_room(run: Path, config: RunConfig, parameters: int) -> None:
-    """Raise `SaveError` where the disk has no room for what this training will save."""
-    needed, free = room_needed(parameters, adamw=config.train.optimizer == "adamw"), shutil.disk_usage(run).free
-    if needed > free:
-        raise SaveError(
-            f"{run} will take up to {needed / 1e6:,.0f} MB and {free / 1e6:,.0f} MB are free there; "
-            "make room, or give --out on another disk"
-        )
-
-
-def begin_anew(run: Path, config: RunConfig, tokenizer: Tokenizer) -> None:
-    """Remove what an earlier training left in the folder of a run, and write down what this one is."""
-    for name in ("checkpoints", "snapshots", "tensorboard"):
-        shutil.rmtree(run / name, ignore_errors=True)
-    for name in ("metrics.jsonl", "samples.jsonl", "loss.svg", *SAVED):
-        (run / name).unlink(missing_ok=True)
-    tokenizer.save(run, context=config.model.context)
-    if tokenizer.more_ends:
-        write_file(run / GENERATION, json.dumps({"eos_token_id": tokenizer.ends}) + "\n")  # until there are weights
-    write_file(run / toml.NAME, toml.dump(config))
 
 
 def resume(
@@ -245,12 +224,18 @@ def resume(
     fingerprint = processes.told("" if prepared is None else prepared.fingerprint)
     with processes.together(), processes.by_itself():  # what the first has read and encoded the others find
         prepared = prepared or as_the_first(fingerprint, lambda: same_text(run, config, on_event))
-    trainer = Trainer(config, prepared, run, processes, parallel)
+        start = None if steps_saved(run) else opened_start(Asked(), config)  # it was ended before it had saved them
+    trainer = Trainer(
+        config, prepared, run, processes, way_before(run, processes, parallel), None if start is None else start[0]
+    )
     trainer.claim = claim
-    for note in go_back(trainer, allow_mismatch=allow_mismatch):
+    notes = go_back(trainer, allow_mismatch=allow_mismatch)
+    for note in notes:
         on_event(note)
+    if start is not None:
+        _save_start(trainer, on_event)
     if asked.minutes is not None or asked.steps is not None:
-        _prolong(trainer, asked, on_event)
+        _prolong(trainer, asked, on_event, told=notes)
     elif trainer.over:
         raise RunError(f"{run} is finished; train it longer with --minutes or --steps")
     on_event(Note(f"going on with {run} after step {trainer.at.step} of {trainer.at.schedule.steps}"))
@@ -266,13 +251,20 @@ def refuse_changes(asked: Asked) -> None:
             raise ConfigError(f"--{flag} cannot change when a training is resumed; leave it out, or train anew")
 
 
-def _prolong(trainer: Trainer, asked: Asked, on_event: Listener) -> None:
-    steps = asked.steps
-    if steps is not None and steps <= trainer.at.step:
-        raise ConfigError(f"--steps {steps} are already behind: {trainer.at.step} are done; give more")
-    pace = trainer.at.seconds / max(1, trainer.at.step)  # of the checkpoint, in which all processes read the same
-    for note in rewind(trainer) if trainer.at.step else []:
-        on_event(note)
+def _prolong(trainer: Trainer, asked: Asked, on_event: Listener, told: Sequence[Note]) -> None:
+    steps, at = asked.steps, trainer.at
+    if steps is not None and steps <= at.step:
+        raise ConfigError(f"--steps {steps} are already behind: {at.step} are done; give more")
+    pace = at.seconds / max(1, at.step)  # of the checkpoint, in which all processes read the same
+    again = at.step - plateau(trainer) if at.step else 0
+    if steps is None and pace and 60 * (asked.minutes or 0) <= again * pace:
+        raise ConfigError(
+            f"--minutes {asked.minutes:g} are no more than the {again * pace / 60:.3g} of the last {again} steps, "
+            "which are learned anew from before the rate fell; give more"
+        )
+    for note in rewind(trainer) if at.step else []:
+        if note not in told:
+            on_event(note)
     if steps is None and pace:
         steps = trainer.at.step + max(1, round(60 * (asked.minutes or 0) / pace))
     elif steps is None:  # before the first step nobody knows; the pace will tell

@@ -103,8 +103,15 @@ def read_base(config: Path | None) -> RunConfig | None:
     if config is None:
         return None
     from octavo import toml
+    from octavo.beginning import goes_on_from
     from octavo.plain import from_dict
 
     if not config.is_file():
         raise ConfigError(f"--config {config} is no file; give the octavo.toml of a run")
-    return from_dict(RunConfig, toml.read(config))
+    base = from_dict(RunConfig, toml.read(config))
+    if goes_on_from(config.parent, base):
+        raise ConfigError(
+            f"--config {config} began with weights of its own folder, which it has learned over since; "
+            f"give --from {config.parent} to go on from these"
+        )
+    return base

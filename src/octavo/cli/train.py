@@ -1,5 +1,6 @@
 """`octavo train`: a GPT on your own text."""
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,13 +33,14 @@ def train(
     """Train a GPT on files, folders, - (standard input) or a corpus by name (shakespeare)."""
     asked = gather(time, text, shape)
     check(new=bool(texts), again=resume is not None, for_new=bool(out or force or config), for_again=allow_mismatch)
+    way = manner or Manner()
+    check_parallel(way.parallel)
 
     from octavo.cli.page import page_of
     from octavo.places import find_run
     from octavo.processes import first_here, joined
     from octavo.progress import Display
 
-    way = manner or Manner()
     with (
         Display(quiet=way.quiet, silent=not first_here()) as display,
         page_of(display, wanted=way.page and first_here()) as shown,
@@ -58,6 +60,14 @@ def train(
             return training.begin(named(texts), asked, out=out, force=force, base=read_base(config), **shared)
 
         watch(begins, display, shown, partial(goes_on, asked=Asked()), track=way.track)
+
+
+def check_parallel(parallel: str) -> None:
+    """Raise `UserError` where one process is to share a model with others."""
+    if parallel != "auto" and "WORLD_SIZE" not in os.environ:
+        raise UserError(
+            "--parallel is for several processes; start them: torchrun --nproc-per-node 2 -m octavo train …"
+        )
 
 
 def check(*, new: bool, again: bool, for_new: bool, for_again: bool) -> None:

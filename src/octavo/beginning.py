@@ -1,0 +1,85 @@
+"""The folder of a training before its first step: whether it may begin there, and what it clears away."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from octavo import toml
+from octavo.checkpoint import room_needed
+from octavo.claim import Claim, claimed
+from octavo.config import RunConfig
+from octavo.disk import make_folder, saving, write_file
+from octavo.errors import RunError, SaveError
+from octavo.places import find_model, is_run
+from octavo.porting import SAVED
+from octavo.run import CONFIG, GENERATION, WEIGHTS
+from octavo.tokenizers import Tokenizer
+
+
+def check_free(run: Path, *, force: bool) -> None:
+    """Raise `RunError` unless a training may write into this folder."""
+    if run.exists() and not run.is_dir():
+        raise RunError(f"{run} is a file; give --out a folder")
+    if is_run(run) and not force:
+        raise RunError(f"{run} already holds a run; go on with --resume {run}, or overwrite it with --force")
+    if run.is_dir() and not is_run(run) and any(run.iterdir()):
+        raise RunError(f"{run} holds other files; give --out a new folder")
+
+
+def check_unclaimed(run: Path) -> None:
+    """Raise `RunError` where another training writes into this folder: before a text is read for nothing."""
+    if claimed(run):
+        Claim(run).release()
+
+
+def check_room(run: Path, config: RunConfig, parameters: int) -> None:
+    """Raise `SaveError` where the disk has no room for what this training will save."""
+    needed, free = room_needed(parameters, adamw=config.train.optimizer == "adamw"), shutil.disk_usage(run).free
+    if needed > free:
+        raise SaveError(
+            f"{run} will take up to {needed / 1e6:,.0f} MB and {free / 1e6:,.0f} MB are free there; "
+            "make room, or give --out on another disk"
+        )
+
+
+@contextmanager
+def folder_of(run: Path) -> Iterator[None]:
+    """A training's folder, made where there is none; and gone again where nothing comes of the training."""
+    new = not run.exists()
+    with saving(run):
+        make_folder(run)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # it holds something
+            if new:
+                run.rmdir()
+        raise
+
+
+def begin_anew(run: Path, config: RunConfig, tokenizer: Tokenizer) -> None:
+    """Remove what an earlier training left in the folder of a run, and write down what this one is.
+
+    The weights that it goes on from stay, if they are here: until it has saved them itself, there are no others.
+    """
+    for name in ("checkpoints", "snapshots", "tensorboard"):
+        shutil.rmtree(run / name, ignore_errors=True)
+    for name in {"metrics.jsonl", "samples.jsonl", "loss.svg", *SAVED} - (
+        {CONFIG, WEIGHTS} if goes_on_from(run, config) else set()
+    ):
+        (run / name).unlink(missing_ok=True)
+    tokenizer.save(run, context=config.model.context)
+    if tokenizer.more_ends:
+        write_file(run / GENERATION, json.dumps({"eos_token_id": tokenizer.ends}) + "\n")  # until there are weights
+    write_file(run / toml.NAME, toml.dump(config))
+
+
+def goes_on_from(run: Path, config: RunConfig) -> bool:
+    """Whether what a training begins with is what stands in this folder."""
+    if config.train.start is None:
+        return False
+    with suppress(RunError):
+        return find_model(config.train.start).resolve() == run.resolve()
+    return False
