@@ -66,6 +66,20 @@ def test_help_does_not_import_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
 
 
+@pytest.mark.parametrize("word", sorted({*WORDS} - {"train"}))
+def test_what_is_for_one_process_is_refused_once_where_there_are_several(
+    said: Said, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    monkeypatch.setattr("octavo.cli.TURN", 0.0)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, line in (("0", f"octavo: {word} is for one process; start it without torchrun\n"), ("1", "")):
+        monkeypatch.setenv("RANK", rank)
+        assert said(word) == (2, "", line)
+        assert said(word, "--help")[0] == said("--version")[0] == 0
+    monkeypatch.setenv("RANK", "0")
+    assert "say what to do: octavo train TEXT" in said("train")[2]
+
+
 def test_version_is_the_packages(said: Said) -> None:
     assert said("--version")[1].strip() == "0.1.0"
 
@@ -223,7 +237,10 @@ MISTAKES = {
     "long context": ("train text.txt --steps 2 --context 99999", "context is 99999, and the text has only"),
     "nothing to do": ("train", "say what to do"),
     "text and resume": ("train text.txt --resume x", "say what to do"),
-    "parts of one process": ("train text.txt --parallel fsdp", "--parallel is for several processes; start them: "),
+    "parts of one process": (
+        "train text.txt --parallel fsdp",
+        "--parallel is for several processes; start them: torch",
+    ),
     "no such run to resume": ("train --resume nothing", "no run nothing"),
     "resume and out": ("train --resume nothing --out x", "leave them out with --resume"),
     "no such config": ("train text.txt --config no.toml", "--config no.toml is no file; give the octavo.toml of a run"),

@@ -1,6 +1,7 @@
 """The command line: its words, one line for every mistake, and the exit status."""
 
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
@@ -10,9 +11,12 @@ from cyclopts import App, ArgumentCollection, CycloptsError, UnknownCommandError
 from octavo import __version__
 from octavo.cli.output import OutputError, ReaderGone, checked_output, give_up_output
 from octavo.errors import OctavoError, PeerError, UserError
+from octavo.processes import first_here, started_by_torchrun
 
 DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 STDIN = "<standard input>"
+HELP = {"--help", "-h", "--version"}
+TURN = 2.0  # seconds that the first process has to say what is wrong: torchrun ends all as soon as one has ended
 
 
 def check_values(app: App, words: tuple[str, ...], arguments: ArgumentCollection) -> None:
@@ -150,6 +154,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _done(words: Sequence[str]) -> int:
     try:
+        check_alone(words)
         app(words, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         return _complain(_one_line(error), MISTAKE)
@@ -164,6 +169,14 @@ def _done(words: Sequence[str]) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else FAILED
     return DONE
+
+
+def check_alone(words: Sequence[str]) -> None:
+    """Raise `UserError` where several processes are to do what is for one: all but training and help."""
+    word = words[0] if words else ""
+    if word in WORDS and word != "train" and not HELP & set(words) and started_by_torchrun():
+        time.sleep(0 if first_here() else TURN)
+        raise UserError(f"{word} is for one process; start it without torchrun")
 
 
 def _one_line(error: CycloptsError) -> str:
