@@ -3,12 +3,14 @@
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from torch import Tensor
 
 from octavo import planner, probing, speed, training
 from octavo.config import GPT2_XL, Asked, RunConfig, TrainConfig
@@ -60,6 +62,35 @@ def test_a_preset_is_planned_without_a_text_and_without_making_the_model(
     assert status == 0 and "8.19 billion parameters" in output and "8 GPUs, FSDP" in output
     status, output, _ = said("plan", "--preset", "gpt2", "--steps", "10", "--batch", "2", "--layers", "2")
     assert status == 0 and "for 20,480 tokens" in output and "as measured here" in output
+
+
+def test_a_context_that_is_asked_for_is_planned_however_far_it_is(said: Said) -> None:
+    eight = ["plan", "--preset", "llama-8b", "--tflops", "400", "--gpus", "8"]
+    usual, far = said(*eight)[1], said(*eight, "--context", "131072")[1]
+    assert "rows of 4,096 tokens" in usual and re.search("8 GPUs, FSDP .* days", usual)
+    assert "rows of 131,072 tokens" in far and re.search("8 GPUs, FSDP .* does not fit", far)
+
+
+def test_what_multiplies_in_float32_holds_no_halves_and_keeps_twice_as_much(said: Said) -> None:
+    asked = ["plan", "--preset", "gpt2-xl", "--tflops", "400", "--gpus", "2"]
+    single, half = said(*asked, "--dtype", "float32")[1], said(*asked, "--dtype", "bfloat16")[1]
+    assert "halves" not in single and "state     24.9 GB" in single and "multiplying in float32" in single
+    assert "their halves 3.1" in half and "state     28.0 GB" in half and "multiplying in bfloat16" in half
+    assert said(*asked)[1] == half  # as GPUs do
+    rows = [re.search(r"2 GPUs, FSDP +\S+ +\S+ +\S+ +(\d+)", text) for text in (single, half)]
+    assert rows[0] and rows[1] and int(rows[0][1]) < int(rows[1][1])
+
+
+def test_what_does_not_fit_here_leads_to_the_gpus_that_were_told_of(
+    said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planner, "free_memory", lambda: 10**6)
+    status, output, errors = said("plan", "text.txt", "--preset", "gpt2", "--gpus", "8", "--tflops", "400")
+    assert (status, output) == (2, "") and "to learn from a row takes about" in errors
+    assert errors.endswith("; or leave the text out: octavo plan --preset gpt2 --gpus 8 --tflops 400\n")
+    for words in (["--preset", "gpt2"], ["--layers", "12", "--gpus", "8", "--tflops", "400"]):
+        status, _, errors = said("plan", "text.txt", *words)
+        assert status == 2 and errors.endswith("ask for a smaller --context, --width or --layers\n")
 
 
 def test_a_text_is_planned_with_gpus_when_they_are_asked_about(said: Said) -> None:
@@ -171,6 +202,30 @@ def test_the_peak_is_measured_once_and_a_number_of_operations(monkeypatch: pytes
     peak.cache_clear()
     assert peak("cpu", "float32") == peak("cpu", "float32") > 1e6
     peak.cache_clear()
+
+
+def test_the_peak_is_that_of_rows_by_rows_and_what_lasts_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor without units for bfloat16 multiplies rows by columns far slower."""
+    tried: list[int] = []
+
+    def timed(one: Tensor, other: Tensor, result: Tensor) -> float:
+        tried.append(len(one))
+        return 2 * len(one) ** 3 / (2e9 if other.T.is_contiguous() else 1e8)
+
+    monkeypatch.setattr(speed, "_timed", timed)
+    peak.cache_clear()
+    assert peak("cpu", "bfloat16") == pytest.approx(2e9)
+    assert Counter(tried) == {256: 6, 512: 2}  # one of them is for warming up
+    peak.cache_clear()
+
+
+def test_no_share_is_said_where_more_was_done_than_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "peak", lambda device, dtype: 1e12)
+    heard = Speed(CONFIG)
+    heard.hear(stepped(0, 4000.0))
+    assert heard.line() == (
+        "4,000 tokens a second, and with them more than the 1 TFLOP a second measured of cpu in float32"
+    )
 
 
 def test_a_training_says_how_fast_it_was(said: Said) -> None:

@@ -15,7 +15,7 @@ from octavo import forecast, planner, probing, readings, repeating, training
 from octavo.config import Asked, ModelConfig, RunConfig, TrainConfig
 from octavo.data import Prepared
 from octavo.describing import epochs
-from octavo.errors import ConfigError
+from octavo.errors import ConfigError, TextError
 from octavo.evaluation import held_out
 from octavo.forecast import FEWEST, count, expect
 from octavo.planner import Plan
@@ -115,6 +115,21 @@ def test_the_rows_of_a_large_model_share_one_update(monkeypatch: pytest.MonkeyPa
     config = chosen(preset="smollm2-135m", context=256, minutes=60)
     assert config.train.optimizer == "muon" and config.train.batch > 4
     assert config.train.steps * seconds(config) == pytest.approx(3600, rel=0.15)  # evaluations take the rest
+
+
+def test_a_preset_learns_to_see_as_far_as_is_asked_and_no_farther_than_its_text(machine: Callable[..., None]) -> None:
+    small: dict[str, Any] = {"layers": 1, "width": 32, "heads": 2, "kv_heads": 1, "steps": 3, "batch": 1}
+    usual = chosen(preset="smollm2-135m", **small)
+    assert (usual.model.context, usual.window) == (8192, 4096)
+    for asked in ({"preset": "smollm2-135m"}, {"preset": "gpt2", "kv_heads": 2}):
+        far = chosen(**{**small, **asked, "context": 8192})
+        assert far.window == far.model.context == 8192
+    again = training.plan_training(["text.txt"], Asked(context=8192), base=usual)[0].config
+    assert again.window == again.model.context == 8192
+    with pytest.raises(
+        TextError, match=r"^context is 1000000, and the text has only \d+ tokens to learn from; ask for"
+    ):
+        chosen(preset="gpt2", context=10**6, steps=3)
 
 
 def test_a_faster_machine_gets_a_larger_model(machine: Callable[..., None]) -> None:

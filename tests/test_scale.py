@@ -18,6 +18,8 @@ from octavo.model import GPT, GPTBlock
 from octavo.optim import orthogonalise
 from octavo.presets import LLAMA_8B, PRESETS, QWEN3_06B, QWEN3_8B
 from octavo.scale import (
+    FLOAT,
+    HALF,
     LEFT_FREE,
     USED,
     Way,
@@ -93,6 +95,22 @@ def test_the_state_counts_what_each_optimizer_holds() -> None:
     adamw, muon = state_of(GPT2_XL, "adamw"), state_of(GPT2_XL, "muon")
     assert adamw.total == 18 * parameters(GPT2_XL)
     assert muon.momenta < 0.6 * adamw.momenta and muon.weights == adamw.weights
+
+
+def test_in_float32_nothing_is_held_twice_and_what_is_kept_or_gathered_is_twice_as_large() -> None:
+    half, single = (state_of(GPT2_XL, "adamw", size) for size in (HALF, FLOAT))
+    assert single == replace(half, casts=0) and half == state_of(GPT2_XL, "adamw")
+    for recompute in (False, True):
+        kept = [activations(GPT2_XL, 2048, recompute=recompute, size=size) for size in (0, HALF, FLOAT)]
+        assert kept[2] - kept[0] == 2 * (kept[1] - kept[0]) > 0  # the logits are as they were
+    for way in (Way(1), Way(8)):
+        assert held(GPT2_XL, "adamw", way) - held(GPT2_XL, "adamw", way, FLOAT) == half.casts
+    whole = Way(8, sharded=True, gathered=True)
+    assert held(GPT2_XL, "adamw", whole, FLOAT) - held(GPT2_XL, "adamw", whole) == HALF * parameters(GPT2_XL)
+    part = Way(8, sharded=True)
+    assert held(GPT2_XL, "adamw", part, FLOAT) > held(GPT2_XL, "adamw", part)
+    rows = [most_rows(GPT2_XL, part, "adamw", 1024, 80 * GB, False, size) for size in (HALF, FLOAT)]
+    assert rows[0] > rows[1] > 0
 
 
 def test_what_is_sharded_takes_less_of_each_and_comes_to_the_same_state() -> None:

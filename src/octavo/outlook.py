@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from octavo.config import ModelConfig
 from octavo.progress import duration
 from octavo.scale import (
+    FLOAT,
+    HALF,
     LEFT_FREE,
     TOKENS,
     USED,
@@ -29,29 +32,38 @@ TITLES = ("shared by", "state", "with a row", "recomputed", "rows at most", "rec
 
 @dataclass(frozen=True, kw_only=True)
 class Hardware:
-    """What there is to learn with: one GPU's memory in bytes, its peak in operations a second, and how many of them."""
+    """What there is to learn with: one GPU's memory in bytes, its peak in operations a second and the precision of its
+    products, and how many of them.
+    """
 
     memory: float
     peak: float
     measured: bool  # here, and not told
     gpus: tuple[int, ...] = GPUS
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+
+    @property
+    def size(self) -> int:
+        """Bytes of a number that is multiplied."""
+        return HALF if self.dtype == "bfloat16" else FLOAT
 
 
 def outlook(
     model: ModelConfig, optimizer: Optimizer, window: int, hardware: Hardware, tokens: float | None = None
 ) -> tuple[str, ...]:
     """A model of this shape, learned in rows of `window` tokens: from so many in all, or 20 for each parameter."""
-    count, work, state = parameters(model), work_per_token(model, window), state_of(model, optimizer)
+    count, work, state = parameters(model), work_per_token(model, window), state_of(model, optimizer, hardware.size)
     learned = tokens or float(TOKENS * count)
     said = "" if tokens else f", {TOKENS} a parameter"
-    row, again = (activations(model, window, recompute=recompute) for recompute in (False, True))
+    row, again = (activations(model, window, recompute=recompute, size=hardware.size) for recompute in (False, True))
+    halves = f"their halves {_gb(state.casts)}, " if state.casts else ""
     head = (
         f"model     {model.dialect}, {model.layers} layers of width {model.width}, {model.heads} heads, "
         f"{model.vocab_size:,} tokens in its vocabulary: {_large(count)} parameters",
         f"work      {operations(work.total)} a token: {operations(work.products)} in its matrices, "
         f"{operations(work.looking)} looking back at {window:,} tokens",
         f"in all    {operations(work.total * learned)} for {_large(learned)} tokens{said}",
-        f"state     {_gb(state.total)} GB: weights {_gb(state.weights)}, their halves {_gb(state.casts)}, "
+        f"state     {_gb(state.total)} GB: weights {_gb(state.weights)}, {halves}"
         f"gradients {_gb(state.gradients)}, the optimizer's ({optimizer}) {_gb(state.momenta)}",
         f"a row     {_gb(row)} GB to keep for the way back, {_gb(again)} GB where blocks are computed again",
         "",
@@ -61,8 +73,8 @@ def outlook(
     rate = f"{operations(hardware.peak)} a second" + (" as measured here" if hardware.measured else "")
     foot = (
         "",
-        f"GB on each GPU; rows of {window:,} tokens on each, in {1 - LEFT_FREE:.0%} of {_gb(hardware.memory)} GB; "
-        f"time at {USED:.0%} of {rate}",
+        f"GB on each GPU, multiplying in {hardware.dtype}; rows of {window:,} tokens on each, "
+        f"in {1 - LEFT_FREE:.0%} of {_gb(hardware.memory)} GB; time at {USED:.0%} of {rate}",
     )
     return (*head, *_aligned(table), *foot)
 
@@ -70,12 +82,13 @@ def outlook(
 def _row(
     model: ModelConfig, optimizer: Optimizer, window: int, hardware: Hardware, way: Way, tokens: float
 ) -> Iterator[str]:
-    state = held(model, optimizer, way)
-    rows = [most_rows(model, way, optimizer, window, hardware.memory, recompute) for recompute in (False, True)]
+    memory, size = hardware.memory, hardware.size
+    state = held(model, optimizer, way, size)
+    rows = [most_rows(model, way, optimizer, window, memory, recompute, size) for recompute in (False, True)]
     yield way.name
     yield _gb(state)
     for recompute in (False, True):
-        yield _gb(state + activations(model, window, recompute=recompute))
+        yield _gb(state + activations(model, window, recompute=recompute, size=size))
     yield from (f"{count:,}" if count else "none" for count in rows)
     again = not rows[0]
     taken = seconds(model, way, tokens, window, hardware.peak, recompute=again)

@@ -15,7 +15,7 @@ from octavo.errors import ConfigError
 from octavo.evaluation import held_out
 from octavo.forecast import forecast
 from octavo.memory import free_memory
-from octavo.probing import SHARE, Room, fit_into, probe, probed, recomputed, step_memory, update_share, work
+from octavo.probing import Room, fit_into, probe, probed, recomputed, refuse, update_share, work
 from octavo.readings import BY_SIZE, hidden, most_readings
 from octavo.scale import parameters
 from octavo.shapes import LADDER, Shape, continued, of_preset, of_rung, repeated_run
@@ -211,12 +211,7 @@ def _affordable(configs: list[RunConfig], room: Room) -> list[RunConfig]:
     if fitting is not None:
         return [fitting]
     if not found:
-        row = replace(configs[0], train=replace(configs[0].train, micro_batches=configs[0].train.batch, recompute=True))
-        raise ConfigError(
-            f"to learn from a row takes about {step_memory(row, room) / 1e9:.1f} GB "
-            f"and {(room.free or 0) / 1e9:.1f} GB are free, "
-            f"of which at most {SHARE:.0%} are taken; ask for a smaller --context, --width or --layers"
-        )
+        refuse(configs[0], room)
     return found
 
 

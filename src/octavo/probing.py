@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
+from typing import NoReturn
 
 import torch
 
@@ -35,6 +36,10 @@ def update_share(config: RunConfig) -> float:
         return 0.0
     update, row = muon_work(config.model), work_per_token(config.model, config.window).total * config.window
     return update / (update + row)
+
+
+class TooLargeError(ConfigError):
+    """A training that does not fit into the memory here."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,16 @@ def fit_into(config: RunConfig, room: Room) -> RunConfig | None:
     return found
 
 
+def refuse(config: RunConfig, room: Room) -> NoReturn:
+    """Raise `TooLargeError` with what a single row would take, each block computed again."""
+    row = replace(config, train=replace(config.train, micro_batches=config.train.batch, recompute=True))
+    raise TooLargeError(
+        f"to learn from a row takes about {step_memory(row, room) / 1e9:.1f} GB "
+        f"and {(room.free or 0) / 1e9:.1f} GB are free, "
+        f"of which at most {SHARE:.0%} are taken; ask for a smaller --context, --width or --layers"
+    )
+
+
 def probe(config: RunConfig, room: Room = ONE, steps: int = 3) -> tuple[float, RunConfig]:
     """Seconds a training step takes here, the median of a few once it is warm; and in how many pieces it fits.
 
@@ -109,11 +124,11 @@ def step_time(config: RunConfig) -> tuple[float, bool]:
 
 
 def probed(config: RunConfig, room: Room = ONE) -> tuple[float, RunConfig]:
-    """Seconds that a step takes here, and in how many pieces it fits. Raises `ConfigError` where it does not."""
+    """Seconds that a step takes here, and in how many pieces it fits. Raises `TooLargeError` where it does not."""
     try:
         return probe(config, room)
     except torch.OutOfMemoryError:
-        raise ConfigError(
+        raise TooLargeError(
             f"{config.train.device} has not enough memory for a row of {config.window} tokens; "
             "ask for a smaller --context, --width or --layers"
         ) from None

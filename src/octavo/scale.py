@@ -90,7 +90,7 @@ def muon_work(model: ModelConfig) -> float:
 
 @dataclass(frozen=True)
 class State:
-    """Bytes that stay from step to step, and the weights in half precision beside them."""
+    """Bytes that stay from step to step, and beside them the weights in half precision, where products are in it."""
 
     weights: int
     casts: int
@@ -102,11 +102,15 @@ class State:
         return self.weights + self.casts + self.gradients + self.momenta
 
 
-def state_of(model: ModelConfig, optimizer: Optimizer) -> State:
-    """What the weights and their optimizer hold: Muon one number for a matrix's, AdamW two for any."""
+def state_of(model: ModelConfig, optimizer: Optimizer, size: int = HALF) -> State:
+    """What the weights and their optimizer hold: Muon one number for a matrix's, AdamW two for any.
+
+    Products are made with numbers of `size` bytes.
+    """
     count = parameters(model)
     once = model.layers * block_matrices(model) if optimizer == "muon" else 0
-    return State(FLOAT * count, HALF * count, FLOAT * count, 2 * FLOAT * count - FLOAT * once)
+    casts = 0 if size == FLOAT else size * count
+    return State(FLOAT * count, casts, FLOAT * count, 2 * FLOAT * count - FLOAT * once)
 
 
 def kept_in_block(model: ModelConfig) -> int:
@@ -119,14 +123,14 @@ def kept_in_block(model: ModelConfig) -> int:
     return 4 * model.width + attention + (4 if model.gated else 2) * model.feed_forward
 
 
-def activations(model: ModelConfig, tokens: int, *, recompute: bool) -> int:
-    """Bytes in half precision that so many tokens keep for the way back; recomputed, only the streams between blocks.
+def activations(model: ModelConfig, tokens: int, *, recompute: bool, size: int = HALF) -> int:
+    """Bytes that so many tokens keep for the way back; recomputed, only the streams between blocks.
 
     The logits come on top, and never more of them at once than `LOGITS`.
     """
     numbers = model.layers * (model.width if recompute else kept_in_block(model))
     numbers += kept_in_block(model) if recompute else 0
-    return HALF * tokens * numbers + PER_LOGIT * min(LOGITS, tokens * model.vocab_size)
+    return size * tokens * numbers + PER_LOGIT * min(LOGITS, tokens * model.vocab_size)
 
 
 @dataclass(frozen=True)
@@ -145,17 +149,18 @@ class Way:
         return "one GPU" if self.gpus == 1 else f"{self.gpus} GPUs, {'FSDP' if self.sharded else 'DDP'}"
 
 
-def held(model: ModelConfig, optimizer: Optimizer, way: Way) -> int:
+def held(model: ModelConfig, optimizer: Optimizer, way: Way, size: int = HALF) -> int:
     """Bytes of the state that one GPU holds.
 
     Sharded, a part of it [Zhao 2023]; and whole, for a moment, the block at work and the next one, and what stands
-    outside the blocks, in half precision with their gradients in float32; or all blocks, where they are gathered.
+    outside the blocks, in the precision of products with their gradients in float32; or all blocks, where they are
+    gathered.
     """
-    state = state_of(model, optimizer)
+    state = state_of(model, optimizer, size)
     if not way.sharded:
         return state.total
     block, outer = block_matrices(model) + block_vectors(model), outer_parameters(model)
-    whole = gathered(model) if way.gathered else HALF * (2 * block + outer) + FLOAT * (block + outer)
+    whole = gathered(model, size) if way.gathered else size * (2 * block + outer) + FLOAT * (block + outer)
     return (state.total - state.casts) // way.gpus + whole
 
 
@@ -164,15 +169,23 @@ def gathered(model: ModelConfig, size: int = HALF) -> int:
     return (size + FLOAT) * parameters(model)
 
 
-def most_rows(model: ModelConfig, way: Way, optimizer: Optimizer, window: int, memory: float, recompute: bool) -> int:
+def most_rows(
+    model: ModelConfig,
+    way: Way,
+    optimizer: Optimizer,
+    window: int,
+    memory: float,
+    recompute: bool,
+    size: int = HALF,
+) -> int:
     """How many rows of `window` tokens one GPU can learn from at once; none where not even one has room."""
-    room = (1 - LEFT_FREE) * memory - held(model, optimizer, way)
+    room = (1 - LEFT_FREE) * memory - held(model, optimizer, way, size)
     rows = 0
-    size = 1 << 20
-    while size:  # the logits stop growing, so this is no division
-        if activations(model, (rows + size) * window, recompute=recompute) <= room:
-            rows += size
-        size //= 2
+    more = 1 << 20
+    while more:  # the logits stop growing, so this is no division
+        if activations(model, (rows + more) * window, recompute=recompute, size=size) <= room:
+            rows += more
+        more //= 2
     return rows
 
 

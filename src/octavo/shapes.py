@@ -86,10 +86,7 @@ def of_rung(asked: Asked, data: DataConfig, prepared: Prepared, shape: Shape, de
 
 def rung_model(asked: Asked, shape: Shape, vocab_size: int, tokens: int) -> ModelConfig:
     """The model of this rung, with what was asked, for a text of so many tokens to learn from."""
-    if asked.context is not None and asked.context > tokens:
-        raise TextError(
-            f"context is {asked.context}, and the text has only {tokens} tokens to learn from; ask for less"
-        )
+    check_context(asked, tokens)
     width = asked.width or shape.width
     heads = asked.heads or suitable_heads(asked, shape, width)
     model = ModelConfig(
@@ -103,6 +100,14 @@ def rung_model(asked: Asked, shape: Shape, vocab_size: int, tokens: int) -> Mode
         tied=asked.dialect == "gpt2" or vocab_size > UNTIED,
     )
     return replace(model, rope_base=SLOWEST * model.context) if model.rotary else model
+
+
+def check_context(asked: Asked, tokens: int) -> None:
+    """Raise `TextError` where a row is to be longer than a text of so many tokens."""
+    if asked.context is not None and asked.context > tokens:
+        raise TextError(
+            f"context is {asked.context}, and the text has only {tokens} tokens to learn from; ask for less"
+        )
 
 
 def suitable_heads(asked: Asked, shape: Shape, width: int) -> int:
@@ -164,11 +169,17 @@ def of_preset(asked: Asked, data: DataConfig, prepared: Prepared, name: str) -> 
     """A new model of a known shape for this text; a wide one learns slower by AdamW  [Brown 2020, table 2.1]."""
     model = preset_model(asked, prepared.tokenizer.vocab_size)
     tokens = len(prepared.train.tokens) - 1
-    window = min(FAR, model.context, tokens)
+    check_context(asked, tokens)
+    window = min(tokens_of_row(asked, model), tokens)
     rows = min(MANY, max(1, tokens // window))
     muon = model.dialect == "modern"
     rate = 0.02 if muon else min(1e-3, 0.5 / model.width)
     return _known(asked, data, model, window, rows, "muon" if muon else "adamw", rate)
+
+
+def tokens_of_row(asked: Asked, model: ModelConfig) -> int:
+    """How far a model of a known shape learns to see: what is asked for, or all of its context, but at most `FAR`."""
+    return asked.context or min(FAR, model.context)
 
 
 def preset_model(asked: Asked, vocab_size: int | None = None) -> ModelConfig:
@@ -224,6 +235,7 @@ def repeated_run(asked: Asked, data: DataConfig, vocab_size: int, base: RunConfi
     if asked.steps is not None:  # its end is no time any more
         given |= {"minutes": None, "most_steps": None}
     given |= {} if asked.dtype == "auto" else {"dtype": asked.dtype}
+    given |= {} if asked.context is None else {"window": None}
     device = choose_device(asked.device)
     train = replace(base.train, device=device, compile=base.train.compile and compiles(device), **given)
     return RunConfig(model=model, data=data, train=train)

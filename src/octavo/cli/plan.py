@@ -1,5 +1,7 @@
 """`octavo plan`: what a training would be, before it is done."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,7 +30,8 @@ def plan(
 ) -> None:
     """Say what octavo train would do with these texts and flags, and train nothing."""
     asked, base = gather(time, text, shape), read_base(config)
-    check(gpus=gpus, tflops=tflops, memory=memory)
+    told = {"gpus": gpus, "tflops": tflops, "memory": memory}
+    check(**told)
     if not texts:
         if asked.preset is None or base is not None or asked.minutes is not None or asked.start is not None:
             raise UserError(
@@ -42,12 +45,12 @@ def plan(
     from octavo.training import opened_start, plan_training
 
     start = opened_start(asked, base)
-    with Display() as display:
+    with Display() as display, naming_the_way(asked, told):
         chosen, _ = plan_training(named(texts), asked, base=base, start=start, on_event=display.show)
     print("\n".join(chosen.lines))
     if chosen.config.train.minutes is None:
         print(time_of(chosen.config))
-    if any(value is not None for value in (gpus, tflops, memory)):
+    if any(value is not None for value in told.values()):
         from octavo.outlook import outlook
 
         model, train, window = chosen.config.model, chosen.config.train, chosen.config.window
@@ -61,6 +64,20 @@ def check(**given: float | None) -> None:
     for name, value in given.items():
         if value is not None and not (isfinite(value) and value > 0):
             raise ConfigError(f"{name} is {value}; give a number above zero")
+
+
+@contextmanager
+def naming_the_way(asked: Asked, told: dict[str, float | None]) -> Iterator[None]:
+    """Where a size does not fit here, and GPUs were told of, the words that ask about those."""
+    from octavo.probing import TooLargeError
+
+    try:
+        yield
+    except TooLargeError as error:
+        flags = " ".join(f"--{name} {value:g}" for name, value in told.items() if value is not None)
+        if not flags or asked.preset is None:
+            raise
+        raise ConfigError(f"{error}; or leave the text out: octavo plan --preset {asked.preset} {flags}") from error
 
 
 def time_of(config: RunConfig) -> str:
@@ -89,15 +106,16 @@ def hardware(asked: Asked, gpus: int | None, tflops: float | None, memory: float
         peak=peak(device, choose_dtype(asked.dtype, device)) if tflops is None else tflops * 1e12,
         measured=tflops is None,
         gpus=GPUS if gpus is None else (gpus,),
+        dtype="float32" if asked.dtype == "float32" else "bfloat16",
     )
 
 
 def of_size(asked: Asked, hardware: "Hardware") -> tuple[str, ...]:
     """What a model of a size would take, with no text to learn from yet; nothing of it is made."""
     from octavo.outlook import outlook
-    from octavo.shapes import FAR, MANY, preset_model
+    from octavo.shapes import MANY, preset_model, tokens_of_row
 
     model = preset_model(asked)
-    window = min(FAR, model.context)
+    window = tokens_of_row(asked, model)
     tokens = None if asked.steps is None else float(asked.steps * (asked.batch or MANY) * window)
     return outlook(model, "muon" if model.dialect == "modern" else "adamw", window, hardware, tokens)
