@@ -246,17 +246,17 @@ class Counted:
         setattr(torch.distributed, name, exchange)
 
 
-def exchanges(processes: Processes, pieces: int) -> dict[str, list[int]]:
-    """How often weights and gradients are exchanged in a step of so many pieces, after the first one, either way."""
+def exchanges(processes: Processes) -> dict[str, list[int]]:
+    """How often weights and gradients are exchanged in a step, not the first one, of one or several pieces."""
     found, counted = {}, Counted()
-    for way in ("fsdp", "gathered"):
+    for way, pieces in product(("fsdp", "gathered"), (1, 4)):
         over = spread(GPT(replace(SHAPES["modern"], layers=3)), way, processes)
         optimizers = make_optimizers(over.model, TrainConfig(steps=3, batch=2), over.weights, over.matrices)
         tokens = torch.arange(CONTEXT)[None]
         for _ in range(2):
             counted.gathers = counted.reductions = 0
             training_step(over.model, optimizers, [(tokens, tokens)] * pieces, rate=1.0, clip=1.0, spread=over)
-        found[way] = [counted.gathers, counted.reductions]
+        found[f"{way}, {pieces}"] = [counted.gathers, counted.reductions]
     return found
 
 

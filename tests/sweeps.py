@@ -3,13 +3,13 @@
 import pytest
 
 SWEEPS = {
-    "kills": (10, 1000),
+    "kills": (6, 1000),
     "power failures": (500, 10_000),
     "resumed trainings": (6, 40),
     "flipped bits": (250, 10_000),
     "truncations": (50, 1000),
     "signals": (8, 200),
-    "mutations": (5400, 1_188_000),
+    "mutations": (3600, 1_188_000),
     "byte strings": (500, 10_000),
     "full disks": (4, 64),
     "aborts": (60, 10_000),

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from torch.optim import Optimizer
 
-from octavo import training
+from octavo import toml, training
 from octavo.checkpoint import restore
 from octavo.config import Asked
 from octavo.disk import seal, verify
@@ -142,7 +142,7 @@ class Format:
 @cache
 def learner(run: Path) -> tuple[GPT, list[Optimizer]]:
     """What the state of a run is put into, again and again."""
-    config = training.toml.load(run)
+    config = toml.load(run)
     model = make_model(config)
     return model, make_optimizers(model, config.train)
 
@@ -173,7 +173,7 @@ FORMATS = {
     "facts": Format(CHECKPOINT + "training.json", either, facts, sealed=True),
     "state": Format(CHECKPOINT + "state.safetensors", mutated_header, opened, sealed=True),
     "GGUF": Format("model.gguf", mutated_bytes, lambda run: load_gguf(run / "model.gguf")),
-    "octavo.toml": Format("octavo.toml", mutated_bytes, training.toml.load),
+    "octavo.toml": Format("octavo.toml", mutated_bytes, toml.load),
 }
 
 

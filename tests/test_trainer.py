@@ -433,7 +433,7 @@ def test_fewer_minutes_than_what_is_learned_anew_are_refused(ticking: None) -> N
         training.resume(Path("run"), Asked(minutes=0.001))
     gc.collect()  # as if its process had ended
     assert (metrics("run"), steps_saved(Path("run"))) == before
-    assert whole(training.resume(Path("run"), Asked(minutes=0.5)))[-1].step > 12
+    assert whole(training.resume(Path("run"), Asked(minutes=0.2)))[-1].step > 12
 
 
 def test_what_is_not_as_it_was_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
