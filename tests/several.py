@@ -261,8 +261,19 @@ def exchanges(processes: Processes) -> dict[str, list[int]]:
 
 
 def speaking(processes: Processes, cases: list[tuple[Any, int]], asked: dict[str, Any]) -> list[dict[str, Any]]:
-    """What trainings write of which the last process has so much memory, and how often weights are put together."""
-    counted, found = Counted(), []
+    """What trainings write of which the last process has so much memory, and how often weights are put together.
+
+    They read the held-out text row by row; it is told how many rows each time.
+    """
+    counted, found, real = Counted(), [], evaluation.evaluate
+    reads: list[int] = []
+
+    def evaluate(model: GPT, batches: Any, **given: Any) -> Any:
+        rows = list(batches)
+        reads.append(len(rows))
+        return real(model, rows, **given)
+
+    evaluation.rows_at_once, evaluation.evaluate = lambda *sizes: 1, evaluate  # type: ignore[assignment]
     for parallel, free in cases:
         memory = 2**50 if processes.rank < processes.size - 1 else free
         parallel_.free_on = lambda device, memory=memory: memory  # type: ignore[attr-defined,misc]
@@ -270,8 +281,9 @@ def speaking(processes: Processes, cases: list[tuple[Any, int]], asked: dict[str
             ["text.txt"], Asked(**asked), out=f"{parallel}-{free}", processes=processes, parallel=parallel
         )
         counted.gathers = 0
+        reads.clear()
         written = [event.text for event in trainer.events() if isinstance(event, Sampled)]
-        found.append({"written": written, "gathers": counted.gathers})
+        found.append({"written": written, "gathers": counted.gathers, "reads": [*reads]})
     return found
 
 

@@ -64,7 +64,8 @@ def examine(
     batches = windows(part.tokens, window, rows_at_once(window, model.config.vocab_size))
     own = shared(batches, spread.processes)
     moved = ((torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)) for x, y in own)
-    found = evaluate(model, takewhile(lambda _: not stopped(), moved), objective=spread.objective)
+    with spread.reading():
+        found = evaluate(model, takewhile(lambda _: not stopped(), moved), objective=spread.objective)
     if stopped():
         return None
     nats, count = map(spread.processes.summed, found)

@@ -82,6 +82,11 @@ class Spread:
                 work(self.model)
 
     @contextmanager
+    def reading(self) -> Iterator[None]:
+        """While much is read and nothing learned."""
+        yield
+
+    @contextmanager
     def speaking(self) -> Iterator[GPT | None]:
         """The model to write with, in each process that has to take part in it."""
         yield self.model if self.processes.first else None
@@ -218,16 +223,26 @@ class Sharded(Spread):
                 weights.end()
 
     @contextmanager
-    def speaking(self) -> Iterator[GPT | None]:
-        """All read at the same time; a block is put together for each token anew, or stays so where there is room."""
-        parts: list[Any] = [self.objective, *self.model.blocks]
+    def reading(self) -> Iterator[None]:
+        """A block is put together each time that it reads, or stays so from the first time on where there is room."""
+        blocks: list[Any] = list(self.model.blocks)
         with self._staying(self._room_for(sum(map(math.prod, self.shapes.values())) * self.dtype.itemsize)):
-            parts[0].unshard()  # what stands before and behind the blocks
+            try:
+                yield
+            finally:
+                for block in blocks:
+                    block.reshard()
+
+    @contextmanager
+    def speaking(self) -> Iterator[GPT | None]:
+        """All of them read at the same time."""
+        ends: Any = self.objective  # with what stands before and behind the blocks
+        with self.reading():
+            ends.unshard()
             try:
                 yield self.model
             finally:
-                for part in parts:
-                    part.reshard()
+                ends.reshard()
 
     def _room_for(self, size: int) -> bool:
         """Whether each process has as much memory left, and as much again."""
