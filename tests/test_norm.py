@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from octavo.norm import RMSNorm
+from octavo.norm import RMSNorm, WrittenOut
 
 
 def numbers(*shape: int, dtype: torch.dtype) -> Tensor:
@@ -39,3 +39,13 @@ def test_its_gradient_is_that_of_the_formula() -> None:
     norm = RMSNorm(6, eps=1e-3).double()
     x = numbers(4, 6, dtype=torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(lambda x, w: torch.func.functional_call(norm, {"weight": w}, x), (x, norm.weight))
+
+
+def test_it_is_differentiated_twice_as_the_one_of_pytorch_is() -> None:
+    norm = RMSNorm(6, eps=1e-3).double()
+    x, weight = numbers(4, 6, dtype=torch.float64).requires_grad_(), numbers(6, dtype=torch.float64).requires_grad_()
+    theirs = torch.autograd.functional.hessian(lambda x: F.rms_norm(x, (6,), norm.weight, 1e-3).pow(3).sum(), x)
+    ours = torch.autograd.functional.hessian(lambda x: norm(x).pow(3).sum(), x)
+    assert theirs.abs().max() > 0.1 and torch.allclose(ours, theirs, rtol=1e-10, atol=1e-12)
+    for inputs in ((x, weight), (x.detach(), weight), (x, weight.detach())):
+        assert torch.autograd.gradgradcheck(lambda x, weight: WrittenOut.apply(x, weight, 1e-3), inputs)

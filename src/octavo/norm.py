@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -34,14 +35,27 @@ class WrittenOut(torch.autograd.Function):
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
         r = length.square_().div_(x.size(-1)).add_(epsilon).rsqrt_().to(x.dtype)
         ctx.save_for_backward(x, weight, r)
+        ctx.epsilon = epsilon
         return (x * r).mul_(weight)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, dy: Float[Tensor, "*rows C"]) -> tuple[Tensor, Tensor, None]:
-        """dx = r g dy − x r³ (x · g dy) / C, and dg = Σ r x dy over the rows."""
+    def backward(ctx: Any, dy: Float[Tensor, "*rows C"]) -> tuple[Tensor | None, Tensor | None, None]:
+        """dx = r g dy − x r³ (x · g dy) / C, and dg = Σ r x dy over the rows.
+
+        Where that is to be differentiated once more, by PyTorch's own operations.
+        """
         x, weight, r = ctx.saved_tensors
         width = x.size(-1)
+        if torch.is_grad_enabled():
+            found = iter(
+                torch.autograd.grad(
+                    F.rms_norm(x, (width,), weight, ctx.epsilon),
+                    [value for value, needed in zip((x, weight), ctx.needs_input_grad, strict=False) if needed],
+                    dy,
+                    create_graph=True,
+                )
+            )
+            return next(found) if ctx.needs_input_grad[0] else None, next(found, None), None
         dy = dy.contiguous()  # of heads it comes turned round
         product = (dy * x).view(-1, width)
         along = (product @ weight).view(r.shape)  # how much of the gradient only makes x longer
