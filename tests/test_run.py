@@ -11,7 +11,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from octavo.config import ModelConfig
-from octavo.errors import RunError, SaveError
+from octavo.errors import ConfigError, RunError, SaveError
 from octavo.model import GPT
 from octavo.run import load, load_model, save, save_model
 from octavo.tokenizers import SimpleTokenizer
@@ -55,6 +55,18 @@ def test_a_run_can_be_written_in_fewer_bits_than_it_was_trained_in(model: GPT, r
     assert load_model(run).embed.weight.dtype == torch.bfloat16
     assert transformers.AutoModelForCausalLM.from_pretrained(run).dtype == torch.bfloat16
     assert model.embed.weight.dtype == torch.float32
+
+
+def test_a_model_with_other_weights_than_its_config_says_is_not_written(model: GPT, run: Path) -> None:
+    model.blocks[0].register_parameter("added", torch.nn.Parameter(torch.zeros(2)))
+    with pytest.raises(ConfigError, match=r"blocks\.0\.added is a weight of the model or of its config alone; "):
+        save_model(model, run)
+    del model.blocks[0].added
+    model.unembed.weight = torch.nn.Parameter(model.embed.weight + 1)
+    if model.config.tied:
+        with pytest.raises(ConfigError, match="the output has weights of its own where the config ties it to the emb"):
+            save_model(model, run)
+    assert not run.exists()
 
 
 def test_opening_a_model_draws_no_random_number(saved: Path) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from octavo.config import ModelConfig
+from octavo.errors import ConfigError
 from octavo.imagined import embody, imagine
 from octavo.model import GPT
 
@@ -30,7 +31,15 @@ class Parts:
 
 
 def parts_of(model: GPT | Parts) -> Parts:
-    """A model that is in memory already, in parts."""
+    """A model that is in memory already, in parts. Raises `ConfigError` where it has others than its config says."""
     if isinstance(model, Parts):
         return model
+    odd = imagine(model.config).state_dict().keys() ^ model.state_dict().keys()
+    if odd:
+        raise ConfigError(
+            f"{min(odd)} is a weight of the model or of its config alone; write such a model by torch.save, "
+            "or bring what was added into the weights that are known"
+        )
+    if model.config.tied and model.unembed.weight is not model.embed.weight:
+        raise ConfigError("the output has weights of its own where the config ties it to the embedding; say tied=False")
     return Parts(model.config, model.state_dict(), model.embed.weight.dtype)
