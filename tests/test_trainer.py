@@ -18,7 +18,7 @@ import octavo
 from octavo import step, toml, training
 from octavo.checkpoint import newest_valid, snapshot_steps
 from octavo.config import Asked
-from octavo.errors import ConfigError, OctavoError, RunError
+from octavo.errors import ConfigError, OctavoError, RunError, UserError
 from octavo.evaluation import examine
 from octavo.events import Evaluated, Event, Finished, Note, Sampled, Saved, Stepped
 from octavo.saved import checkpoint_folder, read_facts, snapshots, steps_saved
@@ -458,6 +458,18 @@ def test_a_run_that_another_training_writes_is_refused_before_the_text_is_read()
     with pytest.raises(RunError, match="another training is writing into run; wait for its end, or give this one"):
         training.begin(["nowhere.txt"], Asked(), out="run", force=True)
     assert claimed.run == Path("run")
+
+
+def test_a_training_from_python_leaves_pytorchs_random_numbers_as_they_were() -> None:
+    found = []
+    for dropout in (0.0, 0.3):
+        torch.manual_seed(5)
+        octavo.train(Path("text.txt"), out="run", force=True, **{**TINY, "dropout": dropout}, steps=2)
+        found.append(torch.randn(3))
+    expected = torch.randn(3, generator=torch.Generator().manual_seed(5))
+    assert all(torch.equal(drawn, expected) for drawn in found)
+    with pytest.raises(UserError, match="there is no text to learn from; name one"):
+        octavo.train(steps=2)
 
 
 def test_no_sample_is_lost_to_a_character_that_ends_a_line_elsewhere() -> None:

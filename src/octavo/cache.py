@@ -111,6 +111,8 @@ class Documents(NoCache):
 class StaticCache:
     """Room for `capacity` tokens in each row, taken once. Rows may differ in length.
 
+    It is for writing: no gradient finds its way back through what is remembered.
+
     >>> cache = StaticCache(ModelConfig(layers=1, heads=1, width=4), batch=2, capacity=8)
     >>> cache.keep([3, 1])
     >>> cache.positions(2).tolist()

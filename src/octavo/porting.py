@@ -32,7 +32,8 @@ def ignore(event: Event) -> None:
 def load(where: Path | str, *, dtype: torch.dtype | None = None) -> "tuple[GPT, Tokenizer]":
     """Open a run, a folder that Hugging Face wrote, a GGUF file, or a model of the hub by its name.
 
-    The weights keep the dtype that they are stored in, unless another is given. Raises `RunError` where it is nothing
+    The weights keep the dtype that they are stored in, and rounded ones of a GGUF file become bfloat16, unless another
+    is given. Raises `RunError` where it is nothing
     that octavo opens, `DamagedError` where a file is not what it says, `DownloadError` where the hub does not answer.
     """
     parts, tokenizer = open_parts(where, dtype=dtype)

@@ -14,7 +14,7 @@ from octavo.beginning import begin_anew, check_free, check_room, check_unclaimed
 from octavo.claim import Claim
 from octavo.config import Asked, DataConfig, RunConfig
 from octavo.data import Prepared, find_texts, prepare
-from octavo.errors import ConfigError, RunError
+from octavo.errors import ConfigError, RunError, UserError
 from octavo.events import Event, Note, Planned
 from octavo.parts import Parts
 from octavo.places import find_model, new_run
@@ -274,13 +274,18 @@ def _prolong(trainer: Trainer, asked: Asked, on_event: Listener, told: Sequence[
 
 
 def train(
-    *texts: str, out: str | Path | None = None, force: bool = False, on_event: Listener = ignore, **asked: Any
+    *texts: str | Path, out: str | Path | None = None, force: bool = False, on_event: Listener = ignore, **asked: Any
 ) -> Path:
     """Train a GPT on files, folders or a named corpus, and return the folder of the run.
 
-    Takes the words of the command line: `octavo.train("book.txt", minutes=10)`. Raises what `begin` raises.
+    Takes the words of the command line that say what is learned, `--from` as `start`: `octavo.train("book.txt",
+    minutes=10)`. PyTorch's random numbers go on afterwards as if nothing had been. Raises what `begin` raises.
     """
-    trainer = begin(texts, from_dict(Asked, asked), out=out, force=force, on_event=on_event)
-    for event in trainer.events():
-        on_event(event)
+    if not texts:
+        raise UserError("there is no text to learn from; name one: octavo.train('book.txt')")
+    gpus = [] if asked.get("device") == "cpu" else list(range(torch.cuda.device_count()))
+    with torch.random.fork_rng(gpus):
+        trainer = begin([*map(str, texts)], from_dict(Asked, asked), out=out, force=force, on_event=on_event)
+        for event in trainer.events():
+            on_event(event)
     return trainer.run
