@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from octavo import fused as fusing
 from octavo import products as module
 from octavo.cache import StaticCache
 from octavo.config import ModelConfig
-from octavo.errors import ConfigError
+from octavo.errors import ConfigError, SamplingError
 from octavo.fused import fused, memory_dtype
 from octavo.generation import generate
 from octavo.model import GPT
@@ -244,11 +245,50 @@ def test_where_eight_bits_cannot_be_had_a_line_says_so(
     with pytest.raises(ConfigError, match="a quick copy already, with whole weights; quantize the model that it is of"):
         fused(fused(model), quantize="int8")
     handle = model.blocks[1].stream.register_forward_hook(lambda *_: None)
-    with pytest.raises(ConfigError, match=r"somebody listens to the model, .*; remove the hooks"):
+    with pytest.raises(ConfigError, match="somebody listens to the model, or changed a part of it, and no copy of"):
         fused(model, quantize="int8")
     handle.remove()
     monkeypatch.setattr(torch.ops.quantized, "linear_dynamic", None)
     with pytest.raises(ConfigError, match="this PyTorch does not multiply in int8 on this processor; leave quantize"):
+        fused(model, quantize="int8")
+
+
+class Adapted(nn.Linear):
+    """A matrix with something added to what it says, as adapters do  [Hu 2021]."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input) + input.mean(-1, keepdim=True)
+
+
+class Wrapped(nn.Module):
+    """A block in a module of somebody else's, as compilers and sharders put it there."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, *given: Any) -> Any:
+        return self.block(*given)
+
+
+@pytest.mark.parametrize("part", ["block", "matrix", "norm"])
+def test_a_model_with_a_part_of_somebody_elses_writes_as_it_is(model: GPT, config: ModelConfig, part: str) -> None:
+    if part == "block":
+        model.blocks[0] = Wrapped(model.blocks[0])
+    elif part == "matrix":
+        model.blocks[0].attention.mix = Adapted(config.heads * config.head_width, config.width, bias=config.biased)
+    else:
+        model.norm = nn.Identity()
+    model = model.float().eval()
+    with torch.no_grad():
+        expected = model(torch.tensor([[1, 2, 3]]))[0, -1].log_softmax(-1)
+    step = next(generate(model, [1, 2, 3], max_new_tokens=1, temperature=0))
+    assert step.tokens == [expected.argmax().item()] and step.logprobs[0] == pytest.approx(
+        expected.max().item(), rel=1e-5
+    )
+    with pytest.raises(SamplingError, match="somebody listens to the model or changed it, or it is a quick copy"):
+        generate(model, [1], max_new_tokens=1, bitwise=True)
+    with pytest.raises(ConfigError, match="or changed a part of it, and no copy of it has that; undo it, or leave"):
         fused(model, quantize="int8")
 
 

@@ -296,6 +296,7 @@ def test_taps_are_heard_while_generating(model: GPT) -> None:
         ([], {}, TextError, "the prompt is empty; give at least one token"),
         ([[1], []], {}, TextError, "prompt 1 is empty; give at least one token"),
         ([1, 23], {}, TextError, "the prompt holds token 23; the vocabulary has 0 to 22"),
+        ([True], {}, TextError, "the prompt holds token True; the vocabulary has 0 to 22"),
         ([[1], [-1]], {}, TextError, "prompt 1 holds token -1; the vocabulary has 0 to 22"),
         (list(range(16)), {"slide": False}, TextError, "of 16 tokens fills the context of 16; shorten it or let it"),
         ([1], {"max_new_tokens": 0}, SamplingError, "max_new_tokens is 0; give a whole number from 1"),
@@ -314,8 +315,8 @@ def test_what_is_wrong_is_said_at_the_call(
 
 def test_the_bitwise_mode_is_for_a_model_that_is_no_quick_copy_and_not_listened_to(model: GPT) -> None:
     handle = model.blocks[0].stream.register_forward_hook(lambda *_: None)
-    with pytest.raises(SamplingError, match="somebody listens to the model, or it is a quick copy already; give"):
+    with pytest.raises(SamplingError, match="somebody listens to the model or changed it, or it is a quick copy"):
         generate(model, [1], max_new_tokens=1, bitwise=True)
     handle.remove()
-    with pytest.raises(SamplingError, match="somebody listens to the model, or it is a quick copy already"):
+    with pytest.raises(SamplingError, match="somebody listens to the model or changed it, or it is a quick copy"):
         generate(fused(model, quantize="int8"), [1], max_new_tokens=1, bitwise=True)

@@ -16,8 +16,10 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from octavo.cache import LayerCache
+from octavo.dropout import Dropout
 from octavo.errors import ConfigError
-from octavo.model import GPT, GPTBlock, Rotation, rotate
+from octavo.model import GPT, FeedForward, GPTBlock, MultiHeadAttention, Rotary, Rotation, SelfAttention, rotate
+from octavo.norm import RMSNorm
 from octavo.optim import has_bfloat16_units
 from octavo.products import (
     EightBitProduct,
@@ -29,7 +31,12 @@ from octavo.products import (
     halves,
 )
 from octavo.side_by_side import SideLayer
+from octavo.tap import Tap
 
+OWN = {
+    *(GPT, GPTBlock, MultiHeadAttention, SelfAttention, FeedForward, Rotary, RMSNorm, Dropout, Tap),
+    *(nn.ModuleList, nn.Linear, nn.Embedding, nn.LayerNorm),
+}
 SMALL = 0.25  # of the memory that is free on a GPU
 ALONE_UNDER = 2**18  # numbers to look back at; a second thread is woken later than one has looked at fewer
 
@@ -45,17 +52,18 @@ def fused(
     """A copy of a model that says the same up to rounding, and sooner; the model itself where there is none.
 
     A copy is of the model as it is now: what the model learns later, it knows in part at most. It has no dropout, and
-    none of its taps can be listened to: a model on which somebody listens comes back as it is, and so does one that is
-    a copy already, or on a device without room for another. For one of `rows`, bfloat16 weights are laid out for one
-    text. With `everywhere` there is a copy on any device, and if it is to be `bitwise`, no row of it asks how many
-    others there are.
+    none of its taps can be listened to: a model on which somebody listens comes back as it is, and so does one of which
+    a part is not octavo's own, one that is a copy already, or on a device without room for another. For one of `rows`,
+    bfloat16 weights are laid out for one text. With `everywhere` there is a copy on any device, and if it is to be
+    `bitwise`, no row of it asks how many others there are.
     `quantize="int8"` rounds weights to eight bits, which is said to be near, not the same; it raises `ConfigError`
     where that cannot be had.
     """
-    heard = overheard(model)
+    copied = isinstance(model.unembed, Product)
+    heard = overheard(model) or (not copied and foreign(model))
     if quantize is not None:
         check_quantize(model, quantize, heard)
-    if heard or not (everywhere or has_room(model)) or isinstance(model.unembed, Product):
+    if heard or not (everywhere or has_room(model)) or copied:
         return model
     tiled = bitwise and model.embed.weight.device.type == "cuda"  # on a CPU it suffices to fill up to eight rows
     kind = TiledProduct if tiled else kind_for(model, rows, quantize)
@@ -84,6 +92,11 @@ def overheard(model: GPT) -> bool:
     return any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
 
 
+def foreign(model: GPT) -> bool:
+    """Whether a part is another than this program makes, which may do with its weights whatever it likes."""
+    return any(type(part) not in OWN for part in model.modules())
+
+
 def check_quantize(model: GPT, quantize: str, heard: bool) -> None:
     """Raise `ConfigError` where weights cannot be rounded so."""
     device = model.embed.weight.device.type
@@ -93,7 +106,8 @@ def check_quantize(model: GPT, quantize: str, heard: bool) -> None:
         raise ConfigError(f"int8 is for a CPU and the model is on {device}; move it there, or leave quantize out")
     if heard:
         raise ConfigError(
-            "somebody listens to the model, and to no copy of it; remove the hooks, or leave quantize out"
+            "somebody listens to the model, or changed a part of it, and no copy of it has that; undo it, or leave "
+            "quantize out"
         )
     if isinstance(model.unembed, Product) and not isinstance(model.unembed, EightBitProduct):
         raise ConfigError("the model is a quick copy already, with whole weights; quantize the model that it is of")

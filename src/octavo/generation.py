@@ -52,7 +52,8 @@ def generate(
 
     A row ends with a token of `stop`, which is yielded, or, where the window may not `slide`, when it fills the
     context. `samplings` gives each row its own way of choosing, instead of the words before it. In the `bitwise` mode
-    a row's numbers are the same to the last bit whatever its neighbours, in every dtype, at some cost in speed.
+    a row's numbers are the same to the last bit whatever its neighbours, in every dtype, at some cost in speed. What
+    writes is the model as it is at the call: a hook or a switch set later may not be heard.
     Raises `SamplingError` and `TextError` here, at the call.
 
     >>> from octavo.config import ModelConfig
@@ -91,7 +92,7 @@ def _check_prompts(prompts: Sequence[Sequence[int]], config: ModelConfig, slide:
         if not row:
             raise TextError(f"{name} is empty; give at least one token")
         for token in row:
-            if not isinstance(token, int) or not 0 <= token < size:
+            if not isinstance(token, int) or isinstance(token, bool) or not 0 <= token < size:
                 raise TextError(f"{name} holds token {token!r}; the vocabulary has 0 to {size - 1}")
         if not slide and len(row) >= context:
             raise TextError(f"{name} of {len(row)} tokens fills the context of {context}; shorten it or let it slide")

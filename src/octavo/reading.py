@@ -159,14 +159,17 @@ class BitwiseReader:
 def readable_side_by_side(model: GPT, *, bitwise: bool) -> GPT:
     """A copy of a model that reads texts side by side.
 
-    Raises `SamplingError` where somebody listens to the model, or it is a copy that rounds a text by its neighbours:
-    one for one text, one in eight bits, and on a GPU, for the bitwise mode, any that was not made for that.
+    Raises `SamplingError` where somebody listens to the model or changed a part of it, and where it is a copy that
+    rounds a text by its neighbours: one for one text, one in eight bits, and on a GPU, for the bitwise mode, any that
+    was not made for that.
     """
     copy = fused(model, everywhere=True, bitwise=bitwise)
     kind: type[nn.Module] = type(copy.unembed)
     alike = (TiledProduct,) if bitwise and copy.embed.weight.is_cuda else (Product, TiledProduct, WideProduct)
     if kind not in alike:
-        raise SamplingError("somebody listens to the model, or it is a quick copy already; give the model itself")
+        raise SamplingError(
+            "somebody listens to the model or changed it, or it is a quick copy already; give the model itself"
+        )
     return copy
 
 
