@@ -200,13 +200,19 @@ def test_log_probabilities_come_one_for_each_token(model: GPT, tokenizer: Tokeni
 def test_what_is_wrong_is_said_at_the_call(model: GPT, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"stop": ["a", ""]}, "a stop text is empty; give at least one character"),
+        ({"stop": ["a", 3]}, "a stop text is 3; give a string"),
+        ({"stop": 3}, "a stop text is 3; give a string"),
         ({"n": 0}, "n is 0; give a whole number from 1"),
+        ({"n": 1.5}, r"n is 1\.5; give a whole number from 1"),
+        ({"n": True}, "n is True; give a whole number from 1"),
         ({"temperature": -1}, "temperature is -1; give 0 for the likeliest token"),
         ({"max_new_tokens": 0}, "max_new_tokens is 0; give a whole number from 1"),
     ]
     for words, line in wrong:
         with pytest.raises(SamplingError, match=line):
             complete(model, tokenizer, "to", **{"max_new_tokens": 3, **words})
+        with pytest.raises(SamplingError, match=line):
+            completions(model, tokenizer, "to", **{"max_new_tokens": 3, **words})
     with pytest.raises(TextError, match="there is no prompt; give at least one"):
         complete(model, tokenizer, [], max_new_tokens=3)
     monkeypatch.setattr(tokenizer, "end_of_text", None)

@@ -1,7 +1,10 @@
 """What can be asked of a model, its data and its training, and what is said about the rest."""
 
+import tomllib
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from octavo.config import (
@@ -18,6 +21,7 @@ from octavo.config import (
 )
 from octavo.errors import ConfigError
 from octavo.plain import as_dict, from_dict
+from octavo.toml import dump
 
 SCALING = RopeScaling(factor=8.0, low_frequency_factor=1.0, high_frequency_factor=4.0, original_context=8192)
 
@@ -42,11 +46,18 @@ def test_what_is_not_given_follows_from_the_rest() -> None:
         ({"dialect": "t5"}, r"^dialect is 't5'; octavo speaks gpt2 and modern$"),
         ({"layers": 0}, r"^layers is 0; give a number above zero$"),
         ({"width": -64}, r"^width is -64; give a number above zero$"),
-        ({"context": float("nan")}, r"^context is nan; give a number above zero$"),
-        ({"vocab_size": True}, r"^vocab_size is True; give a number above zero$"),
-        ({"heads": "12"}, r"^heads is 12; give a number above zero$"),
+        ({"context": float("nan")}, r"^context is nan; give a whole number$"),
+        ({"vocab_size": True}, r"^vocab_size is True; give a whole number$"),
+        ({"heads": "12"}, r"^heads is '12'; give a whole number$"),
         ({"layers": 2.5}, r"^layers is 2.5; give a whole number$"),
         ({"feed_forward": 2.5}, r"^feed_forward is 2.5; give a whole number$"),
+        ({"tied": "no"}, r"^tied is 'no'; give True or False$"),
+        ({"dialect": "modern", "qk_norm": "yes"}, r"^qk_norm is 'yes'; give True or False$"),
+        (
+            {"dialect": "modern", "rope_scaling": {"factor": 2}},
+            r"^rope_scaling is \{'factor': 2\}; give a RopeScaling$",
+        ),
+        ({"dialect": "modern", "rope_base": 10**400}, r"^rope_base is 10+; give a number above zero$"),
         ({"norm_epsilon": 0.0}, r"^norm_epsilon is 0.0; give a number above zero$"),
         ({"context": 2**22 + 1}, r"^context 4194305 is longer than 4194304 tokens; choose a shorter one$"),
         ({"width": 384, "heads": 5}, r"^width 384 does not divide into 5 heads; choose a multiple$"),
@@ -96,6 +107,7 @@ def test_impossible_data_is_said_in_one_line(values: dict[str, Any], message: st
         ({"warmup": float("nan")}, r"^warmup is nan; give a fraction from 0 to 1$"),
         ({"decay": 1.5}, r"^decay is 1.5; give a fraction from 0 to 1$"),
         ({"weight_decay": -0.1}, r"^weight_decay is -0.1; give zero or more$"),
+        ({"compile": "no"}, r"^compile is 'no'; give True or False$"),
         ({"micro_batches": 9}, r"^9 micro_batches are more than the 8 rows of a batch"),
     ],
 )
@@ -124,6 +136,33 @@ def test_what_a_user_asks_is_checked_at_once(values: dict[str, Any], message: st
         Asked(**values)
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"dialect": "gpt3"}, r"^dialect is 'gpt3'; give gpt2 or modern$"),
+        ({"tokenizer": "x"}, r"^tokenizer is 'x'; give character, word or bpe$"),
+        ({"shuffle": "lines"}, r"^shuffle is 'lines'; give documents$"),
+        ({"steps": 2.5}, r"^steps is 2.5; give a whole number$"),
+        ({"lr": "fast"}, r"^lr is 'fast'; give a number$"),
+        ({"val": 3}, r"^val is 3; give a text$"),
+    ],
+)
+def test_what_is_asked_amiss_is_told_what_there_is_to_choose(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        from_dict(Asked, values)
+
+
+def test_numbers_of_numpy_and_paths_are_kept_as_plain_ones() -> None:
+    config = RunConfig(
+        model=ModelConfig(width=np.int64(8), heads=np.int32(2)),
+        data=DataConfig(texts=(Path("a.txt"),), val=Path("b.txt")),  # type: ignore[arg-type]
+        train=TrainConfig(steps=np.int64(1), batch=1, dropout=np.float64(0.5)),
+    )
+    assert from_dict(RunConfig, tomllib.loads(dump(config))) == config
+    assert type(config.model.width) is int and config.data.texts == ("a.txt",)
+    assert from_dict(Asked, {"width": np.int64(8), "val": Path("b.txt")}) == Asked(width=8, val="b.txt")
+
+
 def test_a_config_is_plain_values_and_back() -> None:
     config = RunConfig(
         model=ModelConfig(dialect="modern", rope_scaling=SCALING),
@@ -142,9 +181,9 @@ def test_a_config_is_plain_values_and_back() -> None:
     [
         ({"model": {"layer": 3}}, r"^model.layer is no setting of ModelConfig; did you mean layers\?$"),
         ({"zzz": 3}, r"^zzz is no setting of RunConfig; it has data, model, train$"),
-        ({"model": {"layers": "3"}}, r"^model.layers is '3'; give int$"),
-        ({"model": {"layers": True}}, r"^model.layers is True; give int$"),
-        ({"model": {"norm_epsilon": "small"}}, r"^model.norm_epsilon is 'small'; give float$"),
+        ({"model": {"layers": "3"}}, r"^model.layers is '3'; give a whole number$"),
+        ({"model": {"layers": True}}, r"^model.layers is True; give a whole number$"),
+        ({"model": {"norm_epsilon": "small"}}, r"^model.norm_epsilon is 'small'; give a number$"),
         ({"model": {"dialect": "t5"}}, r"^model.dialect is 't5'; give "),
         ({"model": {"rope_scaling": {"factor": 8.0}}}, r"^model.rope_scaling. is incomplete: "),
         ({"data": {"texts": [1]}}, r"^data.texts is \[1\]; give "),

@@ -138,11 +138,17 @@ def written(kind: str = "llama", **other: Any) -> tuple[dict[str, Any], set[str]
             {"llama.rope.dimension_count": 8},
             "llama.rope.dimension_count is 8 where octavo's model has its head_width, 16; it cannot be another",
         ),
-        ({"llama.attention.head_count": [4, 2]}, r"heads is [4, 2]; give int"),
+        ({"llama.attention.head_count": [4, 2]}, r"heads is [4, 2]; give a whole number"),
         ({"octavo.rope_scaling.factor": 8.0}, "is incomplete"),
-        ({"octavo.rope_scaling.original_context": "long"}, "rope_scaling.original_context is 'long'; give int"),
-        ({"octavo.rope_scaling.original_context": float("inf")}, "rope_scaling.original_context is inf; give int"),
-        ({"octavo.rope_scaling.original_context": 8.5}, "rope_scaling.original_context is 8.5; give int"),
+        (
+            {"octavo.rope_scaling.original_context": "long"},
+            "rope_scaling.original_context is 'long'; give a whole number",
+        ),
+        (
+            {"octavo.rope_scaling.original_context": float("inf")},
+            "rope_scaling.original_context is inf; give a whole number",
+        ),
+        ({"octavo.rope_scaling.original_context": 8.5}, "rope_scaling.original_context is 8.5; give a whole number"),
         ({"octavo.rope_scaling.turn": 8.0}, "rope_scaling.turn is no setting of RopeScaling"),
     ],
 )

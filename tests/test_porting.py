@@ -405,6 +405,11 @@ def test_what_keeps_more_is_said_where_eight_bits_are_too_few(
             export(run, "gguf", rounding="f16")
 
 
+def test_a_form_that_is_not_known_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match=r"^'pt' is no form that a model is written in; give hf, gguf, onnx$"):
+        export("nowhere", "pt")  # type: ignore[arg-type]
+
+
 def test_nothing_is_lost_that_an_export_did_not_write(
     run_of: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -417,6 +422,8 @@ def test_nothing_is_lost_that_an_export_did_not_write(
         export(run, "gguf", to=Path("precious"), force=True)
     with pytest.raises(RunError, match=r"thesis\.txt is a file; give another --to"):
         export(run, "hf", to=Path("precious/thesis.txt"), force=True)
+    with pytest.raises(RunError, match=r"thesis\.txt is a file; give another --to"):
+        export(run, "hf", to="precious/thesis.txt", force=True)
     first = export(run, "gguf").path.read_bytes()
     export(run, "hf")
 

@@ -563,7 +563,7 @@ def test_a_model_from_elsewhere_is_refused(workplace: Path, random_model: Callab
     tokenizer = SimpleTokenizer("abc")
     save(random_model(ModelConfig(vocab_size=5, context=8, layers=1, heads=1, width=4)), tokenizer, "theirs")
     with pytest.raises(RunError, match="theirs was not trained here, so no text is known to be new to it"):
-        report(Path("theirs"))
+        report("theirs")
 
 
 def test_a_text_of_which_nothing_was_held_out_is_refused(workplace: Path) -> None:

@@ -83,7 +83,7 @@ def test_a_json_file_of_absurd_size_is_not_read(one: Path, monkeypatch: pytest.M
         ({"dtype": "float8_e4m3fn"}, r"dtype is 'float8_e4m3fn'; octavo reads float64, float32, bfloat16, float16$"),
         ({"vocab_size": 24}, r"weight has the shape 23 x 16 where the config asks for 24 x 16$"),
         ({"vocab_size": 10**30}, r"no weight is as large as the vocab_size of 10{30} in the config$"),
-        ({"vocab_size": None}, r"vocab_size is None; give int$"),
+        ({"vocab_size": None}, r"vocab_size is None; give a whole number$"),
         ({"num_hidden_layers": 10**9}, r"the weights have 2 layers where the config asks for 1000000000$"),
         (
             {"max_position_embeddings": 4_000_000},

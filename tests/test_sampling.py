@@ -248,6 +248,8 @@ def test_logits_that_are_no_numbers_are_said_in_one_line(value: float, temperatu
         ({"temperature": -1}, "temperature is -1; give 0 for the likeliest token or a number above it"),
         ({"temperature": math.nan}, "temperature is nan; give 0 for the likeliest token"),
         ({"temperature": math.inf}, "temperature is inf; give 0 for the likeliest token"),
+        ({"temperature": 10**400}, "temperature is 10+; give 0 for the likeliest token"),
+        ({"repetition_penalty": 10**400}, "repetition_penalty is 10+; give a number above 0; 1 changes nothing"),
         ({"top_k": 0}, "top_k is 0; give a whole number from 1"),
         ({"top_p": 0}, "top_p is 0; give a probability above 0 and at most 1"),
         ({"top_p": 1.5}, "top_p is 1.5; give a probability above 0 and at most 1"),
@@ -265,6 +267,12 @@ def test_logits_that_are_no_numbers_are_said_in_one_line(value: float, temperatu
 def test_a_value_out_of_its_range_is_refused_in_one_line(words: dict[str, Any], line: str) -> None:
     with pytest.raises(SamplingError, match=line):
         Sampling(**words)
+
+
+def test_a_penalty_may_be_any_whole_number() -> None:
+    for name in ("repetition_penalty", "frequency_penalty", "presence_penalty"):
+        words = {"temperature": 0, name: 10**30}
+        assert choose(torch.tensor([[2.0, 1.0]]), [Sampling(**words)], [[1]]).tokens == [0]
 
 
 def test_tokens_outside_the_vocabulary_are_refused_in_one_line() -> None:

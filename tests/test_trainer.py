@@ -691,5 +691,5 @@ def test_octavo_train_is_a_function_too() -> None:
     run = octavo.train("text.txt", on_event=heard.append, steps=2, layers=1, heads=1, width=16, context=8)
     assert run == Path("runs/text-1")
     assert isinstance(heard[-1], Finished)
-    with pytest.raises(ConfigError, match=r"step is no setting of Asked; did you mean steps\?"):
+    with pytest.raises(ConfigError, match=r"step is no setting of a training; did you mean steps\?"):
         octavo.train("text.txt", step=3)

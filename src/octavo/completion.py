@@ -1,6 +1,6 @@
 """Prompts completed as text, in pieces as they are written: no broken character, and nothing of a stop text."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -63,7 +63,8 @@ def complete(
     text of its own, as in a conversation. Raises `SamplingError` and
     `TextError` at the call.
     """
-    texts, stops = _listed(prompts), (stop,) if isinstance(stop, str) else tuple(stop)
+    texts = _listed(prompts)
+    stops = (stop,) if isinstance(stop, str) or not isinstance(stop, Iterable) else tuple(stop)
     _check(texts, stops, n)
     first = Sampling(
         temperature=temperature,
@@ -99,9 +100,12 @@ def _ids(tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
 def _check(prompts: Sequence[Prompt], stops: Sequence[str], n: int) -> None:
     if not prompts:
         raise TextError("there is no prompt; give at least one, an empty one begins a text")
+    for stop in stops:
+        if not isinstance(stop, str):
+            raise SamplingError(f"a stop text is {stop!r}; give a string")
     if "" in stops:
         raise SamplingError("a stop text is empty; give at least one character")
-    if not isinstance(n, int) or n < 1:
+    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
         raise SamplingError(f"n is {n!r}; give a whole number from 1")
 
 
@@ -110,8 +114,9 @@ def completions(
 ) -> list[Completion]:
     """What `complete` yields, joined: n completions of each prompt, in the order of the prompts."""
     texts = _listed(prompts)
+    found = complete(model, tokenizer, texts, max_new_tokens=max_new_tokens, n=n, **words)
     pieces: list[list[Piece]] = [[] for _ in range(len(texts) * n)]
-    for piece in complete(model, tokenizer, texts, max_new_tokens=max_new_tokens, n=n, **words):
+    for piece in found:
         pieces[piece.index].append(piece)
     names = [text if isinstance(text, str) else tokenizer.decode(text, special=True) for text in texts]
     return [_joined(names[index // n], parts) for index, parts in enumerate(pieces)]

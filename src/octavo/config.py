@@ -1,10 +1,11 @@
 """Everything that is asked of a model, its data and its training, as frozen values: no torch, no files."""
 
-from dataclasses import dataclass, field
-from math import isfinite
+from dataclasses import dataclass, field, fields
+from sys import float_info
 from typing import Any, Literal, get_args
 
 from octavo.errors import ConfigError
+from octavo.plain import simple
 
 Dialect = Literal["gpt2", "modern"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -15,18 +16,30 @@ BASE_STOP = "\n\n"  # where a model ends in a talk that was never taught to hold
 DERIVED: Any = None  # stands for a value that __post_init__ works out from the others, so that its type stays plain
 
 
+def _simplify(config: Any) -> None:
+    for f in fields(config):
+        object.__setattr__(config, f.name, simple(getattr(config, f.name)))
+
+
 def _check_positive(config: object, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value) or value <= 0:
-            raise ConfigError(f"{name} is {value}; give a number above zero")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= float_info.max:
+            raise ConfigError(f"{name} is {value!r}; give a number above zero")
 
 
 def _check_whole(config: object, *names: str) -> None:
-    _check_positive(config, *names)
     for name in names:
-        if not isinstance(getattr(config, name), int):
-            raise ConfigError(f"{name} is {getattr(config, name)}; give a whole number")
+        value = getattr(config, name)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ConfigError(f"{name} is {value!r}; give a whole number")
+    _check_positive(config, *names)
+
+
+def _check_either(config: object, *names: str) -> None:
+    for name in names:
+        if not isinstance(getattr(config, name), bool):
+            raise ConfigError(f"{name} is {getattr(config, name)!r}; give True or False")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +52,7 @@ class RopeScaling:
     original_context: int
 
     def __post_init__(self) -> None:
+        _simplify(self)
         _check_positive(self, "factor", "low_frequency_factor", "high_frequency_factor", "original_context")
         if self.high_frequency_factor <= self.low_frequency_factor:
             raise ConfigError(
@@ -73,6 +87,7 @@ class ModelConfig:
     rope_scaling: RopeScaling | None = None
 
     def __post_init__(self) -> None:
+        _simplify(self)
         if self.dialect not in get_args(Dialect):
             raise ConfigError(f"dialect is {self.dialect!r}; octavo speaks gpt2 and modern")
         _check_whole(self, "vocab_size", "context", "layers", "heads", "width")
@@ -82,6 +97,9 @@ class ModelConfig:
         self._derive()
         _check_whole(self, "kv_heads", "head_width", "feed_forward")
         _check_positive(self, "norm_epsilon")
+        _check_either(self, "qk_norm", "tied")
+        if self.rope_scaling is not None and not isinstance(self.rope_scaling, RopeScaling):
+            raise ConfigError(f"rope_scaling is {self.rope_scaling!r}; give a RopeScaling")
         if self.heads % self.kv_heads:
             raise ConfigError(f"{self.heads} heads do not divide into {self.kv_heads} kv_heads; choose a divisor")
         if self.rotary and self.head_width % 2:
@@ -154,6 +172,7 @@ class DataConfig:
     shuffle: Literal["documents"] | None = None  # draw the parts and the order from these; none: as they come
 
     def __post_init__(self) -> None:
+        _simplify(self)
         if self.split is not None and not 0 < self.split < 1:
             raise ConfigError(f"split is {self.split}; give the training part as a fraction between 0 and 1")
         if self.split is not None and self.val is not None:
@@ -194,6 +213,7 @@ class TrainConfig:
     compile: bool = False  # each block, by PyTorch's compiler
 
     def __post_init__(self) -> None:
+        _simplify(self)
         if self.lr is None:
             object.__setattr__(self, "lr", 0.02 if self.optimizer == "muon" else 1e-3)
         if self.weight_decay is None:
@@ -205,6 +225,7 @@ class TrainConfig:
             if getattr(self, name) is not None:
                 _check_whole(self, name)
         _check_positive(self, "lr", "clip")
+        _check_either(self, "recompute", "compile")
         for name in ("dropout", "warmup", "decay"):
             if not 0 <= getattr(self, name) < (1.0001 if name == "decay" else 1):
                 raise ConfigError(f"{name} is {getattr(self, name)}; give a fraction from 0 to 1")
@@ -266,6 +287,7 @@ class Asked:
     start: str | None = None
 
     def __post_init__(self) -> None:
+        _simplify(self)
         if self.minutes is not None and self.steps is not None:
             raise ConfigError("minutes and steps both say when to end; give one of them")
         given = ("minutes", "steps", "vocab_size", "layers", "heads", "kv_heads", "width", "context", "batch", "lr")

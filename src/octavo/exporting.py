@@ -60,7 +60,7 @@ def export(
     kind: Format,
     *,
     rounding: Rounding | None = None,
-    to: Path | None = None,
+    to: Path | str | None = None,
     force: bool = False,
     name: str | None = None,
     on_event: Listener = ignore,
@@ -69,14 +69,17 @@ def export(
 
     Its card calls it by the `name` that it is to have on the hub, else by that of its place.
 
-    Raises `ConfigError` for a rounding that the form does not have, `RunError` where `to` is there already and `force`
-    is not given, `SaveError` with the path and the reason, `OctavoError` where it is not good.
+    Raises `ConfigError` for a form that is not known or a rounding that it does not have, `RunError` where `to` is
+    there already and `force` is not given, `SaveError` with the path and the reason, `OctavoError` where it is not
+    good.
     """
+    if kind not in ROUNDINGS:
+        raise ConfigError(f"{kind!r} is no form that a model is written in; give {', '.join(ROUNDINGS)}")
     parts, tokenizer = open_parts(where, exact=True)
     rounding = rounding or ("f32" if kind == "onnx" else own_rounding(parts.dtype))
     if rounding not in ROUNDINGS[kind]:
         raise ConfigError(f"{kind} is not written as {rounding}; give --dtype {', '.join(ROUNDINGS[kind])}")
-    target = to or target_of(stem(str(where)), kind, rounding)
+    target = Path(to or target_of(stem(str(where)), kind, rounding))
     check_target(target, kind, force)
     beside = tokenizer_of(target) if kind == "onnx" else None
     if beside is not None:

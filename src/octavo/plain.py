@@ -3,12 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from difflib import get_close_matches
-from types import UnionType
+from numbers import Integral, Real
+from os import PathLike, fspath
+from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from octavo.errors import ConfigError
 
 Config = TypeVar("Config")
+WORDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+NAMES = {"Asked": "a training"}  # what a user knows a config by
 
 
 def as_dict(config: object) -> dict[str, Any]:
@@ -26,6 +30,22 @@ def _without_none(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def simple(value: Any) -> Any:
+    """NumPy's numbers and paths as TOML and JSON know them: plain numbers and strings.
+
+    >>> from pathlib import Path
+    >>> simple((Path("a.txt"), "b.txt"))
+    ('a.txt', 'b.txt')
+    """
+    if isinstance(value, tuple):
+        return tuple(map(simple, value))
+    if isinstance(value, PathLike):
+        return fspath(value)
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
+
+
 def from_dict(kind: type[Config], values: Mapping[str, Any], where: str = "") -> Config:
     """Build a config of this kind from plain nested values; an unknown key is refused by name.
 
@@ -40,7 +60,7 @@ def from_dict(kind: type[Config], values: Mapping[str, Any], where: str = "") ->
         if name not in known:
             near = get_close_matches(name, known, 1)
             hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(sorted(known))}"
-            raise ConfigError(f"{where}{name} is no setting of {kind.__name__}; {hint}")
+            raise ConfigError(f"{where}{name} is no setting of {NAMES.get(kind.__name__, kind.__name__)}; {hint}")
     try:
         return kind(**{name: _typed(hints[name], value, f"{where}{name}") for name, value in values.items()})
     except TypeError as error:
@@ -49,13 +69,20 @@ def from_dict(kind: type[Config], values: Mapping[str, Any], where: str = "") ->
 
 def _typed(hint: Any, value: Any, name: str) -> Any:
     choices = [hint] if get_origin(hint) not in (Union, UnionType) else list(get_args(hint))
+    value = simple(value)
     for choice in choices:
         if isinstance(choice, type) and is_dataclass(choice) and isinstance(value, Mapping):
             return from_dict(choice, value, f"{name}.")
         if _fits(choice, value):
             return tuple(value) if get_origin(choice) is tuple else value
-    expected = " or ".join(getattr(choice, "__name__", str(choice)) for choice in choices)
-    raise ConfigError(f"{name} is {value!r}; give {expected}")
+    raise ConfigError(f"{name} is {value!r}; give {_wanted(choices)}")
+
+
+def _wanted(choices: list[Any]) -> str:
+    if get_origin(choices[0]) is Literal:
+        *first, last = get_args(choices[0])
+        return f"{', '.join(first)} or {last}" if first else str(last)
+    return " or ".join(WORDS.get(choice) or choice.__name__ for choice in choices if choice is not NoneType)
 
 
 def _fits(hint: Any, value: Any) -> bool:

@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from sys import float_info
 from typing import Any, NamedTuple
 
 import torch
@@ -23,7 +24,7 @@ SEEDS = 2**63
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= float_info.max
 
 
 def _whole(value: Any) -> bool:
@@ -177,12 +178,13 @@ def penalise(
         if sampling.repetition_penalty != 1 and history[row]:
             tokens = list(set(history[row]))
             said = x[row, tokens]
-            said = torch.where(said > 0, said / sampling.repetition_penalty, said * sampling.repetition_penalty)
+            penalty = float(sampling.repetition_penalty)
+            said = torch.where(said > 0, said / penalty, said * penalty)
             x[row, tokens] = said.clamp(-1e300, 1e300)  # an infinite one would leave nothing to compare
         if (sampling.frequency_penalty or sampling.presence_penalty) and len(history[row]) > given[row]:
             counts = Counter(history[row][given[row] :])
             tokens, times = list(counts), x.new_tensor(list(counts.values()))
-            said = x[row, tokens] - times * sampling.frequency_penalty - sampling.presence_penalty
+            said = x[row, tokens] - times * float(sampling.frequency_penalty) - float(sampling.presence_penalty)
             x[row, tokens] = said.clamp(-1e300, 1e300)
     return x
 

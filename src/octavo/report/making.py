@@ -37,7 +37,7 @@ FEW = 30  # windows under which an interval says little
 
 
 def report(
-    run: Path,
+    run: Path | str,
     *,
     samples: int = SAMPLES,
     seed: int = 0,
@@ -50,6 +50,7 @@ def report(
     `ConfigError` for a number of samples or a seed out of range.
     """
     check(samples, seed)
+    run = Path(run)
     config = trained(run)
     model, tokenizer = load(run, dtype=torch.float32)
     where = choose_device(device)
