@@ -307,6 +307,22 @@ def hushed(processes: Processes, asked: dict[str, Any]) -> list[str]:
     return [event.text for event in trainer.events() if isinstance(event, Sampled)]
 
 
+def choking(processes: Processes, asked: dict[str, Any]) -> None:
+    """A training in parts whose last process fails in the middle of a sample, while others wait for its weights."""
+    parallel_.free_on = lambda device: 0  # type: ignore[attr-defined]
+    trainer = training.begin(["text.txt"], Asked(**asked), out="choked", processes=processes, parallel="fsdp")
+    real = evaluation.generate
+
+    def generate(*given: Any, **named: Any) -> Any:
+        for number, step in enumerate(real(*given, **named)):
+            if number == 3 and processes.rank == processes.size - 1:
+                raise OctavoError("choked")
+            yield step
+
+    evaluation.generate = generate  # type: ignore[assignment]
+    list(trainer.events())
+
+
 def saving(processes: Processes) -> dict[str, Any]:
     """How much each process copies for a checkpoint of what all have; what each says where the last one's is broken."""
     over, copied, real = spread(model_of("modern"), "ddp", processes), [], torch.Tensor.cpu

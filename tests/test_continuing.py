@@ -2,6 +2,7 @@
 
 import gc
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -85,28 +86,53 @@ def test_a_kill_before_the_first_save_of_its_own_goes_back_to_the_model(first: P
     assert any(isinstance(event, Saved) for event in trainer.events())
 
 
-def begun_and_killed(monkeypatch: pytest.MonkeyPatch, **given: Any) -> None:
+def begun_and_killed(monkeypatch: pytest.MonkeyPatch, where: str, killed: Any = None, **given: Any) -> None:
     """A training that comes to its end before it has saved the weights that it begins with."""
-    killed: Any = {"side_effect": KeyboardInterrupt}
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Trainer, "save_state", Mock(**killed))
+        patch.setattr(where, killed or Mock(side_effect=KeyboardInterrupt))
         training.begin(["other.txt"], Asked(start="first", batch=4, eval_every=4, steps=4), **given)
     gc.collect()  # a process that has ended claims nothing
 
 
-@pytest.mark.parametrize("out", ["run", "first"])
+KILLED = ["octavo.trainer.Trainer.save_state", "octavo.tokenizers.base.Tokenizer.save"]
+
+
+@pytest.mark.parametrize(("out", "where"), [("run", KILLED[0]), *(("first", where) for where in KILLED)])
 def test_killed_before_anything_is_saved_it_begins_with_the_model_once_more(
-    out: str, first: Path, monkeypatch: pytest.MonkeyPatch
+    out: str, where: str, first: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = octavo.load(first)[0].state_dict()
     list(on(steps=4).events())
     Path("run").rename("whole")
-    begun_and_killed(monkeypatch, out=out, force=True)
+    begun_and_killed(monkeypatch, where, out=out, force=True)
     assert all(torch.equal(weight, before[name]) for name, weight in octavo.load(first)[0].state_dict().items())
     told: list[Event] = []
     list(training.resume(Path(out), Asked(), on_event=told.append).events())
     assert any(isinstance(event, Saved) and event.step == 0 for event in told)
     assert same(left(out, 4), left("whole", 4))
+
+
+def test_killed_before_what_stood_there_is_gone_nothing_of_it_is_gone_on_with(
+    first: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = octavo.load(first)[0].state_dict()
+    killed = Mock(wraps=shutil, rmtree=Mock(side_effect=KeyboardInterrupt))
+    begun_and_killed(monkeypatch, "octavo.beginning.shutil", killed, out="first", force=True)
+    assert all(torch.equal(weight, before[name]) for name, weight in octavo.load(first)[0].state_dict().items())
+    with pytest.raises(RunError, match="the text is not the one that was learned from, in first; bring that back"):
+        training.resume(first, Asked())
+
+
+def test_what_is_repeated_goes_on_from_its_model_as_it_is(first: Path) -> None:
+    base = on(steps=4).config
+    shorter = training.begin(["other.txt"], Asked(context=16), out="shorter", base=base)
+    assert (shorter.config.window, shorter.config.model) == (16, base.model)
+    for asked, line in (
+        (Asked(context=64), "--context is 64; the model sees 32 tokens; ask for less"),
+        (Asked(layers=3), "--layers is the model's own with --from, 2; leave it out"),
+    ):
+        with pytest.raises(ConfigError, match=line):
+            training.begin(["other.txt"], asked, out="again", base=base)
 
 
 def test_what_went_on_from_itself_cannot_be_repeated(first: Path) -> None:

@@ -87,7 +87,9 @@ def test_what_does_not_fit_here_leads_to_the_gpus_that_were_told_of(
     monkeypatch.setattr(planner, "free_memory", lambda: 10**6)
     status, output, errors = said("plan", "text.txt", "--preset", "gpt2", "--gpus", "8", "--tflops", "400")
     assert (status, output) == (2, "") and "to learn from a row takes about" in errors
-    assert errors.endswith("; or leave the text out: octavo plan --preset gpt2 --gpus 8 --tflops 400\n")
+    assert errors.endswith(
+        "; or leave the text out and keep the other flags: octavo plan --preset gpt2 --gpus 8 --tflops 400\n"
+    )
     for words in (["--preset", "gpt2"], ["--layers", "12", "--gpus", "8", "--tflops", "400"]):
         status, _, errors = said("plan", "text.txt", *words)
         assert status == 2 and errors.endswith("ask for a smaller --context, --width or --layers\n")

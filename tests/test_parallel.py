@@ -257,6 +257,11 @@ def test_a_model_in_parts_writes_what_a_whole_one_writes(nursery: Nursery) -> No
     assert nursery.start(2, "hushed", asked=asked) == whole["written"]  # a stop comes between two tokens
 
 
+def test_a_process_that_fails_in_a_sample_ends_the_others(nursery: Nursery) -> None:
+    statuses, said, _ = nursery.outcome(2, "choking", fails=True, asked={**TINY, "steps": 8})
+    assert statuses == [1, 1] and "choked" in said[1] and "another process of this training is gone" in said[0]
+
+
 def test_what_stays_whole_for_a_step_is_exchanged_once(nursery: Nursery) -> None:
     parts, layers = 4, 3  # three blocks, and what stands around them
     found = nursery.start(2, "exchanges")

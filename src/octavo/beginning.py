@@ -10,11 +10,11 @@ from octavo import toml
 from octavo.checkpoint import room_needed
 from octavo.claim import Claim, claimed
 from octavo.config import RunConfig
-from octavo.disk import make_folder, saving, write_file
+from octavo.disk import write_file
 from octavo.errors import RunError, SaveError
 from octavo.places import find_model, is_run
 from octavo.porting import SAVED
-from octavo.run import CONFIG, GENERATION, WEIGHTS
+from octavo.run import GENERATION
 from octavo.tokenizers import Tokenizer
 
 
@@ -45,35 +45,32 @@ def check_room(run: Path, config: RunConfig, parameters: int) -> None:
 
 
 @contextmanager
-def folder_of(run: Path) -> Iterator[None]:
-    """A training's folder, made where there is none; and gone again where nothing comes of the training."""
+def leaving_no_folder(run: Path) -> Iterator[None]:
+    """A folder that was not there before is gone again where nothing comes of the training, and nothing is in it."""
     new = not run.exists()
-    with saving(run):
-        make_folder(run)
     try:
         yield
     except BaseException:
-        with suppress(OSError):  # it holds something
+        with suppress(OSError):
             if new:
                 run.rmdir()
         raise
 
 
 def begin_anew(run: Path, config: RunConfig, tokenizer: Tokenizer) -> None:
-    """Remove what an earlier training left in the folder of a run, and write down what this one is.
+    """Write down what a training is, and remove what an earlier one left in its folder.
 
-    The weights that it goes on from stay, if they are here: until it has saved them itself, there are no others.
+    The model that it goes on from stays, if it is here: until the training has saved its weights, there are no others.
     """
+    stays = goes_on_from(run, config)
+    write_file(run / toml.NAME, toml.dump(config))  # first: whatever stands beside it from now on is known by it
     for name in ("checkpoints", "snapshots", "tensorboard"):
         shutil.rmtree(run / name, ignore_errors=True)
-    for name in {"metrics.jsonl", "samples.jsonl", "loss.svg", *SAVED} - (
-        {CONFIG, WEIGHTS} if goes_on_from(run, config) else set()
-    ):
+    for name in ("metrics.jsonl", "samples.jsonl", "loss.svg", *(() if stays else SAVED)):
         (run / name).unlink(missing_ok=True)
     tokenizer.save(run, context=config.model.context)
     if tokenizer.more_ends:
         write_file(run / GENERATION, json.dumps({"eos_token_id": tokenizer.ends}) + "\n")  # until there are weights
-    write_file(run / toml.NAME, toml.dump(config))
 
 
 def goes_on_from(run: Path, config: RunConfig) -> bool:

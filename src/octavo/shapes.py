@@ -228,17 +228,27 @@ def repeated_run(asked: Asked, data: DataConfig, vocab_size: int, base: RunConfi
     if asked.dialect not in (None, base.model.dialect):
         raise ConfigError(f"--config repeats a {base.model.dialect} model; leave --dialect out, or --config")
     train_words = ("minutes", "steps", "batch", "lr", "dropout", "eval_every", "seed", "pack")
-    model = replace(base.model, vocab_size=vocab_size, **_sizes(asked))
-    if model.rotary and base.model.rope_base == SLOWEST * base.model.context:
-        model = replace(model, rope_base=SLOWEST * model.context)
     given = _given(asked, train_words)
+    model = base.model if base.train.start is not None else _resized(asked, vocab_size, base.model)
+    if base.train.start is not None:
+        check_own(asked, model)
+    if (asked.context or 0) > model.context:
+        raise ConfigError(f"--context is {asked.context}; the model sees {model.context} tokens; ask for less")
     if asked.steps is not None:  # its end is no time any more
         given |= {"minutes": None, "most_steps": None}
     given |= {} if asked.dtype == "auto" else {"dtype": asked.dtype}
-    given |= {} if asked.context is None else {"window": None}
+    if asked.context is not None:
+        given |= {"window": None if asked.context == model.context else asked.context}
     device = choose_device(asked.device)
     train = replace(base.train, device=device, compile=base.train.compile and compiles(device), **given)
     return RunConfig(model=model, data=data, train=train)
+
+
+def _resized(asked: Asked, vocab_size: int, model: ModelConfig) -> ModelConfig:
+    resized = replace(model, vocab_size=vocab_size, **_sizes(asked))
+    if resized.rotary and model.rope_base == SLOWEST * model.context:
+        return replace(resized, rope_base=SLOWEST * resized.context)
+    return resized
 
 
 def _given(asked: Asked, words: tuple[str, ...]) -> dict[str, Any]:

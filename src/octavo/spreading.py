@@ -30,8 +30,8 @@ def spread_over(
 ) -> Spread:
     """Make a model where it learns, of random numbers or of the weights that it goes on from.
 
-    In parts, a process has no more than its own and a single whole weight at any time. `boundary` is the token between
-    documents that do not see each other.
+    In parts, a process has no more of a large one than its own and a single whole weight at any time. `boundary` is the
+    token between documents that do not see each other.
 
     Raises `ConfigError` where a global batch does not go round, `OctavoError` where a GPU is too small for the model.
     """

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -237,9 +238,9 @@ class Trainer(Learner):
 
     def _sample(self) -> str | None:
         """What the model writes; nothing where a stop comes before it has. Those that write together end together."""
-        seed, text = seed_for("sample", self.config.train.seed, self.at.step), None
-        stopped = self._ends if self.spread.way == "fsdp" else lambda: self.stopping
-        with self.processes.together(), self.spread.speaking() as model:
+        seed, text, alike = seed_for("sample", self.config.train.seed, self.at.step), None, self.spread.way == "fsdp"
+        stopped = self._ends if alike else lambda: self.stopping
+        with nullcontext() if alike else self.processes.together(), self.spread.speaking() as model:
             if model is not None:
                 text = sample(model, self.prepared.tokenizer, seed, stopped)
         return json.loads(self.processes.told(json.dumps(text)))

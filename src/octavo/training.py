@@ -10,10 +10,11 @@ from typing import Any
 import torch
 
 from octavo import places
-from octavo.beginning import begin_anew, check_free, check_room, check_unclaimed, folder_of
+from octavo.beginning import begin_anew, check_free, check_room, check_unclaimed, leaving_no_folder
 from octavo.claim import Claim
 from octavo.config import Asked, DataConfig, RunConfig
 from octavo.data import Prepared, find_texts, prepare
+from octavo.disk import make_folder, saving
 from octavo.errors import ConfigError, RunError, UserError
 from octavo.events import Event, Note, Planned
 from octavo.parts import Parts
@@ -162,8 +163,10 @@ def begin(
         chosen, prepared = plan_training(texts, asked, base=base, start=start, on_event=on_event, team=team)
         on_event(Planned(chosen.lines, chosen.config, chosen.parameters))
         run = run if out is not None else new_run(texts[0])  # another training may have taken the name meanwhile
-    with folder_of(run):
+    with leaving_no_folder(run):
         with processes.together():
+            with saving(run):
+                make_folder(run)
             claim = Claim(run)
             check_free(run, force=force)  # or have come to its end there
             check_room(run, chosen.config, chosen.parameters)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -55,7 +56,8 @@ def plan(
 
         model, train, window = chosen.config.model, chosen.config.train, chosen.config.window
         tokens = float(train.steps * train.batch * window)
-        lines = outlook(model, train.optimizer, window, hardware(asked, gpus, tflops, memory), tokens)
+        known = replace(asked, dtype="float32" if train.dtype == "float32" else "bfloat16")
+        lines = outlook(model, train.optimizer, window, hardware(known, gpus, tflops, memory), tokens)
         print("\n".join(("", *lines)))
 
 
@@ -77,7 +79,9 @@ def naming_the_way(asked: Asked, told: dict[str, float | None]) -> Iterator[None
         flags = " ".join(f"--{name} {value:g}" for name, value in told.items() if value is not None)
         if not flags or asked.preset is None:
             raise
-        raise ConfigError(f"{error}; or leave the text out: octavo plan --preset {asked.preset} {flags}") from error
+        raise ConfigError(
+            f"{error}; or leave the text out and keep the other flags: octavo plan --preset {asked.preset} {flags}"
+        ) from error
 
 
 def time_of(config: RunConfig) -> str:
@@ -100,13 +104,14 @@ def hardware(asked: Asked, gpus: int | None, tflops: float | None, memory: float
     from octavo.speed import peak
 
     device = choose_device(asked.device)
+    usual = choose_dtype(asked.dtype, device) if tflops is None else "bfloat16"  # as it is measured, else a GPU's
     here = torch.cuda.get_device_properties(0).total_memory if device == "cuda" else MEMORY * 1e9
     return Hardware(
         memory=here if memory is None else memory * 1e9,
-        peak=peak(device, choose_dtype(asked.dtype, device)) if tflops is None else tflops * 1e12,
+        peak=peak(device, usual) if tflops is None else tflops * 1e12,
         measured=tflops is None,
         gpus=GPUS if gpus is None else (gpus,),
-        dtype="float32" if asked.dtype == "float32" else "bfloat16",
+        dtype="float32" if "float32" in (asked.dtype, usual) else "bfloat16",
     )
 
 
