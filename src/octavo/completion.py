@@ -60,8 +60,7 @@ def complete(
 
     A completion ends where the model ends its text, where a text of `stop` appears, or after so many new tokens. An
     empty prompt stands for the beginning of a text. A prompt of ids is read as it is, and what is written after it is a
-    text of its own, as in a conversation. Raises `SamplingError` and
-    `TextError` at the call.
+    text of its own, as in a conversation. Raises `SamplingError` and `TextError` at the call.
     """
     texts = _listed(prompts)
     stops = (stop,) if isinstance(stop, str) or not isinstance(stop, Iterable) else tuple(stop)
