@@ -62,8 +62,7 @@ def complete(
     empty prompt stands for the beginning of a text. A prompt of ids is read as it is, and what is written after it is a
     text of its own, as in a conversation. Raises `SamplingError` and `TextError` at the call.
     """
-    texts = _listed(prompts)
-    stops = (stop,) if isinstance(stop, str) or not isinstance(stop, Iterable) else tuple(stop)
+    texts, stops = _listed(prompts), _stops(stop)
     _check(texts, stops, n)
     first = Sampling(
         temperature=temperature,
@@ -86,6 +85,10 @@ def complete(
     )
     before = [row if isinstance(texts[index // n], str) else () for index, row in enumerate(generation.texts)]
     return _pieces(generation, [Writer(index, tokenizer, stops, after) for index, after in enumerate(before)])
+
+
+def _stops(stop: str | Sequence[str]) -> tuple[str, ...]:
+    return (stop,) if isinstance(stop, str) or not isinstance(stop, Iterable) else tuple(stop)
 
 
 def _listed(prompts: str | Sequence[Prompt]) -> list[Prompt]:
