@@ -33,8 +33,7 @@ def train(
     """Train a GPT on files, folders, - (standard input) or a corpus by name (shakespeare)."""
     asked = gather(time, text, shape)
     check(new=bool(texts), again=resume is not None, for_new=bool(out or force or config), for_again=allow_mismatch)
-    way = manner or Manner()
-    check_parallel(way.parallel)
+    way = manner_of(manner)
 
     from octavo.cli.page import page_of
     from octavo.places import find_run
@@ -62,12 +61,14 @@ def train(
         watch(begins, display, shown, partial(goes_on, asked=Asked()), track=way.track)
 
 
-def check_parallel(parallel: str) -> None:
-    """Raise `UserError` where one process is to share a model with others."""
-    if parallel != "auto" and "WORLD_SIZE" not in os.environ:
+def manner_of(manner: Manner | None) -> Manner:
+    """How it is done. Raises `UserError` where one process is to share a model with others."""
+    way = manner or Manner()
+    if way.parallel != "auto" and "WORLD_SIZE" not in os.environ:
         raise UserError(
             "--parallel is for several processes; start them: torchrun --nproc-per-node 2 -m octavo train …"
         )
+    return way
 
 
 def check(*, new: bool, again: bool, for_new: bool, for_again: bool) -> None:
