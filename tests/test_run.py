@@ -10,6 +10,7 @@ import transformers
 from safetensors import safe_open
 from torch import Tensor
 
+import octavo
 from octavo.config import ModelConfig
 from octavo.errors import ConfigError, RunError, SaveError
 from octavo.model import GPT
@@ -67,6 +68,15 @@ def test_a_model_with_other_weights_than_its_config_says_is_not_written(model: G
         with pytest.raises(ConfigError, match="the output has weights of its own where the config ties it to the emb"):
             save_model(model, run)
     assert not run.exists()
+
+
+@pytest.mark.parametrize("dtype", ["float32", torch.int8, torch.float8_e4m3fn])
+def test_a_type_that_no_weight_is_stored_in_is_refused(model: GPT, run: Path, dtype: torch.dtype) -> None:
+    with pytest.raises(ConfigError, match=r"dtype is .*; give one of torch\.float"):
+        save_model(model, run, dtype=dtype)
+    assert not run.exists()
+    with pytest.raises(ConfigError, match=r"dtype is .*; give one of torch\.float"):
+        octavo.load(run, dtype=dtype)
 
 
 def test_opening_a_model_draws_no_random_number(saved: Path) -> None:

@@ -15,6 +15,7 @@ from octavo.events import Event, Preparing
 from octavo.hub import fetch_from_hub, is_hub_name
 from octavo.places import RUNS, is_run
 from octavo.run import open_folder, save
+from octavo.tensors_file import check_float
 
 if TYPE_CHECKING:
     from octavo.model import GPT
@@ -44,6 +45,7 @@ def open_parts(
     where: Path | str, *, dtype: torch.dtype | None = None, exact: bool = False
 ) -> "tuple[Parts, Tokenizer]":
     """The same with all weights still where they are stored; `exact` has each read as what holds it without loss."""
+    check_float(dtype)
     path = Path(where)
     if path.is_file():
         from octavo.gguf_reading import open_gguf  # which loads gguf, for a tenth of a second

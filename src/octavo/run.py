@@ -20,7 +20,7 @@ from octavo.imagined import check_fit, imagine, shapes_of
 from octavo.layouts import layout_for, layout_of
 from octavo.model import GPT
 from octavo.parts import Parts, parts_of
-from octavo.tensors_file import FLOATS, PIECE, Described, ignore_progress, write_tensors
+from octavo.tensors_file import FLOATS, PIECE, Described, check_float, ignore_progress, write_tensors
 
 if TYPE_CHECKING:
     from octavo.tokenizers import Tokenizer
@@ -79,6 +79,7 @@ def save_model(
     Those of `more_ends` end what is said too, those of `forbidden` are never to be sampled. No more than one weight is
     made ready at a time.
     """
+    check_float(dtype)
     begin = end_of_text if begin_of_text is None else begin_of_text
     folder, layout, parts = Path(where), layout_for(model.config), parts_of(model)
     dtype = dtype or parts.dtype

@@ -15,7 +15,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from octavo.errors import SaveError
+from octavo.errors import ConfigError, SaveError
 
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 NAMES = {dtype: name for name, dtype in FLOATS.items()}
@@ -35,6 +35,12 @@ class Described:
     def size(self) -> int:
         """Its bytes in the file."""
         return prod(self.shape) * self.dtype.itemsize
+
+
+def check_float(dtype: torch.dtype | None) -> None:
+    """Raise `ConfigError` for what no weight is stored in; nothing said is right."""
+    if dtype is not None and dtype not in FLOATS.values():
+        raise ConfigError(f"dtype is {dtype!r}; give one of {', '.join(map(str, FLOATS.values()))}")
 
 
 def ignore_progress(done: int, total: int) -> None:
