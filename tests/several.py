@@ -199,8 +199,8 @@ def cramped(processes: Processes, run: str, asked: dict[str, Any], parallel: Any
 
     def fits(spread: Spread, config: RunConfig, optimizers: Any, rows: int) -> bool:
         tried.append(rows)
-        if len(tried) == 1 and spread.way == "fsdp":  # when it is decided whether weights stay whole for a step
-            return True
+        if len(tried) == 1 and spread.gathered:  # when it is decided whether weights stay whole for a step
+            return real(spread, config, optimizers, rows)
         return rows == 1 and config.train.recompute and real(spread, config, optimizers, rows)
 
     if processes.rank == processes.size - 1:
