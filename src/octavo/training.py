@@ -227,7 +227,8 @@ def resume(
     fingerprint = processes.told("" if prepared is None else prepared.fingerprint)
     with processes.together(), processes.by_itself():  # what the first has read and encoded the others find
         prepared = prepared or as_the_first(fingerprint, lambda: same_text(run, config, on_event))
-        start = None if steps_saved(run) else opened_start(Asked(), config)  # it was ended before it had saved them
+    # a training that was ended before it had saved what it begins with begins with it once more
+    start = processes.in_turn(lambda: None if steps_saved(run) else opened_start(Asked(), config))
     trainer = Trainer(
         config, prepared, run, processes, way_before(run, processes, parallel), None if start is None else start[0]
     )
