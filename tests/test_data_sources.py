@@ -236,12 +236,6 @@ def test_what_may_not_be_read_in_a_folder_is_counted(write: Path) -> None:
     assert sources.skipped == 2
 
 
-def test_a_path_is_taken_like_its_name(write: Path) -> None:
-    (write / "a.txt").write_text("text")
-    sources = find_texts([Path("a.txt")])
-    assert (texts_of(sources), sources.name) == (["text"], "a")
-
-
 def test_nothing_named_is_refused() -> None:
     with pytest.raises(TextError, match="no text was named; give a file, a folder, - or a corpus: shakespeare"):
         find_texts([])

@@ -59,11 +59,10 @@ def fused(
     `quantize="int8"` rounds weights to eight bits, which is said to be near, not the same; it raises `ConfigError`
     where that cannot be had.
     """
-    copied = isinstance(model.unembed, Product)
-    heard = overheard(model) or (not copied and foreign(model))
+    heard = overheard(model) or foreign(model)
     if quantize is not None:
         check_quantize(model, quantize, heard)
-    if heard or not (everywhere or has_room(model)) or copied:
+    if heard or not (everywhere or has_room(model)) or isinstance(model.unembed, Product):
         return model
     tiled = bitwise and model.embed.weight.device.type == "cuda"  # on a CPU it suffices to fill up to eight rows
     kind = TiledProduct if tiled else kind_for(model, rows, quantize)
@@ -93,8 +92,8 @@ def overheard(model: GPT) -> bool:
 
 
 def foreign(model: GPT) -> bool:
-    """Whether a part is another than this program makes, which may do with its weights whatever it likes."""
-    return any(type(part) not in OWN for part in model.modules())
+    """Whether a part is of somebody else's making, and may do with its weights whatever it likes."""
+    return not isinstance(model.unembed, Product) and any(type(part) not in OWN for part in model.modules())
 
 
 def check_quantize(model: GPT, quantize: str, heard: bool) -> None:

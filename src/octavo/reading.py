@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from octavo.accelerated import records
 from octavo.cache import StaticCache
 from octavo.errors import SamplingError
-from octavo.fused import fused, memory_dtype, overheard
+from octavo.fused import foreign, fused, memory_dtype, overheard
 from octavo.model import GPT
 from octavo.products import Product, TiledProduct, WideProduct
 from octavo.replayed import Replayed
@@ -36,7 +36,7 @@ class Reader:
 
     def __init__(self, model: GPT, capacity: int, rows: int) -> None:
         self.model = fused(model, rows=rows)
-        self.replays = records(model.embed.weight.device) and not overheard(model)
+        self.replays = records(model.embed.weight.device) and not (overheard(model) or foreign(model))
         self.capacity = -(-capacity // UNIT) * UNIT if self.replays else capacity
         self.steps: Replayed | None = None
         self.starts: list[int] = []

@@ -287,7 +287,7 @@ def train(
     """
     if not texts:
         raise UserError("there is no text to learn from; name one: octavo.train('book.txt')")
-    gpus = [] if asked.get("device") == "cpu" else list(range(torch.cuda.device_count()))
+    gpus = [torch.cuda.current_device()] if asked.get("device") != "cpu" and torch.cuda.is_available() else []
     with torch.random.fork_rng(gpus):
         trainer = begin([*map(str, texts)], from_dict(Asked, asked), out=out, force=force, on_event=on_event)
         for event in trainer.events():

@@ -88,7 +88,7 @@ def ignore(event: Event) -> None:
 
 
 def find_texts(
-    texts: Sequence[str | Path],
+    texts: Sequence[str],
     *,
     field: str = "text",
     errors: Errors = "strict",
@@ -101,16 +101,15 @@ def find_texts(
     """
     if not texts:
         raise TextError(f"no text was named; give a file, a folder, - or a corpus: {', '.join(CORPORA)}")
-    names = [*map(str, texts)]
-    if names.count(STDIN) > 1:
+    if texts.count(STDIN) > 1:
         raise TextError("standard input was named twice; it can be read once")
     skipped: Counter[str] = Counter()
     files: list[TextFile] = []
-    for text in names:
+    for text in texts:
         files += _find(text, field, errors, skipped, cache, on_event)
     if skipped:
         on_event(Note(f"{skipped.total():,} files passed over{describe(skipped)}"))
-    return Sources(_short_name(names[0]), tuple(files), errors, skipped.total())
+    return Sources(_short_name(texts[0]), tuple(files), errors, skipped.total())
 
 
 def _find(
