@@ -107,6 +107,14 @@ class Visit:
         words = {"content_type": "text/event-stream", "body": body.encode("utf-8", "replace")}
         self.page.route(re.compile(f"{path}$"), lambda route: route.fulfill(**words))
 
+    def endlessly(self, path: str, ends: int) -> None:
+        """Have the service never draw the token that ends a text: what is stopped must not have ended by itself."""
+
+        def ask(route: "Route") -> None:
+            route.continue_(post_data={**route.request.post_data_json, "logit_bias": {str(ends): -100}})
+
+        self.page.route(re.compile(f"{path}$"), ask)
+
     def open(self, room: str) -> "Page":
         self.page.goto(f"{self.base}/{room}")
         self.page.locator("body[data-ready]").wait_for()
@@ -184,6 +192,14 @@ def visit(tab: "Page", running: Running) -> Iterator[Visit]:
     found.leave()
 
 
+@pytest.fixture
+def endless(visit: Visit, run: Path) -> None:
+    """The model does not end its text by itself, whatever it draws."""
+    ends = octavo.load(run)[1].end_of_text
+    assert ends is not None
+    visit.endlessly("/v1(/chat)?/completions", ends)
+
+
 def write(page: "Page", prompt: str, **knobs: Any) -> None:
     page.get_by_label("Beginning").fill(prompt)
     for name, value in knobs.items():
@@ -232,7 +248,7 @@ def test_another_way_is_taken_from_a_token_by_the_keyboard(visit: Visit, running
     assert page.get_by_role("heading", name="Branch at token 3").is_visible()
 
 
-def test_writing_is_stopped_and_refusals_are_said(visit: Visit) -> None:
+def test_writing_is_stopped_and_refusals_are_said(visit: Visit, endless: None) -> None:
     page = visit.open("play")
     write(page, "Ada ", Tokens=4000)
     tokens = page.locator(".page-leaf .token")
@@ -243,6 +259,7 @@ def test_writing_is_stopped_and_refusals_are_said(visit: Visit) -> None:
     tokens.nth(tokens.count() + 1).wait_for()
     page.keyboard.press("Escape")
     expect(page.locator(".page-leaf .status")).to_contain_text("stopped")
+    page.unroute_all()
     ended = {"index": 0, "text": "a", "token_ids": [1], "finish_reason": "length"}
     refused = {"error": {"message": "<b>too hot</b>"}}
     visit.stream(
@@ -318,7 +335,7 @@ def test_a_conversation_is_held_mended_kept_and_taken_along(visit: Visit) -> Non
     expect(page.locator(".turn")).to_have_count(0)
 
 
-def test_what_is_to_be_forgotten_while_it_is_answered_is_forgotten(visit: Visit) -> None:
+def test_what_is_to_be_forgotten_while_it_is_answered_is_forgotten(visit: Visit, endless: None) -> None:
     page = visit.open("talk")
     page.get_by_text("How it answers").click()
     page.get_by_label("Tokens").fill("4000")
