@@ -5,6 +5,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -145,7 +146,7 @@ def test_blocks_are_computed_again_only_where_a_row_does_not_fit_otherwise(
     assert not plenty.train.recompute and plenty.train.micro_batches == 1
     rows = step_memory(plenty)
     assert planned(int(0.9 * rows / SHARE)).train.recompute is False
-    row = RunConfig(model=plenty.model, train=TrainConfig(steps=1, batch=1))
+    row = replace(plenty, train=replace(plenty.train, batch=1))
     tight = planned(int(0.9 * step_memory(row) / SHARE))
     assert tight.train.recompute and step_memory(tight) < step_memory(row)
     with pytest.raises(ConfigError, match="to learn from a row takes about"):
