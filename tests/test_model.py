@@ -8,6 +8,7 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from octavo.config import GPT2, MODERN_1M, MODERN_5M, ModelConfig, RopeScaling
 from octavo.loss import cross_entropy
@@ -282,6 +283,30 @@ def test_dropout_is_for_training_alone(config: ModelConfig, tokens: Tensor) -> N
     assert not torch.equal(model(tokens), model(tokens))
     model.eval()
     assert torch.equal(model(tokens), model(tokens))
+
+
+def test_gradients_of_single_rows_and_along_a_line_are_those_of_autograd(model: GPT, tokens: Tensor) -> None:
+    tokens = tokens[:2, :6]
+    weights = {name: weight.detach() for name, weight in model.named_parameters()}
+    line = {name: torch.linspace(-1, 1, weight.numel()).view_as(weight).double() for name, weight in weights.items()}
+
+    def surprise(weights: dict[str, Tensor], row: Tensor) -> Tensor:
+        logits = torch.func.functional_call(model, weights, (row[None, :-1],))
+        return cross_entropy(logits, row[None, 1:])
+
+    with sdpa_kernel(SDPBackend.MATH):  # PyTorch's other kernels know no derivative along a line
+        rows = torch.func.vmap(torch.func.grad(surprise), (None, 0))(weights, tokens)
+        slopes = [
+            torch.func.jvp(lambda weights, row=row: surprise(weights, row), (weights,), (line,))[1] for row in tokens
+        ]
+    for index, row in enumerate(tokens):
+        model.zero_grad()
+        cross_entropy(model(row[None, :-1]), row[None, 1:]).backward()
+        learned = {name: weight.grad for name, weight in model.named_parameters()}
+        for name, gradient in learned.items():
+            torch.testing.assert_close(rows[name][index], gradient, rtol=1e-9, atol=1e-12)
+        slope = sum(float((gradient * line[name]).sum()) for name, gradient in learned.items() if gradient is not None)
+        assert float(slopes[index]) == pytest.approx(slope, rel=1e-9)
 
 
 def test_a_tied_output_is_the_embedding(model: GPT, config: ModelConfig) -> None:
