@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import octavo
 from octavo import toml, training
 from octavo.cache import Documents
 from octavo.config import Asked, ModelConfig, TrainConfig
@@ -119,7 +120,7 @@ def test_a_packed_training_that_was_stopped_comes_to_the_same_bits(workplace: Pa
 def test_a_tokenizer_that_does_not_end_documents_cannot_keep_them_apart(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = training.train("text.txt", out="run", layers=1, heads=1, width=16, context=16, batch=2, steps=2)
+    run = octavo.train("text.txt", out="run", layers=1, heads=1, width=16, context=16, batch=2, steps=2)
     start = training.opened_start(Asked(start=str(run)), None)
     assert start is not None
     monkeypatch.setattr(start[1], "end_of_text", None)

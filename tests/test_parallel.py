@@ -353,7 +353,7 @@ def second(*said: Any) -> Processes:
 
 
 def test_a_mistake_that_another_process_alone_meets_is_told_by_it(nursery: Nursery) -> None:
-    run = training.train("text.txt", out="run", **TINY, steps=5)
+    run = octavo.train("text.txt", out="run", **TINY, steps=5)
     statuses, said, _ = nursery.outcome(
         2, "command", fails=True, words=["train", "--resume", "run", "--steps", "9"], apart=True
     )
@@ -424,7 +424,7 @@ def in_two(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[Any]]
 
 
 def test_all_open_what_a_training_begins_with_before_it_is_written_over(in_two: Callable[..., list[Any]]) -> None:
-    run = training.train("text.txt", out="run", **TINY, steps=5)
+    run = octavo.train("text.txt", out="run", **TINY, steps=5)
     before = octavo.load(run)[0].embed.weight
     asked = Asked(start="run", device="cpu", batch=4, steps=5)
     trainers = in_two(lambda processes: training.begin(["text.txt"], asked, out="run", force=True, processes=processes))

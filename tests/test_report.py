@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+import octavo
 from octavo import toml, training
 from octavo.cli import run as command_line
 from octavo.cli.report import show
@@ -49,7 +50,7 @@ TINY: dict[str, Any] = {"layers": 1, "heads": 1, "width": 16, "context": 16, "ba
 
 def trained(text: str, out: str = "run", **asked: Any) -> Path:
     Path("text.txt").write_text(text, "utf-8")
-    return training.train("text.txt", out=out, **{**TINY, **asked})
+    return octavo.train("text.txt", out=out, **{**TINY, **asked})
 
 
 @pytest.fixture(scope="module")
@@ -508,7 +509,7 @@ def test_a_long_text_is_looked_at_in_part_and_that_is_said(workplace: Path, monk
 
 
 def test_few_windows_and_a_beginning_elsewhere_are_said(here: Path) -> None:
-    run = training.train("text.txt", out="second", start="runs/mine", steps=2, batch=2)
+    run = octavo.train("text.txt", out="second", start="runs/mine", steps=2, batch=2)
     notes = report(run, samples=0).notes
     assert any("windows are few" in note for note in notes)
     assert any("began with the weights of runs/mine" in note for note in notes)
@@ -519,7 +520,7 @@ def test_a_text_from_standard_input_is_had_from_its_tokens(workplace: Path, monk
         closed, buffer = False, io.BytesIO(sentences(200).encode())
 
     monkeypatch.setattr(sys, "stdin", Piped())
-    run = training.train("-", out="piped", **TINY)
+    run = octavo.train("-", out="piped", **TINY)
     found = report(run, samples=1)
     assert found.held_out.sources == ("standard input",)
     assert any("the text came from standard input" in note for note in found.notes)
@@ -532,7 +533,7 @@ def test_a_text_from_standard_input_is_had_from_its_tokens(workplace: Path, monk
 def test_a_run_on_shuffled_documents_is_read_from_its_tokens(workplace: Path) -> None:
     lines = [json.dumps({"text": sentences(20, seed=number)}) for number in range(30)]
     Path("many.jsonl").write_text("\n".join(lines))
-    run = training.train("many.jsonl", out="run", shuffle="documents", **TINY)
+    run = octavo.train("many.jsonl", out="run", shuffle="documents", **TINY)
     found = report(run, samples=1)
     assert found.held_out.sources == ("shuffled documents",)
     assert any("the documents were shuffled" in note for note in found.notes)

@@ -472,6 +472,32 @@ def test_a_training_from_python_leaves_pytorchs_random_numbers_as_they_were() ->
         octavo.train(steps=2)
 
 
+def test_a_training_is_gone_on_with_from_python_to_the_same_bits() -> None:
+    class Enough(Exception):
+        pass
+
+    def stop(event: Event) -> None:
+        if isinstance(event, Evaluated) and event.step == 4:
+            raise Enough
+
+    words = {**TINY, "dropout": 0.2, "steps": 6, "eval_every": 2}
+    whole = octavo.train("text.txt", out="whole", **words)
+    with pytest.raises(Enough):
+        octavo.train("text.txt", out="run", on_event=stop, **words)
+    state = torch.get_rng_state()
+    assert octavo.resume("run") == Path("run")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert Path("run/model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    with pytest.raises(RunError, match="run is finished; train it longer with --minutes or --steps"):
+        octavo.resume(Path("run"))
+    heard: list[Event] = []
+    octavo.resume("run", steps=8, on_event=heard.append)
+    assert isinstance(heard[-1], Finished) and heard[-1].step == 8
+    for refused in ({"lr": 0.1}, {"step": 9}):
+        with pytest.raises(UserError, match=f"{next(iter(refused))}"):
+            octavo.resume("run", **refused)
+
+
 def test_no_sample_is_lost_to_a_character_that_ends_a_line_elsewhere() -> None:
     trainer = begin(steps=4)
     for number, text in enumerate(("a", "b\u2028c\x85d", "e")):

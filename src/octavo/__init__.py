@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from octavo.api import resume, train
     from octavo.completion import complete, completions
     from octavo.config import GPT2, GPT2_LARGE, GPT2_MEDIUM, GPT2_XL, ModelConfig, RunConfig, TrainConfig
     from octavo.errors import OctavoError
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
     from octavo.sampling import Sampling
     from octavo.tap import Tap
     from octavo.tokenizers import BPETokenizer, SimpleTokenizer
-    from octavo.training import train
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "octavo.api": ("resume", "train"),
     "octavo.completion": ("complete", "completions"),
     "octavo.config": ("GPT2", "GPT2_LARGE", "GPT2_MEDIUM", "GPT2_XL", "ModelConfig", "RunConfig", "TrainConfig"),
     "octavo.errors": ("OctavoError",),
@@ -32,7 +33,6 @@ _HOMES = {
     "octavo.sampling": ("Sampling",),
     "octavo.tap": ("Tap",),
     "octavo.tokenizers": ("BPETokenizer", "SimpleTokenizer"),
-    "octavo.training": ("train",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -58,6 +58,7 @@ __all__ = [
     "completions",
     "generate",
     "load",
+    "resume",
     "save",
     "train",
 ]

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from math import sqrt
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,7 +14,7 @@ from octavo.claim import Claim
 from octavo.config import Asked, DataConfig, RunConfig
 from octavo.data import Prepared, find_texts, prepare
 from octavo.disk import make_folder, saving
-from octavo.errors import ConfigError, RunError, UserError
+from octavo.errors import ConfigError, RunError
 from octavo.events import Event, Note, Planned
 from octavo.parts import Parts
 from octavo.places import find_model, new_run
@@ -275,21 +274,3 @@ def _prolong(trainer: Trainer, asked: Asked, on_event: Listener, told: Sequence[
         steps = trainer.at.schedule.steps
     for event in prolong(trainer, steps, asked.minutes):
         on_event(event)
-
-
-def train(
-    *texts: str | Path, out: str | Path | None = None, force: bool = False, on_event: Listener = ignore, **asked: Any
-) -> Path:
-    """Train a GPT on files, folders or a named corpus, and return the folder of the run.
-
-    Takes the words of the command line that say what is learned, `--from` as `start`: `octavo.train("book.txt",
-    minutes=10)`. PyTorch's random numbers go on afterwards as if nothing had been. Raises what `begin` raises.
-    """
-    if not texts:
-        raise UserError("there is no text to learn from; name one: octavo.train('book.txt')")
-    gpus = [torch.cuda.current_device()] if asked.get("device") != "cpu" and torch.cuda.is_available() else []
-    with torch.random.fork_rng(gpus):
-        trainer = begin([*map(str, texts)], from_dict(Asked, asked), out=out, force=force, on_event=on_event)
-        for event in trainer.events():
-            on_event(event)
-    return trainer.run
