@@ -608,8 +608,11 @@ def test_the_newest_weights_are_asked_for_each_time_and_a_snapshot_once(visit: V
         return [body.get("step") for one, body in visit.asked if one == path] == steps
 
     def press(name: str, times: int) -> None:
+        """Open and close, and let the page hear of each time: two that come together are told to it as one, later."""
         for _ in range(times):
+            page.evaluate("window.heard = false, addEventListener('toggle', () => (window.heard = true), true)")
             page.get_by_text(name).click()
+            visit.until(lambda: page.evaluate("window.heard"))
 
     page = visit.open("look")
     for path, name in parts.items():
