@@ -27,7 +27,6 @@ from octavo.data import fetch
 from octavo.events import Finished
 from octavo.forecast import OFF, Counted, doubt, features
 from octavo.ngrams import spread, surprise
-from octavo.readings import hidden
 from octavo.scale import parameters
 from octavo.shapes import LADDER
 
@@ -109,7 +108,7 @@ def learn(cell: Cell, folder: Path) -> dict[str, Any]:
         "steps": steps,
         "parameters": parameters(trainer.config.model),
         "vocabulary": trainer.config.model.vocab_size,
-        "dropout": trainer.config.train.dropout,
+        "weight_decay": trainer.config.train.weight_decay,
         "different": len(trainer.prepared.train.tokens) - 1,
         "counted": counted(trainer.prepared.train.tokens, trainer.held_out.tokens),
     }
@@ -205,13 +204,13 @@ def fit(lines: Sequence[dict[str, Any]]) -> tuple[list[float], float]:
 
 
 def all_lines() -> list[dict[str, Any]]:
-    """What the line is fitted to: these trainings, and those of `often.py` with the dropout that is planned."""
+    """What the line is fitted to: these trainings, and those of `often.py` with the weight decay that is planned."""
     often = read(HERE / "often.jsonl")
     return read(HERE / "forecast.jsonl") + [line for line in often if _as_planned(line)]
 
 
 def _as_planned(line: dict[str, Any]) -> bool:
-    return line["seed"] == 0 and line["dropout"] == hidden(line["readings"], 0.0)
+    return line["seed"] == 0 and line["dropout"] == 0 and line.get("fades", False)
 
 
 def _features(line: dict[str, Any]) -> list[float]:

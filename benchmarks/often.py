@@ -1,26 +1,28 @@
-"""How often a text is worth reading, and how much of what is read dropout should hide meanwhile.
+"""How often a text is worth reading, and what keeps a model from learning it by heart: dropout, or weight decay.
 
-    python benchmarks/often.py train                  # what often.jsonl does not hold yet: ten minutes on two cores
-    python benchmarks/often.py train --device cuda    # the larger models, some minutes on a GPU
-    python benchmarks/often.py page                   # its table in docs/planner.md
+    python benchmarks/often.py train    # what often.jsonl does not hold yet: twenty minutes on a core
+    python benchmarks/often.py page     # its table in docs/planner.md
 
-The losses do not depend on the clock, so several of these may run side by side, a thread each. The first lines of a GPU
-were made by `octavo train` with the same settings, those of ten readings by what it planned for `--minutes 3`.
+The losses do not depend on the clock, so several of these may run side by side, a thread each. Those with dropout were
+made in float32, the larger ones on a GPU, most of them with a weight decay of 0.1 for Muon's matrices, which is next to
+nothing: some by `octavo train` with the same settings, those of ten readings by what it planned for `--minutes 3`.
 """
 
 import argparse
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from forecast import Cell, counted, text_of
 from measured import read, with_table
 
-from octavo import training
+from octavo import planner, training
 from octavo.config import Asked
 from octavo.events import Finished
 from octavo.scale import parameters
@@ -30,34 +32,33 @@ HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "planner.md"
 BEGIN = "<!-- made by benchmarks/often.py -->"
 FOUND = HERE / "often.jsonl"
-WAYS = ((10, 0.1), (20, 0.1), (20, 0.2), (20, 0.3), (40, 0.2), (40, 0.3), (40, 0.4))  # readings, dropout
-SMALL = {(10, 0.1), (20, 0.1), (20, 0.2), (40, 0.3)}  # those of them that a small model is tried with
+NONE, DROPOUT, DECAY = "nothing", "dropout", "weight decay"
 SPLIT = 0.9
 
 
 @dataclass(frozen=True)
 class Often:
-    """One training: a text or its beginning, a rung of the planner's ladder, how often it is read, and dropout."""
+    """One training: a text or its beginning, a rung of the planner's ladder, how often it is read, and what is done."""
 
     text: str
     megabytes: float | None
     rung: int
     readings: int
-    dropout: float
+    dropout: float = 0.0
+    fades: bool = False  # by the weight decay that is planned
     seed: int = 0
 
 
-def grid(device: str) -> Iterator[Often]:
-    """On a GPU those that would take a processor hours."""
-    texts: list[tuple[str, float | None, int]] = [(text, 0.1, 0) for text in ("shakespeare", "networkx", "poems")]
-    if device != "cpu":
-        texts = [("shakespeare", None, 3), ("shakespeare", None, 4)]
-    for readings, dropout in WAYS:
-        for text, megabytes, rung in texts if device != "cpu" or (readings, dropout) in SMALL else []:
-            yield Often(text, megabytes, rung, readings, dropout)
+def grid() -> Iterator[Often]:
+    """Cheap ones first."""
+    for text in ("shakespeare", "networkx", "poems"):
+        yield Often(text, 0.1, 0, 5)
+        yield from (Often(text, 0.1, 0, readings, fades=True) for readings in (5, 10, 20, 40))
+    yield from (Often("shakespeare", None, rung, 7, fades=True) for rung in (2, 3))
+    yield from (Often("shakespeare", None, 2, 7, dropout) for dropout in (0.0, 0.1))
 
 
-def learn(cell: Often, folder: Path, device: str) -> dict[str, Any]:
+def learn(cell: Often, folder: Path) -> dict[str, Any]:
     """The lowest loss of a training, and after how many readings it came."""
     shape: Shape = LADDER[cell.rung]
     text = text_of(Cell(cell.text, cell.megabytes, cell.rung, 0), folder)
@@ -71,13 +72,14 @@ def learn(cell: Often, folder: Path, device: str) -> dict[str, Any]:
         batch=shape.batch,
         dropout=cell.dropout,
         seed=cell.seed,
-        device=device,
+        device="cpu",
     )
     prepared = training.plan_training([str(text)], asked)[1]
     different = len(prepared.train.tokens) - 1
     steps = round(cell.readings * different / (shape.batch * shape.context))
     asked = Asked(**{**vars(asked), "steps": steps, "lr": shape.lr, "eval_every": steps // 12})
-    trainer = training.begin([str(text)], asked, out=folder / "run", force=True)
+    with nullcontext() if cell.fades else mock.patch.object(planner, "weight_decay", lambda *_: 0.0):
+        trainer = training.begin([str(text)], asked, out=folder / "run", force=True)
     found = next(event for event in trainer.events() if isinstance(event, Finished))
     return {
         "loss": round(found.val_nats_per_character, 4),
@@ -86,29 +88,30 @@ def learn(cell: Often, folder: Path, device: str) -> dict[str, Any]:
         "tokens": steps * shape.batch * shape.context,
         "parameters": parameters(trainer.config.model),
         "different": different,
-        "device": device,
+        "device": asked.device,
         "counted": counted(trainer.prepared.train.tokens, trainer.held_out.tokens),
     }
 
 
 def table(lines: Sequence[dict[str, Any]]) -> str:
     """The lowest losses, in nats a character; behind each after how many readings it came."""
-    found: dict[tuple[Any, ...], dict[tuple[int, float], dict[str, Any]]] = {}
-    for line in (line for line in lines if line["seed"] == 0):
-        found.setdefault((line["text"], line["megabytes"], line["rung"]), {})[line["readings"], line["dropout"]] = line
+    found: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
+    for line in lines:
+        if line["seed"] == 0:
+            place = (line["text"], line["megabytes"] or 1.0, line["rung"], line["readings"])
+            done = DECAY if line.get("fades") else DROPOUT if line["dropout"] else NONE
+            best = found.setdefault(place, {}).setdefault(done, line)
+            found[place][done] = min(best, line, key=lambda line: line["loss"])
     rows = [
-        "| text | model | tokens for each parameter | "
-        + " | ".join(f"{readings}×, {dropout:g}" for readings, dropout in WAYS)
-        + " |",
-        "|---|---|---|" + "---|" * len(WAYS),
+        f"| text | model | tokens for each parameter | readings | {NONE} | {DROPOUT} | {DECAY} |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for (text, megabytes, rung), ways in found.items():
-        shape, name = LADDER[rung], text if megabytes is None else f"{text}, {megabytes:g} MB of it"
-        line = next(iter(ways.values()))
+    for (text, megabytes, rung, often), ways in sorted(found.items(), key=lambda item: (item[0][2], *item[0])):
+        shape, line = LADDER[rung], next(iter(ways.values()))
         least = min(one["loss"] for one in ways.values())
-        cells = " | ".join(_cell(ways.get(way), least) for way in WAYS)
-        share = line["different"] / line["parameters"]
-        rows.append(f"| {name} | {shape.layers} × {shape.width} | {share:.2f} | {cells} |")
+        cells = " | ".join(_cell(ways.get(way), least) for way in (NONE, DROPOUT, DECAY))
+        size = f"{shape.layers} × {shape.width} | {line['different'] / line['parameters']:.2f}"
+        rows.append(f"| {text}, {megabytes:g} MB | {size} | {often} | {cells} |")
     return "\n".join(rows) + "\n"
 
 
@@ -116,15 +119,16 @@ def _cell(line: dict[str, Any] | None, least: float) -> str:
     if line is None:
         return "–"
     loss = f"{line['loss']:.3f}"
-    return f"{f'**{loss}**' if line['loss'] == least else loss}, {line['lowest_after']:.0f}"
+    hidden = f" ({line['dropout']:g})" if line["dropout"] else ""
+    return f"{f'**{loss}**' if line['loss'] == least else loss}{hidden}, {line['lowest_after']:.0f}"
 
 
-def train_missing(device: str, cells: Sequence[Often]) -> None:
+def train_missing(cells: Sequence[Often]) -> None:
     for cell in cells:
-        if any(asdict(cell).items() <= line.items() for line in read(FOUND)):
+        if any(asdict(cell).items() <= {"fades": False, **line}.items() for line in read(FOUND)):
             continue
         with tempfile.TemporaryDirectory() as folder:
-            line = {**asdict(cell), **learn(cell, Path(folder), device)}
+            line = {**asdict(cell), **learn(cell, Path(folder))}
         with FOUND.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         print(cell, line["loss"], flush=True)
@@ -133,7 +137,6 @@ def train_missing(device: str, cells: Sequence[Often]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["train", "page"])
-    parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--part", type=int, nargs=2, default=(0, 1), metavar=("N", "OF"), help="every OF-th cell")
     words = parser.parse_args()
@@ -142,7 +145,7 @@ def main() -> None:
         PAGE.write_text(with_table(PAGE.read_text("utf-8"), BEGIN, table(read(FOUND))), "utf-8")
         return
     part, of = words.part
-    train_missing(words.device, list(grid(words.device))[part::of])
+    train_missing(list(grid())[part::of])
 
 
 if __name__ == "__main__":

@@ -61,9 +61,6 @@ def test_the_tables_of_pieces_and_of_readings_are_made_from_what_was_measured() 
     assert grid.with_table(page, grid.READINGS, grid.readings(lines)) == page
     often = import_module("often")
     assert often.with_table(page, often.BEGIN, often.table(often.read(often.FOUND))) == page
-    decay = import_module("decay")
-    recipe = decay.PAGE.read_text("utf-8")
-    assert decay.with_table(recipe, decay.BEGIN, decay.table(decay.read(decay.FOUND))) == recipe
 
 
 def test_no_text_that_judges_the_forecast_was_fitted_to() -> None:

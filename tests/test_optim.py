@@ -124,3 +124,4 @@ def test_muon_learns_the_matrices_inside_the_blocks_alone(config: ModelConfig) -
     assert isinstance(muon, Muon) and isinstance(adamw, torch.optim.AdamW)
     assert set(muon.param_groups[0]["params"]) == matrices
     assert (muon.param_groups[0]["lr"], muon.param_groups[0]["weight_decay"]) == (0.03, 0.2)
+    assert adamw.param_groups[0]["weight_decay"] == 0.2

@@ -143,8 +143,28 @@ def test_a_short_text_gets_a_small_model_however_much_time_there_is(machine: Cal
     Path("text.txt").write_text(sentences(60))
     plan = planned(minutes=60)[0]
     assert plan.config.model.width == LADDER[0].width
-    assert plan.config.train.dropout > 0
+    train = plan.config.train
+    assert train.weight_decay > 0 and train.dropout == 0.0
+    assert chosen(minutes=60, dropout=0.1).train.dropout == 0.1
     assert re.search(r"\(\d KB, Latin", plan.lines[0])
+
+
+def test_weights_decay_where_a_text_is_read_again_and_again(machine: Callable[..., None]) -> None:
+    shape = {"layers": 1, "heads": 1, "width": 16, "context": 16, "batch": 2}
+    once, prepared = planned(steps=100, **shape)
+    reading = 100 / epochs(once.config, 100, len(prepared.train.tokens) - 1)  # steps
+
+    def fades(times: float, **words: Any) -> float:
+        """What of a weight is gone after one reading, in powers of e."""
+        train = chosen(steps=round(times * reading), **{**shape, **words}).train
+        return train.weight_decay * train.lr * reading
+
+    assert fades(2.9) == 0.0
+    assert fades(9) == pytest.approx(3 * readings.FADING * (once.parameters / readings.OF) ** 0.4, rel=0.02)
+    assert fades(9) == pytest.approx(2 * fades(4.5, lr=0.01) / (0.75 * 2**0.5), rel=0.02)
+    assert fades(9, width=64) > 1.5 * fades(9)
+    assert readings.weight_decay(20, 20, lr=0.1, parameters=10**6) == pytest.approx(readings.AT_ONCE / 0.1)
+    assert chosen(steps=round(8 * reading), **shape, dialect="gpt2").train.weight_decay == 0.1  # AdamW's usual
 
 
 def test_rotary_positions_are_as_slow_as_the_model_sees_far_and_no_one_elses(machine: Callable[..., None]) -> None:
@@ -323,7 +343,9 @@ def test_a_training_that_is_repeated_in_another_time_has_the_steps_for_it(
     train = config.train
     assert train.steps * 6 * work(config) / 3e9 == pytest.approx(60 * asked["minutes"], rel=0.2)
     assert 6 * train.save_every <= train.steps + 6 and 4 * train.eval_every <= train.steps + 4
-    assert (train.minutes, train.batch, train.dropout) == (asked["minutes"], base.train.batch, base.train.dropout)
+    as_before = ("batch", "dropout", "weight_decay")
+    assert train.minutes == asked["minutes"]
+    assert [getattr(train, name) for name in as_before] == [getattr(base.train, name) for name in as_before]
 
 
 def test_a_training_of_some_minutes_that_is_repeated_in_another_size_keeps_to_its_time(

@@ -168,7 +168,7 @@ def make_optimizers(
     optimizers = [
         Muon(hidden, lr=train.lr, weight_decay=train.weight_decay, momentum=MOMENTUM, matrices=matrices),
         _adamw(
-            [(outer, train.lr * OUTER_RATE, OUTER_DECAY), (vectors, train.lr * OUTER_RATE, 0.0)],
+            [(outer, train.lr * OUTER_RATE, train.weight_decay), (vectors, train.lr * OUTER_RATE, 0.0)],
             min(OUTER_EPSILON, 0.25 / tokens),
         ),
     ]
@@ -200,7 +200,6 @@ def yet_to_take(optimizers: Iterable[torch.optim.Optimizer]) -> int:
 
 MOMENTUM = 0.9  # Muon's usual 0.95 remembers too long for a training of a few thousand steps
 OUTER_RATE = 0.3  # AdamW's rate beside Muon's
-OUTER_DECAY = 0.0
 OUTER_EPSILON = 1e-4  # AdamW's: a token that does not come should not become the less likely the less likely it is
 
 

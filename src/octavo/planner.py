@@ -16,7 +16,7 @@ from octavo.evaluation import held_out
 from octavo.forecast import forecast
 from octavo.memory import free_memory
 from octavo.probing import Room, fit_into, probe, probed, recomputed, refuse, update_share, work
-from octavo.readings import BY_SIZE, hidden, most_readings
+from octavo.readings import BY_SIZE, most_readings, weight_decay
 from octavo.scale import parameters
 from octavo.shapes import LADDER, Shape, continued, of_preset, of_rung, repeated_run
 from octavo.spreading import Team
@@ -120,13 +120,13 @@ def _in_time(
     tokens = len(prepared.train.tokens) - 1
     looks, steps = _looks_and_steps(config, len(held_out(prepared).tokens), seconds, pace)
     config = replace(config, train=replace(config.train, minutes=seconds / 60))
-    config = _bounded(config, steps, tokens, None if _hides(config, asked) else config.train.dropout)
+    config = _bounded(config, steps, tokens)
     return _with_steps(config, config.train.steps, looks, tokens, asked), config.train.steps / steps
 
 
-def _bounded(config: RunConfig, steps: int, tokens: int, dropout: float | None) -> RunConfig:
+def _bounded(config: RunConfig, steps: int, tokens: int) -> RunConfig:
     """A training of so many steps, or as many as a text of so many tokens is good for, however quick it may be."""
-    readings = most_readings(dropout, _by_size(config, tokens))
+    readings = most_readings(BY_SIZE * tokens / parameters(config.model))
     most = max(1, round(readings / epochs(config, 1, tokens)))
     return replace(config, train=replace(config.train, steps=min(steps, most), most_steps=most))
 
@@ -140,10 +140,10 @@ def _again(config: RunConfig, base: RunConfig, asked: Asked, prepared: Prepared,
         return config, 1.0
     if not _as_quick(config, base):
         pace, config = probed(config, room)
-        same = replace(asked, dropout=config.train.dropout)
-        return _in_time(config, pace, 60 * (config.train.minutes or 0.0), prepared, same)
+        fitted, share = _in_time(config, pace, 60 * (config.train.minutes or 0.0), prepared, asked)
+        return replace(fitted, train=replace(fitted.train, weight_decay=config.train.weight_decay)), share
     tokens = len(prepared.train.tokens) - 1
-    before, config = config.train, _bounded(config, config.train.steps, tokens, config.train.dropout)
+    before, config = config.train, _bounded(config, config.train.steps, tokens)
     steps = config.train.steps
     if steps == before.steps:
         return config, 1.0
@@ -270,15 +270,7 @@ def _with_steps(config: RunConfig, steps: int, looks: int, tokens: int, asked: A
     every = asked.eval_every or -(-steps // looks)
     saves = every if config.train.minutes is None else min(every, -(-steps // SAVES))
     train = replace(config.train, steps=steps, eval_every=every, save_every=saves)
-    if _hides(config, asked):
-        train = replace(train, dropout=hidden(epochs(config, steps, tokens), _by_size(config, tokens)))
+    if train.optimizer == "muon":
+        decay = weight_decay(epochs(config, steps, tokens), steps, train.lr, parameters(config.model))
+        train = replace(train, weight_decay=decay)
     return replace(config, train=train)
-
-
-def _hides(config: RunConfig, asked: Asked) -> bool:
-    """Whether dropout is still to be chosen."""
-    return asked.dropout is None and config.train.optimizer == "muon"
-
-
-def _by_size(config: RunConfig, tokens: int) -> float:
-    return BY_SIZE * tokens / parameters(config.model)
