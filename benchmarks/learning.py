@@ -15,7 +15,7 @@ from octavo.figure import Series, line_chart
 
 HERE = Path(__file__).resolve().parent
 PICTURE = HERE.parent / "docs" / "pictures" / "learning.svg"
-SHORT = (0.2, 0.35, 0.5)  # minutes: the first that comes to the yardstick's loss is shown
+SHORT = (0.05, 0.1, 0.2, 0.35, 0.5)  # minutes: the first that comes to the yardstick's loss is shown
 REPEATS = 3
 
 
