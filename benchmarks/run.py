@@ -20,6 +20,12 @@ SECTIONS = {
         "evaluates on the way nor saves. octavo is given the text and the minutes, nothing else, and cuts it into "
         "pieces of words.",
     ),
+    "Beside another program": (
+        "beside",
+        "A training of 6 layers of width 128 beside a program that keeps one core busy. Threads wait for one another "
+        "at every product, so all of them wait for the one that shares its core; with an end in time octavo learns "
+        "with fewer then.",
+    ),
     "Two minutes of training": (
         "demo",
         "`octavo train shakespeare --split 0.9 --minutes 2` in either dialect: the best loss on the last tenth of the "

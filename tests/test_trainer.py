@@ -438,7 +438,7 @@ def test_fewer_minutes_than_what_is_learned_anew_are_refused(ticking: None) -> N
 
 def test_what_is_not_as_it_was_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     whole(begin(steps=8))
-    monkeypatch.setattr("octavo.resumption.numerics", lambda device: {"threads": 64})
+    monkeypatch.setattr("octavo.resumption.numerics", lambda device, threads: {"threads": 64})
     told: list[Any] = []
     training.resume(Path("run"), Asked(steps=12), on_event=told.append)
     assert sum(isinstance(event, Note) and "not the same bits" in event.text for event in told) == 1

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from octavo.config import RunConfig
+from octavo.cores import Threads
 from octavo.data import Batches, Prepared
 from octavo.data.batches import cuts
 from octavo.errors import OctavoError
@@ -47,6 +48,7 @@ class Learner:
         self.repeated = Repeated(self.spread, self.optimizers, train.clip)
         self.batches = Batches(prepared.train.tokens, config.window, train.batch, train.seed)
         self.recomputes = train.recompute
+        self.threads = Threads()
         if self.spread.way == "fsdp":
             self.spread.gathered = True
             self.spread.gathered = self.fits(train.micro_batches, spare=2)
@@ -102,6 +104,11 @@ class Learner:
     def most_rows(self, micro_batches: int) -> int:
         """How many rows a process reads at once, at most, where a batch is read in so many pieces."""
         return max(stop - start for start, stop in self._cuts(micro_batches))
+
+    def useful_threads(self) -> int:
+        """How many threads are of use here beside other programs; of several processes each keeps what it has."""
+        alone = self.device.type == "cpu" and self.processes.size == 1
+        return self.threads.useful() if alone else self.threads.most
 
     def take_less(self, *, recompute: bool, gathered: bool) -> None:
         """Let go of what a step that did not fit has left, and do from now on as is said."""

@@ -8,11 +8,11 @@ import torch
 from octavo.optim import has_bfloat16_units
 
 
-def numerics(device: torch.device) -> dict[str, Any]:
-    """The versions, the threads and the processor that compute here."""
+def numerics(device: torch.device, threads: int) -> dict[str, Any]:
+    """The versions, the threads that there are and the processor that compute here."""
     facts: dict[str, Any] = {
         "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
+        "threads": threads,
         "processor": torch.backends.cpu.get_cpu_capability(),
         "bfloat16 units": has_bfloat16_units(),
         "device": device.type,

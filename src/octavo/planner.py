@@ -44,6 +44,7 @@ class Plan:
     config: RunConfig
     parameters: int
     lines: tuple[str, ...]
+    threads: int | None = None  # fewer than there are, for others want cores
 
 
 def plan(

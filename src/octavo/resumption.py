@@ -143,7 +143,9 @@ def _changes(
         raise RunError(f"{found}, in {trainer.run}; bring that back, or go on all the same with --allow-mismatch")
     if found is not None:
         notes.append(Note(f"{found}: going on all the same"))
-    changed = difference(facts.get("numerics", {}), numerics(trainer.device) | trainer.spread.numerics())
+    changed = difference(
+        facts.get("numerics", {}), numerics(trainer.device, trainer.threads.most) | trainer.spread.numerics()
+    )
     if changed is not None:
         notes.append(Note(f"same data, not the same bits: {changed}"))
     return notes
@@ -179,6 +181,7 @@ def prolong(trainer: Trainer, steps: int, minutes: float | None) -> Iterator[Eve
     at = trainer.at
     at.minutes = None if minutes is None else at.seconds / 60 + minutes
     at.schedule = at.schedule.replanned(at.step, steps, trainer.config.train.decay)
+    at.threads = None  # until it is seen what is of use now
     if trainer.processes.first:
         forget_after(trainer.run, at.step)  # the way that is not taken any more; the best weights stay
     yield from trainer.save_state()

@@ -11,9 +11,10 @@ from octavo.evaluation import Evaluation
 from octavo.events import Stepped
 from octavo.plain import as_dict, from_dict
 from octavo.schedule import Schedule
+from octavo.step import StepResult
 
 WHERE = {"train.device", "train.compile"}
-NEWER = {"recompute", "gathered"}  # not in what earlier versions saved, where they were off
+NEWER = {"recompute", "gathered", "threads"}  # not in what earlier versions saved, where they were off
 
 
 @dataclass(kw_only=True)
@@ -25,11 +26,28 @@ class Standing:
     micro_batches: int
     recompute: bool = False  # each block, on the way back
     gathered: bool = False  # the weights of a model in parts, once for all of a step
+    threads: int | None = None  # fewer than there are, for others want cores
     step: int = 0  # as many are done, and as many global batches are read
     seconds: float = 0.0  # of training
     best: Evaluation | None = None
     failures: int = 0  # steps in a row that came to no finite number
     due: Stepped | None = None  # the last step, where its evaluation was interrupted
+
+    def stepped(self, result: StepResult, config: RunConfig, pace: float) -> Stepped:
+        """What there is to tell of the last step, where one takes so many seconds."""
+        train = config.train
+        per_step = train.batch * config.window
+        return Stepped(
+            step=self.step,
+            steps=self.schedule.steps,
+            seconds=round(self.seconds, 3),
+            tokens=self.step * per_step,
+            lr=train.lr * self.schedule.rate(self.step - 1),
+            train_loss=result.loss,
+            grad_norm=result.grad_norm,
+            tokens_per_second=round(per_step / pace, 1),
+            remaining=(self.schedule.steps - self.step) * pace,
+        )
 
     def facts(self) -> dict[str, Any]:
         """As plain values, for JSON."""

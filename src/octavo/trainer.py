@@ -77,6 +77,7 @@ class Trainer(Learner):
         self._clock, self.pace = time.monotonic() - self.at.seconds, Pace()
         self._read = self.at.step >= self.config.train.eval_every
         try:
+            self.threads.use(self.at.threads)
             if self.at.due is not None:  # the evaluation that a stop interrupted comes first
                 yield from self._examine(self.at.due)
             elif self.at.best is None:
@@ -88,6 +89,7 @@ class Trainer(Learner):
                 yield from self._save_unmeasured()
             yield self._finished()
         finally:
+            self.threads.use(None)
             if self.claim is not None:
                 self.claim.release()
             self.journal.close()
@@ -105,7 +107,7 @@ class Trainer(Learner):
         self.at.step += 1
         self.at.seconds = time.monotonic() - self._clock
         self._count_failures(result)
-        stepped = self._stepped(result)
+        stepped = self.at.stepped(result, self.config, self.pace.seen(self.at.step, self.at.seconds))
         yield stepped
         if self.at.step in snapshot_steps(self.at.schedule.steps, self.snapshots):
             self.spread.lend(lambda model: save_snapshot(self.run, self.at.step, model))
@@ -185,21 +187,6 @@ class Trainer(Learner):
                 f"intact, train again with a smaller --lr than {self.config.train.lr:g}"
             )
 
-    def _stepped(self, result: StepResult) -> Stepped:
-        train, steps, pace = self.config.train, self.at.schedule.steps, self.pace.seen(self.at.step, self.at.seconds)
-        per_step = train.batch * self.config.window
-        return Stepped(
-            step=self.at.step,
-            steps=steps,
-            seconds=round(self.at.seconds, 3),
-            tokens=self.at.step * per_step,
-            lr=train.lr * self.at.schedule.rate(self.at.step - 1),
-            train_loss=result.loss,
-            grad_norm=result.grad_norm,
-            tokens_per_second=round(per_step / pace, 1),
-            remaining=(steps - self.at.step) * pace,
-        )
-
     def _look(self, stepped: Stepped | None = None) -> Iterator[Event]:
         """Read the held-out text, keep the weights if they are the best so far, and write a sample, unless stopped."""
         whole = self.at.step > 0 or self.config.train.start is not None  # what was learned may be the best there is
@@ -259,12 +246,21 @@ class Trainer(Learner):
             yield Note(f"{steps} steps fit into the time, not {self.at.schedule.steps}: the end is moved")
         if moved > MOVED:
             self.at.schedule = self.at.schedule.replanned(self.at.step, steps, self.config.train.decay)
+        yield from self._beside_others()
+
+    def _beside_others(self) -> Iterator[Event]:
+        """Learn with no more threads than there are cores that others leave: recorded with the state saved next."""
+        useful, before = self.useful_threads(), self.at.threads or self.threads.most
+        if useful != before:
+            self.at.threads = self.threads.use(useful)
+            why = "other programs want cores" if useful < before else "cores are free again"
+            yield Note(f"{why}: from step {self.at.step} on {useful} of {self.threads.most} threads learn")
 
     def save_state(self) -> Iterator[Event]:
         facts = {
             **self.at.facts(),
             "config": as_dict(self.config),
-            "numerics": numerics(self.device) | self.spread.numerics(),
+            "numerics": numerics(self.device, self.threads.most) | self.spread.numerics(),
             "text_sha256": self.prepared.text_sha256,
             "fingerprint": self.prepared.fingerprint,
         }

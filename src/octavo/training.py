@@ -12,7 +12,9 @@ from octavo import places
 from octavo.beginning import begin_anew, check_free, check_room, check_unclaimed, leaving_no_folder
 from octavo.claim import Claim
 from octavo.config import Asked, DataConfig, RunConfig
+from octavo.cores import Threads
 from octavo.data import Prepared, find_texts, prepare
+from octavo.devices import choose_device
 from octavo.disk import make_folder, saving
 from octavo.errors import ConfigError, RunError
 from octavo.events import Event, Note, Planned
@@ -103,7 +105,7 @@ def plan_training(
     team: Team | None = None,
 ) -> tuple[Plan, Prepared]:
     """What a training on these texts would be; nothing is trained or written but the encoded text in the cache."""
-    model, tokenizer = start or (None, None)
+    (model, tokenizer), threads = start or (None, None), Threads()
     check_shape(asked, base, None if model is None else model.config)
     if base is not None:
         asked = cut_as_before(asked, base.data, own=tokenizer is not None)
@@ -111,7 +113,23 @@ def plan_training(
     if asked.pack is not None and prepared.tokenizer.end_of_text is None:
         raise ConfigError("the tokenizer has no token that ends a document; leave --pack out")
     on_event(Note("measuring this machine for a moment"))
-    return plan(asked, data, prepared, base, None if model is None else model.config, team), prepared
+    fewer = threads.use(_useful(threads, asked, base, on_event)) if team is None else None
+    try:
+        chosen = plan(asked, data, prepared, base, None if model is None else model.config, team)
+    finally:
+        threads.use(None)
+    return replace(chosen, threads=fewer), prepared
+
+
+def _useful(threads: Threads, asked: Asked, base: RunConfig | None, on_event: Listener) -> int:
+    """How many threads are of use beside other programs, where the end of a training on the CPU is a time."""
+    timed = asked.steps is None and (base is None or (asked.minutes or base.train.minutes) is not None)
+    if not timed or choose_device(asked.device) != "cpu":
+        return threads.most
+    useful = threads.useful(wait=True)
+    if useful < threads.most:
+        on_event(Note(f"other programs want cores: {useful} of {threads.most} threads learn"))
+    return useful
 
 
 def cut_as_before(asked: Asked, before: DataConfig, *, own: bool) -> Asked:
@@ -172,7 +190,7 @@ def begin(
         processes.told(json.dumps([str(run.absolute()), prepared.fingerprint, as_dict(chosen.config)]))
         processes.agree()  # the others have opened all that they begin with
         trainer = Trainer(chosen.config, prepared, run, processes, parallel, None if start is None else start[0])
-        trainer.claim = claim
+        trainer.claim, trainer.at.threads = claim, chosen.threads
         with processes.together():  # now nobody needs what stood there any more, but for what this training begins with
             begin_anew(run, chosen.config, prepared.tokenizer)
     _save_start(trainer, on_event)
@@ -198,8 +216,8 @@ def _joining(processes: Processes, parallel: Parallel) -> Trainer:
 
 
 def _save_start(trainer: Trainer, on_event: Listener) -> None:
-    """Save the weights that a training begins with as the state before its first step: resumed, it needs no other."""
-    for event in trainer.save_state() if trainer.config.train.start is not None else ():
+    """Save the state before the first step where nothing else tells it: weights that it begins with, fewer threads."""
+    for event in trainer.save_state() if trainer.config.train.start is not None or trainer.at.threads else ():
         on_event(event)
 
 
