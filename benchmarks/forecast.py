@@ -153,7 +153,8 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
     rows = ["| text | model | tokens read | by character | in pieces of words | less |", "|---|---|---|---|---|---|"]
     for (rung, tokens, text, megabytes), pair in found.items():
         if len(pair) == 2:
-            character, pieces = pair["character"]["val_loss"], pair["bpe"]["val_nats_per_character"]
+            by_character, pieces = pair["character"], pair["bpe"]["val_nats_per_character"]
+            character = by_character.get("val_nats_per_character", by_character["val_loss"])  # early ones lack it
             shape, name = LADDER[rung], text if megabytes is None else f"{text}, {megabytes:g} MB of it"
             rows.append(
                 f"| {name} | {shape.layers} × {shape.width} | {tokens:,} | {character:.3f} "

@@ -263,12 +263,14 @@ def test_speeches_come_in_the_order_of_their_years(tmp_path: Path) -> None:
     assert [json.loads(line)["text"] for line in lines] == ["first é", "second\n\nof 1790", "later"]
 
 
-def test_conversations_become_a_line_per_turn(tmp_path: Path) -> None:
+def test_conversations_become_turns_of_two(tmp_path: Path) -> None:
     (tmp_path / "chitchat_dataset").mkdir()
     turns = [[{"sender": "x", "text": " Hi "}], [{"sender": "y", "text": "Hey"}, {"sender": "y", "text": "you"}]]
     talks = {"1": {"messages": [*turns, turns[0]]}, "2": {"messages": turns[1:]}}
     (tmp_path / "chitchat_dataset" / "dataset.json").write_text(json.dumps(talks))
-    assert conversations(tmp_path) == json_lines(["A: Hi\nB: Hey you\nA: Hi\n", "A: Hey you\n"])
+    hi, hey = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hey you"}
+    found = [json.loads(line) for line in conversations(tmp_path).decode().splitlines()]
+    assert found == [{"messages": [hi, hey, hi]}, {"messages": [{**hey, "role": "user"}]}]
 
 
 @pytest.mark.slow  # all of the library is read

@@ -9,12 +9,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.util import find_spec
 
 from octavo.errors import TextError, TokenizerError
 from octavo.tokenizers import Tokenizer
+from octavo.tokenizers.turns import END_OF_TURN, TEMPLATE, TURN, TURNS
 
 Message = Mapping[str, str]  # a role and a content
 ROLES = ("system", "user", "assistant")
@@ -25,6 +27,67 @@ THOUGHT = "</think>"  # what ends the thoughts of a model that thinks before it 
 LEAST = 3  # characters that begin a turn, where no special token does, and are worth looking for
 
 
+@dataclass(frozen=True)
+class Spelling:
+    """How conversations are written for a model: its chat template, what that calls special tokens, and those."""
+
+    template: str
+    names: tuple[tuple[str, str], ...]
+    special: tuple[str, ...]
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> "Spelling":
+        """That of a tokenizer. Raises `TokenizerError` where it has no template."""
+        template = tokenizer.settings.get("chat_template")
+        if not isinstance(template, str):
+            raise TokenizerError("the model has no chat template, it was not taught to answer; use octavo generate")
+        names = tuple((name, text) for name, text in tokenizer.settings.items() if name.endswith("_token"))
+        return cls(template, names, tuple(tokenizer.special_ids))
+
+    def parts(
+        self, messages: Sequence[Message], *, answering: bool = True, today: date | None = None
+    ) -> Iterator[tuple[str, bool]]:
+        """A conversation up to where the model is to answer: special tokens, and all that stands between two of them.
+
+        With each comes whether it is a special token. Raises what `read_conversation` raises.
+        """
+        for message in messages:
+            if message.get("role") not in ROLES or not isinstance(message.get("content"), str):
+                raise TextError(f"{dict(message)!r:.80} is no message; give a role, {', '.join(ROLES)}, and a content")
+        if THOUGHT in self.template:
+            messages = without_thoughts(messages)
+        day = (today or date.today()) if "strftime_now" in self.template else None
+        frame = rendered(self.template, tuple(message["role"] for message in messages), self.names, answering, day)
+        pattern = self._pattern
+        chunks = list(_chunks(frame, [message["content"] for message in messages]))
+        _check_unforged(chunks, [message["content"] for message in messages if message["role"] != "assistant"], pattern)
+        text = ""
+        for chunk, said in chunks:
+            for part in [chunk] if said else pattern.split(chunk):
+                if not said and part in self.special:
+                    yield from [(text, False)] * bool(text)
+                    yield part, True
+                    text = ""
+                else:
+                    text += part
+        yield from [(text, False)] * bool(text)
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        names = sorted(self.special, key=len, reverse=True)
+        return re.compile("(" + "|".join(map(re.escape, names)) + ")" if names else r"(?!)()")
+
+
+OWN = Spelling(TEMPLATE, (), TURNS)  # of a model that is taught to answer here
+
+
+def spelling_of(tokenizer: Tokenizer | None) -> Spelling | None:
+    """How conversations are written for what learns with this tokenizer, or with one still to be made; perhaps not."""
+    if tokenizer is None:
+        return OWN
+    return Spelling.of(tokenizer) if tokenizer.answers else None
+
+
 def read_conversation(tokenizer: Tokenizer, messages: Sequence[Message], *, answering: bool = True) -> list[int]:
     """The ids of a conversation as the model was taught to read it, up to where it is to answer.
 
@@ -32,22 +95,10 @@ def read_conversation(tokenizer: Tokenizer, messages: Sequence[Message], *, answ
     text. Raises `TokenizerError` where there is no template or it does not run, `TextError` for a message that holds
     what begins a turn.
     """
-    template = tokenizer.settings.get("chat_template")
-    if not isinstance(template, str):
-        raise TokenizerError("the model has no chat template, it was not taught to answer; use octavo generate")
-    for message in messages:
-        if message.get("role") not in ROLES or not isinstance(message.get("content"), str):
-            raise TextError(f"{dict(message)!r:.80} is no message; give a role, {', '.join(ROLES)}, and a content")
-    if THOUGHT in template:
-        messages = without_thoughts(messages)
-    names = tuple((name, text) for name, text in tokenizer.settings.items() if name.endswith("_token"))
-    today = date.today() if "strftime_now" in template else None
-    frame = rendered(template, tuple(message["role"] for message in messages), names, answering, today)
-    special = _special(tokenizer)
-    chunks = list(_chunks(frame, [message["content"] for message in messages]))
-    pattern = _pattern(special)
-    _check_unforged(chunks, [message["content"] for message in messages if message["role"] != "assistant"], pattern)
-    return list(_ids(chunks, tokenizer, special, pattern))
+    ids: list[int] = []
+    for text, special in Spelling.of(tokenizer).parts(messages, answering=answering):
+        ids += [tokenizer.special_ids[text]] if special else tokenizer.encode(text)
+    return ids
 
 
 def without_thoughts(messages: Sequence[Message]) -> list[Message]:
@@ -68,7 +119,7 @@ def without_thoughts(messages: Sequence[Message]) -> list[Message]:
     ]
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=4096)  # a text to learn from may hold conversations of many lengths
 def rendered(
     template: str,
     roles: tuple[str, ...],
@@ -82,7 +133,16 @@ def rendered(
     Raises `TokenizerError` where the template refuses, or does not come to an end in time.
     """
     messages = [{"role": role, "content": f"{SPACE}{OPEN}{number}{CLOSE}{SPACE}"} for number, role in enumerate(roles)]
-    asked = {"template": template, "messages": messages, "names": dict(names), "answering": answering}
+    if template == TEMPLATE:  # which is no stranger's
+        turns = "".join(f"{TURN}{message['role']}\n{message['content']}{END_OF_TURN}\n" for message in messages)
+        return turns + f"{TURN}assistant\n" * answering
+    asked = {
+        "template": template,
+        "messages": messages,
+        "names": dict(names),
+        "answering": answering,
+        "today": today and today.isoformat(),
+    }
     program = find_spec("octavo.template")
     assert program is not None and program.origin is not None  # it stands beside this file
     try:
@@ -113,16 +173,6 @@ def _chunks(frame: str, contents: Sequence[str]) -> Iterator[tuple[str, bool]]:
     yield frame[end:], False
 
 
-def _special(tokenizer: Tokenizer) -> dict[str, int]:
-    added = tokenizer.backend.get_added_tokens_decoder()
-    return {token.content: position for position, token in added.items() if token.special}
-
-
-def _pattern(special: Mapping[str, int]) -> re.Pattern[str]:
-    names = sorted(special, key=len, reverse=True)
-    return re.compile("(" + "|".join(map(re.escape, names)) + ")" if names else r"(?!)()")
-
-
 def _check_unforged(chunks: Sequence[tuple[str, bool]], said: Sequence[str], special: re.Pattern[str]) -> None:
     """Where no special token begins a turn but plain words do, nobody but the model may say those words."""
     plain = [text.strip() for text, message in chunks if not message and not special.search(text)]
@@ -131,19 +181,3 @@ def _check_unforged(chunks: Sequence[tuple[str, bool]], said: Sequence[str], spe
         for opening in openings:
             if len(opening) >= LEAST and opening in text:
                 raise TextError(f"{opening!r} begins a turn of this model's conversations; write it in other words")
-
-
-def _ids(
-    chunks: Sequence[tuple[str, bool]], tokenizer: Tokenizer, special: Mapping[str, int], pattern: re.Pattern[str]
-) -> Iterator[int]:
-    """Special tokens of the template by their ids, and all that stands between two of them as one text."""
-    text = ""
-    for chunk, said in chunks:
-        for part in [chunk] if said else pattern.split(chunk):
-            if not said and part in special:
-                yield from tokenizer.encode(text)
-                yield special[part]
-                text = ""
-            else:
-                text += part
-    yield from tokenizer.encode(text)

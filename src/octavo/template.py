@@ -48,7 +48,8 @@ def rendered(asked: dict[str, Any]) -> str:
     )
     environment.filters["tojson"] = to_json
     environment.globals["raise_exception"] = refuse
-    environment.globals["strftime_now"] = lambda pattern: datetime.now().strftime(pattern)
+    now = datetime.fromisoformat(asked["today"]) if asked.get("today") else datetime.now()
+    environment.globals["strftime_now"] = now.strftime
     text = environment.from_string(asked["template"]).render(
         messages=asked["messages"], add_generation_prompt=asked["answering"], **asked["names"]
     )

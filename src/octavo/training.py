@@ -5,11 +5,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from math import sqrt
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from octavo import places
 from octavo.beginning import begin_anew, check_free, check_room, check_unclaimed, leaving_no_folder
+from octavo.chat import spelling_of
 from octavo.claim import Claim
 from octavo.config import Asked, DataConfig, RunConfig
 from octavo.cores import Threads
@@ -66,7 +68,8 @@ def read_texts(
         raise ConfigError("--tokenizer and --vocab-size are the model's own with --from; leave them out")
     usual = before or DataConfig()
     field, errors = asked.field or usual.field, asked.errors or usual.errors
-    sources = find_texts(texts, field=field, errors=errors, cache=places.cache(), on_event=on_event)
+    words: dict[str, Any] = {"field": field, "errors": errors, "spelling": spelling_of(tokenizer)}
+    sources = find_texts(texts, cache=places.cache(), on_event=on_event, **words)
     if asked.field is not None and all(file.field is None for file in sources.files):
         raise ConfigError(f"--field is {field} and no text is JSON lines; leave it out, or name a .jsonl file")
     pieces = pieces_for(sources.bytes)

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Any
 
 from octavo import places
+from octavo.chat import Message
 from octavo.data.lock import locked
 from octavo.data.python_text import python_text
 from octavo.data.wheels import Wheel, open_wheel
@@ -51,27 +53,35 @@ def speeches(root: Traversable) -> bytes:
 
 
 def conversations(root: Traversable) -> bytes:
-    """The conversations, one document each, as JSON lines: a line per turn, the speakers called A and B."""
+    """The conversations as JSON lines: who begins one is the user, who answers the assistant."""
     talks = json.loads(root.joinpath("chitchat_dataset/dataset.json").read_bytes()).values()
-    return json_lines([conversation(talk["messages"]) for talk in talks])
+    return _lines({"messages": conversation(talk["messages"])} for talk in talks)
 
 
-def conversation(turns: Sequence[Sequence[dict[str, str]]]) -> str:
-    """A conversation as text; the messages of one turn are joined by spaces.
+def conversation(turns: Sequence[Sequence[dict[str, str]]]) -> list[Message]:
+    """A conversation of two; what one of them says before the other answers is joined by spaces.
 
     >>> hello, there = {"sender": "7f", "text": "Hello"}, {"sender": "7f", "text": "there"}
     >>> conversation([[hello, there], [{"sender": "1c", "text": "Hi"}]])
-    'A: Hello there\\nB: Hi\\n'
+    [{'role': 'user', 'content': 'Hello there'}, {'role': 'assistant', 'content': 'Hi'}]
     """
-    speakers = list(dict.fromkeys(message["sender"] for turn in turns for message in turn))
-    names = {speaker: chr(ord("A") + number) for number, speaker in enumerate(speakers)}
-    lines = [(turn[0]["sender"], " ".join(message["text"].strip() for message in turn)) for turn in turns]
-    return "".join(f"{names[speaker]}: {said}\n" for speaker, said in lines)
+    begins = turns[0][0]["sender"]
+    return [
+        {
+            "role": "user" if turn[0]["sender"] == begins else "assistant",
+            "content": " ".join(message["text"].strip() for message in turn),
+        }
+        for turn in turns
+    ]
 
 
 def json_lines(texts: Sequence[str]) -> bytes:
     """Texts as JSON lines, the same bytes for the same texts."""
-    return "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts).encode()
+    return _lines({"text": text} for text in texts)
+
+
+def _lines(objects: Iterable[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in objects).encode()
 
 
 CORPORA = {
@@ -99,14 +109,14 @@ CORPORA = {
         ),
         Corpus(
             name="chitchat",
-            what="7,168 human conversations, 13 MB",
+            what="7,168 human conversations, 13 MB: a model that learns from them answers",
             licence="MIT",
             citation="Will Myers, Tyler Etchart and Nancy Fulda, Conversational Scaffolding, 2020",
             wheel=Wheel(
                 "chitchat-dataset", "0.9.0", "7bf89f36645e2d5ec87d53370c8e851b5a688479c7beb7079cb4c87fc5acea3e"
             ),
             text=Pinned(
-                "chitchat.jsonl", "c8df693e2d5adc6f95702013bb7ce4cdbd1754851438b9da44840c5806d589b4", conversations
+                "chitchat.jsonl", "d28e19fc00119c267e21bfdd5c6593017492a924465fc33f6d1edc934b1590fb", conversations
             ),
         ),
         Corpus(

@@ -80,6 +80,9 @@ def _other_text() -> DamagedError:
 def _encoded(pieces: Sequence[Piece], tokenizer: Tokenizer) -> Iterator[Encoded]:
     for piece, ids in zip(pieces, tokenizer.encode_array([piece.text for piece in pieces]), strict=True):
         hidden = piece.bytes - int(tokenizer.token_bytes[ids].sum()) if isinstance(tokenizer, SimpleTokenizer) else 0
+        before, after = ([tokenizer.special_ids[name] for name in names] for names in (piece.before, piece.after))
         if piece.ends and tokenizer.end_of_text is not None:
-            ids = np.append(ids, ids.dtype.type(tokenizer.end_of_text))
+            after.append(tokenizer.end_of_text)
+        if before or after:
+            ids = np.concatenate([np.array(before, ids.dtype), ids, np.array(after, ids.dtype)])
         yield Encoded(piece, ids, hidden)

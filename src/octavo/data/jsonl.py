@@ -1,25 +1,36 @@
-"""JSON lines: one object per line, and in each a field that holds the text of one document."""
+"""JSON lines: one object per line, and in each a field that holds the text of one document, or a conversation."""
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
+from octavo.chat import ROLES, Message
 from octavo.data.decoding import Errors
 from octavo.errors import TextError
 
+USUAL, MESSAGES = "text", "messages"  # the fields of a text and of a conversation, as most have them
 LONGEST = 1 << 24  # characters of one line, for a line has to be in memory as a whole
 
 
-def read_records(chunks: Iterable[str], name: str, field: str, errors: Errors) -> Iterator[str]:
-    """Yield the text of each line's object; blank lines and empty texts are passed over.
+class Record(NamedTuple):
+    """What a line holds: a text, or the messages of a conversation."""
 
-    Raises `TextError` with the name and the line where there is no JSON object, no such field, or no text in it.
+    where: str
+    content: str | list[Message]
+
+
+def read_records(chunks: Iterable[str], name: str, field: str, errors: Errors) -> Iterator[Record]:
+    """Yield what each line's object holds in this field; blank lines and empty texts are passed over.
+
+    Where the field is the usual one and is not there, that is the field `messages`. Raises `TextError` with the name
+    and the line where there is no JSON object, no such field, or neither a text nor a conversation in it.
     """
     for number, line in enumerate(_lines(chunks, name), 1):
         if line and not line.isspace():
-            text = _field_of(_object(line, f"{name}, line {number}"), f"{name}, line {number}", field)
-            if text:
-                yield _encodable(text, f"{name}, line {number}", errors)
+            where = f"{name}, line {number}"
+            content = _field_of(_object(line, where), where, field)
+            if content:
+                yield Record(where, _sound(content, where, errors))
 
 
 def _lines(chunks: Iterable[str], name: str) -> Iterator[str]:
@@ -48,13 +59,32 @@ def _object(line: str, where: str) -> dict[str, Any]:
     return value
 
 
-def _field_of(value: dict[str, Any], where: str, field: str) -> str:
+def _field_of(value: dict[str, Any], where: str, field: str) -> str | list[Message]:
+    if field == USUAL and USUAL not in value and MESSAGES in value:
+        field = MESSAGES
     if field not in value:
         known = ", ".join(list(value)[:8]) or "nothing"
         raise TextError(f"{where} has no field {field!r}; it has {known}: choose with --field")
-    if not isinstance(value[field], str):
+    content = value[field]
+    if isinstance(content, list) and all(isinstance(message, dict) for message in content):
+        return [_message(message, f"{where}, message {number}") for number, message in enumerate(content, 1)]
+    if not isinstance(content, str):
         raise TextError(f"{where}: the field {field!r} holds no text; choose another with --field")
-    return value[field]
+    return content
+
+
+def _message(value: dict[str, Any], where: str) -> Message:
+    if value.get("role") not in ROLES:
+        raise TextError(f"{where} has the role {value.get('role')!r:.40}; a conversation has {', '.join(ROLES)}")
+    if not isinstance(value.get("content"), str):
+        raise TextError(f"{where} has a content that is no text: {value.get('content')!r:.40}; leave the line out")
+    return {"role": value["role"], "content": value["content"]}
+
+
+def _sound(content: str | list[Message], where: str, errors: Errors) -> str | list[Message]:
+    if isinstance(content, str):
+        return _encodable(content, where, errors)
+    return [{**message, "content": _encodable(message["content"], where, errors)} for message in content]
 
 
 def _encodable(text: str, where: str, errors: Errors) -> str:

@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from octavo.chat import OWN
 from octavo.data.sources import Sources
 from octavo.data.survey import Survey
 from octavo.data.vocabulary import fingerprint
@@ -36,7 +37,7 @@ class Known:
     def __init__(self, cache: Path, texts: Sequence[Sources]) -> None:
         self.texts = texts
         named = [[[str(file.path.absolute()), file.field] for file in sources.files] for sources in texts]
-        errors = [sources.errors for sources in texts]
+        errors = [fact for sources in texts for fact in (sources.errors, *_spelling(sources))]
         self.file = cache / "surveys" / f"{fingerprint(FORMAT, named, errors)}.json"
         self.marks = _marks(texts)
         self.at_rest = self.marks is not None and _at_rest(self.marks) and _believed(texts)
@@ -62,6 +63,12 @@ class Known:
         """What is known has turned out not to be so."""
         with suppress(OSError):
             self.file.unlink(missing_ok=True)
+
+
+def _spelling(sources: Sources) -> list[Any]:
+    """How conversations are written, where there may be any and it is not as they usually are."""
+    usual = sources.spelling is not None and sources.spelling.template == OWN.template
+    return [] if usual or all(file.field is None for file in sources.files) else [repr(sources.spelling)]
 
 
 def _marks(texts: Sequence[Sources]) -> list[list[Any]] | None:

@@ -13,14 +13,16 @@ from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
 
+from octavo.chat import OWN, Spelling
+from octavo.data.conversations import spoken
 from octavo.data.corpora import CORPORA, fetch
 from octavo.data.decoding import Errors, read_text, reading, shown
 from octavo.data.folders import describe, text_files
-from octavo.data.jsonl import read_records
+from octavo.data.jsonl import Record, read_records
 from octavo.data.packed import USUALLY, packing, unpacked_name
 from octavo.data.pieces import cut_pieces
 from octavo.disk import saving
-from octavo.errors import TextError
+from octavo.errors import OctavoError, TextError
 from octavo.events import Event, Note
 
 STDIN = "-"
@@ -43,14 +45,29 @@ class TextFile:
     bytes: int
     field: str | None  # of JSON lines; none: the whole file is one document
 
-    def documents(self, errors: Errors) -> Iterator[Document]:
+    def documents(self, errors: Errors, spelling: Spelling | None = OWN) -> Iterator[Document]:
         """Read the file from its beginning; raises `TextError` at what is no text."""
         chunks = read_text(self.path, self.name, errors)
         if self.field is None:
             yield Document(self.name, cut_pieces(chunks))
             return
-        for text in read_records(chunks, self.name, self.field, errors):
-            yield Document(self.name, cut_pieces([text]))
+        for record in read_records(chunks, self.name, self.field, errors):
+            yield Document(self.name, _pieces(record, spelling))
+
+
+def _pieces(record: Record, spelling: Spelling | None) -> Iterator[str]:
+    """What a line of JSON holds, in pieces; a conversation as it is written for the model, if it is for one."""
+    if isinstance(record.content, str):
+        return cut_pieces([record.content])
+    if spelling is None:
+        raise TextError(
+            f"{record.where} is a conversation, and the model has no chat template: it was not taught to answer; "
+            "leave --from out, or name another model"
+        )
+    try:
+        return iter(list(spoken(record.content, spelling)))
+    except OctavoError as error:
+        raise TextError(f"{record.where}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -60,6 +77,7 @@ class Sources:
     name: str  # a short one, for people
     files: tuple[TextFile, ...]
     errors: Errors = "strict"
+    spelling: Spelling | None = OWN  # of conversations
     skipped: int = 0
 
     @property
@@ -70,7 +88,7 @@ class Sources:
     def documents(self) -> Iterator[Document]:
         """Every document from the first to the last, read anew and in bounded memory."""
         for file in self.files:
-            yield from file.documents(self.errors)
+            yield from file.documents(self.errors, self.spelling)
 
     def distinct(self, most: int = 1_000_000) -> int:
         """How many different characters there are among the first ones, at most so many."""
@@ -94,9 +112,11 @@ def find_texts(
     errors: Errors = "strict",
     cache: Path | None = None,
     on_event: Callable[[Event], None] = ignore,
+    spelling: Spelling | None = OWN,
 ) -> Sources:
     """Find the texts that were named: files, folders, `-` for standard input, or a corpus where no file has its name.
 
+    Conversations among them are written as `spelling` says; where it is `None` they are none for the model.
     Raises `TextError` for what is not there, cannot be read or is no text; a `Note` counts what folders hold besides.
     """
     if not texts:
@@ -109,7 +129,7 @@ def find_texts(
         files += _find(text, field, errors, skipped, cache, on_event)
     if skipped:
         on_event(Note(f"{skipped.total():,} files passed over{describe(skipped)}"))
-    return Sources(_short_name(texts[0]), tuple(files), errors, skipped.total())
+    return Sources(_short_name(texts[0]), tuple(files), errors, spelling, skipped.total())
 
 
 def _find(

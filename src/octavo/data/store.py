@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from octavo.chat import spelling_of
 from octavo.config import DataConfig
 from octavo.data.encoding import encode
 from octavo.data.known import Known
@@ -115,8 +116,11 @@ def prepare(
 
     Raises `TextError` for what is no text or too little, `TokenizerError`, and `SaveError` where there is no room.
     """
-    found = sources or find_texts(data.texts, field=data.field, errors=data.errors, cache=cache, on_event=on_event)
-    both = (found,) if data.val is None else (found, _own_validation(data, cache, on_event))
+    named = [] if sources else [data.texts]
+    named += [] if data.val is None else [(data.val,)]
+    words: dict[str, Any] = {"field": data.field, "errors": data.errors, "spelling": spelling_of(tokenizer)}
+    found = (find_texts(texts, cache=cache, on_event=on_event, **words) for texts in named)
+    both = (*([sources] if sources else []), *found)
     known = Known(cache, both)
     for text in _divided(data, both, *(known.recall() or known.remember(_survey(both, on_event)))):
         try:
@@ -126,6 +130,8 @@ def prepare(
             raise
         if prepared and len(prepared.train.tokens) >= 2:
             _tell(prepared, on_event)
+            if text.survey.conversations:
+                on_event(Note(f"{text.survey.conversations:,} conversations: the model learns to answer"))
             return prepared
     count = round(text.learned * text.survey.characters)
     raise TextError(f"a training text of {count:,} characters is too little to learn from; give a longer one")
@@ -141,10 +147,6 @@ def reopen(cache: Path, fingerprint: str, *, hashed: bool = True) -> Prepared | 
         return None
     verify(folder, hashed=hashed)
     return _opened(folder, load_tokenizer(folder))
-
-
-def _own_validation(data: DataConfig, cache: Path, on_event: Callable[[Event], None]) -> Sources:
-    return find_texts([data.val or ""], field=data.field, errors=data.errors, cache=cache, on_event=on_event)
 
 
 def _survey(both: Sequence[Sources], on_event: Callable[[Event], None]) -> tuple[Survey, Survey]:
@@ -183,7 +185,8 @@ def _prepare(
     if tokenizer is None:
         size, folder = round(text.survey.bytes * text.learned), cache / "vocabularies"
         kind, vocab_size = data.tokenizer, data.vocab_size
-        tokenizer = vocabulary(text.training(), size, text.vocabulary, kind, vocab_size, folder, on_event)
+        chat = text.survey.conversations > 0
+        tokenizer = vocabulary(text.training(), size, text.vocabulary, kind, vocab_size, folder, on_event, chat)
     facts = {
         "text_sha256": text.survey.sha256,
         "tokenizer_sha256": fingerprint_of(tokenizer),

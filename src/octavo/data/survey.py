@@ -6,10 +6,11 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from octavo.data.conversations import Marked
 from octavo.data.sources import Document
 from octavo.events import Event, Preparing
 
-BOUNDARY = b"\xff"  # ends a document in the hash; no text in UTF-8 has this byte
+BOUNDARY, MARK = b"\xff", b"\xfe"  # ends a document in the hash, and a special token; no text in UTF-8 has these bytes
 TICK = 0.1  # seconds from one event to the next
 Digest = bytes  # in other words, for a piece has `bytes`
 
@@ -22,13 +23,14 @@ class Survey:
     characters: int
     bytes: int
     documents: int
+    conversations: int = 0
 
 
 @dataclass(frozen=True)
 class Piece:
     """A piece of a document, the part it belongs to, its size in UTF-8, and whether the document ends with it.
 
-    `sha256` is that of all that was read as far as its end.
+    `sha256` is that of all that was read as far as its end. Special tokens stand `before` and `after` its text.
     """
 
     text: str
@@ -36,6 +38,8 @@ class Piece:
     bytes: int
     ends: bool
     sha256: Digest
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
 
 
 class Progress:
@@ -64,29 +68,38 @@ class Reader:
     def __init__(self, documents: Iterable[Document], cuts: Sequence[int] = ()) -> None:
         self.source, self.cuts = documents, cuts
         self.hash = hashlib.sha256()
-        self.characters = self.bytes = self.documents = 0
+        self.characters = self.bytes = self.documents = self.conversations = 0
 
     def __iter__(self) -> Iterator[Piece]:
         for document in self.source:
+            spoken = False
             for text, last in _with_last(document.pieces):
+                spoken = spoken or isinstance(text, Marked)
                 yield from self._cut(text, last)
             self.documents += 1
+            self.conversations += spoken
             self.hash.update(BOUNDARY)
 
     def _cut(self, text: str, last: bool) -> Iterator[Piece]:
+        before, after = (text.before, text.after) if isinstance(text, Marked) else ((), ())
         while text:
             part = bisect_right(self.cuts, self.characters)
             room = self.cuts[part] - self.characters if part < len(self.cuts) else len(text)
             here, text = text[:room], text[room:]
-            encoded = here.encode()
-            self.hash.update(encoded)
+            encoded, behind = here.encode(), () if text else after
+            self.hash.update(_marks(before) + encoded + _marks(behind))
             self.characters += len(here)
             self.bytes += len(encoded)
-            yield Piece(here, part, len(encoded), last and not text, self.hash.digest())
+            yield Piece(here, part, len(encoded), last and not text, self.hash.digest(), before, behind)
+            before = ()
 
     def survey(self) -> Survey:
         """What has been read so far."""
-        return Survey(self.hash.hexdigest(), self.characters, self.bytes, self.documents)
+        return Survey(self.hash.hexdigest(), self.characters, self.bytes, self.documents, self.conversations)
+
+
+def _marks(names: Iterable[str]) -> bytes:
+    return b"".join(name.encode() + MARK for name in names)
 
 
 def _with_last(texts: Iterable[str]) -> Iterator[tuple[str, bool]]:

@@ -45,10 +45,12 @@ def vocabulary(
     vocab_size: int | None,
     folder: Path,
     on_event: Callable[[Event], None],
+    chat: bool = False,
 ) -> Tokenizer:
     """The tokenizer of the training text `pieces`, of about `size` bytes, which the hash `text` names.
 
-    It is taken from `folder` where it was built before. Raises `TokenizerError` where the text gives no vocabulary.
+    It has what begins and ends a turn for `chat`, and is taken from `folder` where it was built before. Raises
+    `TokenizerError` where the text gives no vocabulary.
     """
     target = folder / fingerprint(text, kind, vocab_size)
     with locked(target):
@@ -57,18 +59,18 @@ def vocabulary(
         except DamagedError:
             progress = Progress("learning the vocabulary", size, on_event)
             texts = _told(pieces, progress)
-            built = _build(texts, size, kind, vocab_size)
+            built = _build(texts, size, kind, vocab_size, chat)
             progress.finish()
             write_folder(target, built.save)
         return load_tokenizer(target)
 
 
-def _build(texts: Iterable[str], size: int, kind: Kind, vocab_size: int | None) -> Tokenizer:
+def _build(texts: Iterable[str], size: int, kind: Kind, vocab_size: int | None, chat: bool) -> Tokenizer:
     if kind == "bpe":
-        return BPETokenizer.train(_enough(_sample(texts, size)), vocab_size=vocab_size or BPE_SIZE)
+        return BPETokenizer.train(_enough(_sample(texts, size)), vocab_size=vocab_size or BPE_SIZE, chat=chat)
     if kind == "word":  # whose trainer remembers each, too
         texts = (text for _, text in _sample(texts, size))
-    return SimpleTokenizer.train(texts, unit=kind, vocab_size=vocab_size)
+    return SimpleTokenizer.train(texts, unit=kind, vocab_size=vocab_size, chat=chat)
 
 
 def _sample(texts: Iterable[str], size: int) -> Iterator[tuple[int, str]]:

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from octavo import places
+from octavo.chat import spelling_of
 from octavo.config import DataConfig
 from octavo.data import Part, Prepared, Sources, find_texts
 from octavo.events import Event, Note
@@ -90,8 +91,8 @@ def texts_of(data: DataConfig, prepared: Prepared, on_event: Callable[[Event], N
         on_event(Note("the documents were shuffled: the text is read from its tokens, and its files are not named"))
         return Texts(prepared, (), "shuffled documents")
     named: list[Sequence[str]] = [data.texts, *([] if data.val is None else [[data.val]])]
-    found = (find_texts(texts, field=data.field, errors=data.errors, cache=places.cache()) for texts in named)
-    return Texts(prepared, tuple(found))
+    words: dict[str, Any] = {"field": data.field, "errors": data.errors, "spelling": spelling_of(prepared.tokenizer)}
+    return Texts(prepared, tuple(find_texts(texts, cache=places.cache(), **words) for texts in named))
 
 
 def cut(sources: Sequence[Sources], start: int, stop: int) -> Iterator[Passage]:
@@ -113,7 +114,7 @@ def cut(sources: Sequence[Sources], start: int, stop: int) -> Iterator[Passage]:
 def _documents(sources: Sequence[Sources]) -> Iterator[tuple[str, Iterator[str]]]:
     for source in sources:
         for file in source.files:
-            for number, document in enumerate(file.documents(source.errors), start=1):
+            for number, document in enumerate(file.documents(source.errors, source.spelling), start=1):
                 yield document.name if file.field is None else f"{document.name}, record {number:,}", document.pieces
 
 

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer as Backend
 from octavo.disk import make_folder, saving, write_file
 from octavo.errors import TokenizerError
 from octavo.tokenizers.streams import TextStream
+from octavo.tokenizers.turns import END_OF_TURN, TEMPLATE
 
 Kind = Literal["character", "word", "bpe"]
 Ids = np.ndarray[tuple[int], np.dtype[np.uint16 | np.uint32]]
@@ -34,7 +35,7 @@ class Tokenizer(ABC):
 
     kind: Kind
     end_of_text: int | None  # none only where somebody else's tokenizer names no such token
-    more_ends: tuple[int, ...] = ()  # with which somebody else's model ends what it says, too
+    more_ends: tuple[int, ...] = ()  # with which a model that answers ends what it says, too
     unknown: int | None = None
 
     def __init__(self, backend: Backend, settings: Mapping[str, Any]) -> None:
@@ -43,6 +44,9 @@ class Tokenizer(ABC):
         backend.no_padding()
         self.backend = backend
         self.settings = dict(settings)
+        end = backend.token_to_id(END_OF_TURN)
+        if end is not None and self.settings.get("chat_template") == TEMPLATE:
+            self.more_ends = (end,)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(kind={self.kind!r}, vocab_size={self.vocab_size})"
@@ -70,6 +74,12 @@ class Tokenizer(ABC):
     def ends(self) -> tuple[int, ...]:
         """Ids behind which a model has said all: the end of a text, and perhaps another that ends a turn."""
         return self.more_ends if self.end_of_text is None else (self.end_of_text, *self.more_ends)
+
+    @cached_property
+    def special_ids(self) -> dict[str, int]:
+        """The special tokens, and the id of each."""
+        added = self.backend.get_added_tokens_decoder()
+        return {token.content: position for position, token in added.items() if token.special}
 
     @property
     def answers(self) -> bool:

@@ -13,6 +13,7 @@ from octavo.errors import TokenizerError
 from octavo.tokenizers.base import END_OF_TEXT, Tokenizer, check_vocab_size, checked_text, pieces_of
 from octavo.tokenizers.files import read_object, read_text
 from octavo.tokenizers.streams import BackendStream, ByteStream, TextStream
+from octavo.tokenizers.turns import TURNS, template_of
 
 BYTES = 256
 BEFORE = 8  # tokens: the bytes of a character may be one each, and what SentencePiece writes depends on a neighbour
@@ -39,24 +40,31 @@ class BPETokenizer(Tokenizer):
 
     @classmethod
     def train(
-        cls, texts: str | Iterable[str], *, vocab_size: int, progress: Callable[[int], None] | None = None
+        cls,
+        texts: str | Iterable[str],
+        *,
+        vocab_size: int,
+        progress: Callable[[int], None] | None = None,
+        chat: bool = False,
     ) -> Self:
         """Learn a vocabulary of at most `vocab_size` from a text or its pieces.
 
-        After each piece, `progress` is told how many bytes of text (in UTF-8) have been read. Raises `TokenizerError`
-        for a text with nothing in it and for a size below the 256 bytes and the end of text.
+        After each piece, `progress` is told how many bytes of text (in UTF-8) have been read. For `chat` it has tokens
+        that begin and end a turn, and the chat template with them. Raises `TokenizerError` for a text with nothing in
+        it and for a size below the 256 bytes and the special tokens.
         """
-        check_vocab_size(vocab_size, BYTES + 1, f"the {BYTES} bytes beside {END_OF_TEXT}")
+        special = (END_OF_TEXT, *TURNS) if chat else (END_OF_TEXT,)
+        check_vocab_size(vocab_size, BYTES + len(special), f"the {BYTES} bytes beside {' and '.join(special)}")
         backend = _byte_level(models.BPE())
         trainer = trainers.BpeTrainer(
             vocab_size=vocab_size,
             show_progress=False,
-            special_tokens=[AddedToken(END_OF_TEXT, special=True, normalized=False)],
+            special_tokens=[AddedToken(token, special=True, normalized=False) for token in special],
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         )
         reading = _reading(pieces_of(texts), progress or (lambda done: None))
         backend.train_from_iterator(reading, trainer)
-        return cls(backend)
+        return cls(backend, {**OWN_NAMES, **template_of(special)})
 
     @classmethod
     def from_gpt2(cls, encoder: bytes | Path, bpe: bytes | Path) -> Self:
@@ -93,7 +101,7 @@ class BPETokenizer(Tokenizer):
         Raises `TokenizerError` for an id that no token has.
         """
         (token,) = self._checked([token])
-        name = "" if token in self._special_ids else self.backend.id_to_token(token) or ""
+        name = "" if token in self.special_ids.values() else self.backend.id_to_token(token) or ""
         if self._spaced:
             byte = BYTE_NAME.fullmatch(name)
             return bytes.fromhex(byte[1]) if byte else name.replace("▁", " ").encode()
@@ -118,11 +126,6 @@ class BPETokenizer(Tokenizer):
         """Whether spaces and bytes are written as SentencePiece does it: ▁ and <0x20>."""
         decoder = self.backend.decoder
         return decoder is not None and decoder.decode(["a", "▁"]) == "a "
-
-    @cached_property
-    def _special_ids(self) -> frozenset[int]:
-        added = self.backend.get_added_tokens_decoder()
-        return frozenset(position for position, token in added.items() if token.special)
 
 
 def _byte_level(model: models.BPE) -> Backend:

@@ -25,7 +25,8 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     backend = _backend(path)
     if isinstance(backend.model, models.BPE):
         tokenizer = BPETokenizer(backend, _settings(Path(folder), backend))
-        tokenizer.more_ends = _more_ends(Path(folder), tokenizer)
+        more = {*tokenizer.more_ends, *_more_ends(Path(folder), tokenizer)}
+        tokenizer.more_ends = tuple(sorted(more - {tokenizer.end_of_text}))
         return tokenizer
     if not isinstance(backend.model, models.WordLevel):
         kind = type(backend.model).__name__

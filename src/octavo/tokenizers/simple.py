@@ -22,6 +22,7 @@ from octavo.tokenizers.base import (
     pieces_of,
 )
 from octavo.tokenizers.streams import TextStream, WholeStream
+from octavo.tokenizers.turns import TURNS, template_of
 
 Unit = Literal["character", "word"]
 CUTS: dict[Unit, str] = {
@@ -29,7 +30,7 @@ CUTS: dict[Unit, str] = {
     # a word with its marks, or spaces side by side, or any one other character: together they are the whole text
     "word": r"[\p{L}\p{N}_][\p{L}\p{M}\p{N}_]*| +|[\s\S]",
 }
-SPECIAL = (UNKNOWN, END_OF_TEXT)  # their ids are 0 and 1
+SPECIAL = (UNKNOWN, END_OF_TEXT)  # their ids are 0 and 1, and those of turns 2 and 3 where there are any
 CODE_POINTS = 0x110000
 
 
@@ -56,23 +57,39 @@ class SimpleTokenizer(Tokenizer):
     end_of_text: int
     unknown: int
 
-    def __init__(self, texts: str | Iterable[str], *, unit: Unit = "character", vocab_size: int | None = None) -> None:
+    def __init__(
+        self,
+        texts: str | Iterable[str],
+        *,
+        unit: Unit = "character",
+        vocab_size: int | None = None,
+        chat: bool = False,
+    ) -> None:
         """Build the vocabulary of a text or of its pieces; with `vocab_size`, of what is most frequent in it.
 
-        Raises `TokenizerError` for a text with nothing in it and for a size that leaves no room.
+        For `chat` it has tokens that begin and end a turn, and the chat template with them. Raises `TokenizerError` for
+        a text with nothing in it and for a size that leaves no room.
         """
-        self._wrap(_build(_vocabulary(pieces_of(texts), unit, vocab_size), unit), unit)
+        special = (*SPECIAL, *TURNS) if chat else SPECIAL
+        self._wrap(_build(_vocabulary(pieces_of(texts), unit, vocab_size, special), unit, special), unit, special)
 
     @classmethod
-    def train(cls, texts: str | Iterable[str], *, unit: Unit = "character", vocab_size: int | None = None) -> Self:
+    def train(
+        cls,
+        texts: str | Iterable[str],
+        *,
+        unit: Unit = "character",
+        vocab_size: int | None = None,
+        chat: bool = False,
+    ) -> Self:
         """The same as `SimpleTokenizer(texts)`, under the name that every tokenizer has for it."""
-        return cls(texts, unit=unit, vocab_size=vocab_size)
+        return cls(texts, unit=unit, vocab_size=vocab_size, chat=chat)
 
     @classmethod
     def from_backend(cls, backend: Backend) -> Self:
         """Wrap what was saved; raises `TokenizerError` if its rules are not exactly those of octavo."""
         tokenizer = cls.__new__(cls)
-        tokenizer._wrap(backend, _unit_of(backend))
+        tokenizer._wrap(backend, *_rules_of(backend))
         return tokenizer
 
     @classmethod
@@ -83,11 +100,11 @@ class SimpleTokenizer(Tokenizer):
         [3, 2]
         """
         vocabulary = {word: position for position, word in enumerate((*SPECIAL, *characters))}
-        return cls.from_backend(_build(vocabulary, "character"))
+        return cls.from_backend(_build(vocabulary, "character", SPECIAL))
 
-    def _wrap(self, backend: Backend, unit: Unit) -> None:
+    def _wrap(self, backend: Backend, unit: Unit, special: Sequence[str]) -> None:
         names = dict.fromkeys(("bos_token", "eos_token", "pad_token"), END_OF_TEXT)
-        super().__init__(backend, {"unk_token": UNKNOWN, **names})
+        super().__init__(backend, {"unk_token": UNKNOWN, **names, **template_of(special)})
         self.kind = unit
         self.unknown, self.end_of_text = range(len(SPECIAL))
 
@@ -118,7 +135,7 @@ class SimpleTokenizer(Tokenizer):
         """How many bytes of text each id stands for, in UTF-8; none for special tokens."""
         sizes = np.zeros(self.vocab_size, np.int64)
         for token, position in self.backend.get_vocab().items():
-            sizes[position] = 0 if token in SPECIAL else len(token.encode())
+            sizes[position] = 0 if token in self.special_ids else len(token.encode())
         return sizes
 
     def unknown_bytes(self, text: str) -> int:
@@ -162,22 +179,23 @@ def _cut(unit: Unit) -> pre_tokenizers.PreTokenizer:
     return pre_tokenizers.Split(Regex(CUTS[unit]), "isolated")
 
 
-def _build(vocabulary: dict[str, int], unit: Unit) -> Backend:
+def _build(vocabulary: dict[str, int], unit: Unit, special: Sequence[str]) -> Backend:
     backend = Backend(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     backend.pre_tokenizer = _cut(unit)
     backend.decoder = decoders.Fuse()
-    backend.add_special_tokens([AddedToken(word, special=True, normalized=False) for word in SPECIAL])
+    backend.add_special_tokens([AddedToken(word, special=True, normalized=False) for word in special])
     return backend
 
 
-def _unit_of(backend: Backend) -> Unit:
-    """Which of the two kinds these rules are; all that is not vocabulary must be as `_build` makes it."""
+def _rules_of(backend: Backend) -> tuple[Unit, Sequence[str]]:
+    """Which kind these rules are, and their special tokens; all but the vocabulary must be as `_build` makes it."""
     rules = _rules(backend)
-    special = {word: position for position, word in enumerate(SPECIAL)}
-    complete = all(backend.model.token_to_id(word) == position for word, position in special.items())
-    for unit in CUTS:
-        if complete and rules == _rules(_build(special, unit)):
-            return unit
+    for special in ((*SPECIAL, *TURNS), SPECIAL):
+        ids = {word: position for position, word in enumerate(special)}
+        complete = all(backend.model.token_to_id(word) == position for word, position in ids.items())
+        for unit in CUTS if complete else ():
+            if rules == _rules(_build(ids, unit, special)):
+                return unit, special
     raise TokenizerError("a WordLevel vocabulary with rules that octavo does not write; use a BPE tokenizer")
 
 
@@ -187,16 +205,16 @@ def _rules(backend: Backend) -> dict[str, object]:
     return rules
 
 
-def _vocabulary(texts: Iterable[str], unit: Unit, vocab_size: int | None) -> dict[str, int]:
+def _vocabulary(texts: Iterable[str], unit: Unit, vocab_size: int | None, special: Sequence[str]) -> dict[str, int]:
     if unit not in CUTS:
         raise TokenizerError(f"unit is {unit!r}; a text is cut by character or by word")
     if vocab_size is None:
         vocab_size = LARGEST_VOCABULARY
-    check_vocab_size(vocab_size, len(SPECIAL) + 1, f"one {unit} beside {' and '.join(SPECIAL)}")
-    pieces = (_frequent_words if unit == "word" else _frequent_characters)(texts, vocab_size - len(SPECIAL))
+    check_vocab_size(vocab_size, len(special) + 1, f"one {unit} beside {' and '.join(special)}")
+    pieces = (_frequent_words if unit == "word" else _frequent_characters)(texts, vocab_size - len(special))
     if not pieces:
         raise TokenizerError("the text is empty, so there is no vocabulary in it; give at least one character")
-    return {piece: position for position, piece in enumerate([*SPECIAL, *sorted(pieces)])}
+    return {piece: position for position, piece in enumerate([*special, *sorted(pieces)])}
 
 
 def _frequent_characters(texts: Iterable[str], room: int) -> list[str]:
