@@ -190,6 +190,36 @@ def test_a_finished_run_is_trained_longer_from_its_plateau() -> None:
     assert after[15]["lr"] == before[7]["lr"]
 
 
+def decays(trainer: Trainer) -> set[tuple[bool, float]]:
+    """Of the optimizers' groups, whether they are of matrices, and how those decay."""
+    groups = (group for optimizer in trainer.optimizers for group in optimizer.param_groups)
+    return {(group["params"][0].dim() > 1, group["weight_decay"]) for group in groups}
+
+
+def test_trained_longer_it_decays_as_one_that_reads_its_text_so_often() -> None:
+    words = {"batch": 64, "eval_every": 5}
+    whole(begin("run", steps=10, **words))  # reads the text twice
+    shutil.copytree("run", "other")
+    trainer = training.resume(Path("run"), Asked(steps=30))
+    planned = begin("planned", steps=30, **words).config.train.weight_decay
+    assert trainer.config.train.weight_decay == 0 < planned
+    assert trainer.at.weight_decay == planned and decays(trainer) == {(True, planned), (False, 0.0)}
+    until(trainer, 15)
+    again = training.resume(Path("run"), Asked())
+    assert decays(again) == {(True, planned), (False, 0.0)}
+    whole(again)
+    whole(training.resume(Path("other"), Asked(steps=30)))
+    assert_same_state(state("run", 30), state("other", 30))
+
+
+def test_a_decay_that_somebody_gave_stays() -> None:
+    config = begin("run", steps=10, batch=64, eval_every=5).config
+    base = replace(config, train=replace(config.train, weight_decay=0.3))
+    whole(training.begin(["text.txt"], Asked(), base=base, out="given"))
+    trainer = training.resume(Path("given"), Asked(steps=30))
+    assert trainer.at.weight_decay is None and decays(trainer) == {(True, 0.3), (False, 0.0)}
+
+
 @pytest.mark.parametrize("last", [16, 12])
 def test_a_run_that_was_evaluated_once_is_trained_longer_from_where_its_rate_began_to_fall(last: int) -> None:
     until(begin(steps=16, eval_every=16), last)

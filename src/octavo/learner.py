@@ -14,7 +14,7 @@ from octavo.data import Batches, Prepared
 from octavo.data.batches import cuts
 from octavo.errors import OctavoError
 from octavo.making import recompute_from_now_on
-from octavo.optim import make_optimizers
+from octavo.optim import let_decay, make_optimizers
 from octavo.parts import Parts
 from octavo.probing import Room
 from octavo.processes import ALONE, Processes
@@ -104,6 +104,10 @@ class Learner:
     def most_rows(self, micro_batches: int) -> int:
         """How many rows a process reads at once, at most, where a batch is read in so many pieces."""
         return max(stop - start for start, stop in self._cuts(micro_batches))
+
+    def let_decay(self, weight_decay: float | None) -> None:
+        """Let weights decay as was planned, or so."""
+        let_decay(self.optimizers, self.config.train.weight_decay if weight_decay is None else weight_decay)
 
     def useful_threads(self) -> int:
         """How many threads are of use here beside other programs; of several processes each keeps what it has."""

@@ -187,6 +187,13 @@ def _on_a_gpu(optimizers: list[torch.optim.Optimizer]) -> list[torch.optim.Optim
     return optimizers
 
 
+def let_decay(optimizers: Iterable[torch.optim.Optimizer], weight_decay: float) -> None:
+    """Let matrices decay so from the next step on, which is not recorded yet; vectors never do."""
+    for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+        if group["params"][0].dim() >= 2:
+            group["weight_decay"] = weight_decay
+
+
 def yet_to_take(optimizers: Iterable[torch.optim.Optimizer]) -> int:
     """The bytes that optimizers will take for what they remember of weights, and have not taken yet."""
     return sum(

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from math import isclose
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,16 @@ from octavo.config import DataConfig, RunConfig
 from octavo.data import Prepared, prepare, reopen
 from octavo.data.corpora import CORPORA
 from octavo.data.decoding import shown
+from octavo.describing import epochs
 from octavo.devices import choose_device
 from octavo.disk import MANIFEST, sha256, verify
 from octavo.errors import ConfigError, RunError
 from octavo.events import Event, Note
 from octavo.numerics import difference, numerics
 from octavo.processes import Processes
+from octavo.readings import weight_decay
 from octavo.saved import checkpoint_folder, newest_facts, snapshots, steps_saved
+from octavo.scale import parameters
 from octavo.spreading import Parallel, holding
 from octavo.standing import Standing, mismatch
 from octavo.tokenizers import load_tokenizer
@@ -109,6 +113,7 @@ def go_back(trainer: Trainer, *, before: int | None = None, allow_mismatch: bool
     if any(then.get(name) != now.get(name) for name in ("processes", "way")):
         trainer.at.gathered = trainer.spread.gathered  # as it was decided for those who go on
     trainer.take_less(recompute=trainer.at.recompute, gathered=trainer.at.gathered)
+    trainer.let_decay(trainer.at.weight_decay)
     trainer.journal.cut(step)
     return notes
 
@@ -182,6 +187,18 @@ def prolong(trainer: Trainer, steps: int, minutes: float | None) -> Iterator[Eve
     at.minutes = None if minutes is None else at.seconds / 60 + minutes
     at.schedule = at.schedule.replanned(at.step, steps, trainer.config.train.decay)
     at.threads = None  # until it is seen what is of use now
+    at.weight_decay = _decay_for(trainer, steps)
+    trainer.let_decay(at.weight_decay)
     if trainer.processes.first:
         forget_after(trainer.run, at.step)  # the way that is not taken any more; the best weights stay
     yield from trainer.save_state()
+
+
+def _decay_for(trainer: Trainer, steps: int) -> float | None:
+    """The weight decay that is planned for so many steps; as it was where somebody else than the planner gave it."""
+    train, tokens = trainer.config.train, len(trainer.prepared.train.tokens) - 1
+    planned, wanted = (
+        weight_decay(epochs(trainer.config, count, tokens), count, train.lr, parameters(trainer.config.model))
+        for count in (train.steps, steps)
+    )
+    return wanted if train.optimizer == "muon" and isclose(train.weight_decay, planned) else None

@@ -14,7 +14,7 @@ from octavo.schedule import Schedule
 from octavo.step import StepResult
 
 WHERE = {"train.device", "train.compile"}
-NEWER = {"recompute", "gathered", "threads"}  # not in what earlier versions saved, where they were off
+NEWER = {"recompute", "gathered", "threads", "weight_decay"}  # not in what earlier versions saved, where they were off
 
 
 @dataclass(kw_only=True)
@@ -27,6 +27,7 @@ class Standing:
     recompute: bool = False  # each block, on the way back
     gathered: bool = False  # the weights of a model in parts, once for all of a step
     threads: int | None = None  # fewer than there are, for others want cores
+    weight_decay: float | None = None  # another than was planned, for the text is read another number of times
     step: int = 0  # as many are done, and as many global batches are read
     seconds: float = 0.0  # of training
     best: Evaluation | None = None
