@@ -192,10 +192,10 @@ def test_wherever_a_text_is_cut_no_turn_is_lost_or_read_twice(
 MISTAKES: list[tuple[Any, str]] = [
     (
         [{"role": "king", "content": "a"}],
-        "line 2, message 1 has the role 'king'; a conversation has system, user, assist",
+        "line 2, message 1 has the role 'king'; give one of system, user, assistant",
     ),
-    ([{"content": "a"}], "line 2, message 1 has the role None; a conversation has"),
-    ([{"role": ["user"], "content": "a"}], r"line 2, message 1 has the role \['user'\]; a conversation has"),
+    ([{"content": "a"}], "line 2, message 1 has the role None; give one of"),
+    ([{"role": ["user"], "content": "a"}], r"line 2, message 1 has the role \['user'\]; give one of"),
     ([*turns("a"), {"role": "assistant"}], "line 2, message 2 has a content that is no text: None; leave the line out"),
     (
         [{"role": "user", "content": [{"type": "text"}]}],

@@ -29,12 +29,13 @@ class Neighbours:
     """What other programs do on the cores of this process, from now on."""
 
     def __init__(self) -> None:
-        self._before, self._known = _spent(), 0.0
+        self._before = _spent()
+        self._known: float | None = None
 
-    def busy(self) -> float:
+    def busy(self) -> float | None:
         """How many cores they have kept busy since a moment ago, or since this was last asked, on average.
 
-        None where nothing tells.
+        Nothing before a moment has gone by; zero where the system does not tell.
         """
         if time.monotonic() - self._before.wall >= MOMENT:
             before, self._before = self._before, _spent()
@@ -65,12 +66,16 @@ class Threads:
         self.neighbours = Neighbours()
 
     def useful(self, *, wait: bool = False) -> int:
-        """As many as there were cores left lately; with `wait`, after the moment that it takes to see that."""
+        """As many as there were cores left lately; with `wait`, after the moment that it takes to see that.
+
+        Before that moment as many as there are now.
+        """
         if self.most == 1:
             return 1
         if wait:
             time.sleep(MOMENT)
-        return threads_beside(self.neighbours.busy(), self.most, cores())
+        busy = self.neighbours.busy()
+        return torch.get_num_threads() if busy is None else threads_beside(busy, self.most, cores())
 
     def use(self, threads: int | None) -> int | None:
         """Compute with so many from now on; nothing stands for all of them, and is given where it is all."""

@@ -55,8 +55,8 @@ Example: octavo demo""",
 Example: octavo train book.txt --minutes 10
 
 TEXT is files, folders, - for standard input, or a corpus by name (shakespeare); a file may be plain text or JSON \
-lines (.jsonl), packed (.zst, .gz) or not. Lines with messages are conversations: the model learns to answer, and octavo \
-talk has it do so. Everything has a default that fits \
+lines (.jsonl), packed (.zst, .gz) or not. Lines with messages are conversations: the model learns to answer, and \
+octavo talk has it do so. Everything has a default that fits \
 the text and the time. Ctrl-C saves and says how to go on. With --resume RUN, --minutes (so many more) or --steps \
 (so many in all) train a finished run longer.""",
     "generate": """Complete a text, or several at once.

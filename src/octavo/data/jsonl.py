@@ -75,7 +75,7 @@ def _field_of(value: dict[str, Any], where: str, field: str) -> str | list[Messa
 
 def _message(value: dict[str, Any], where: str) -> Message:
     if value.get("role") not in ROLES:
-        raise TextError(f"{where} has the role {value.get('role')!r:.40}; a conversation has {', '.join(ROLES)}")
+        raise TextError(f"{where} has the role {value.get('role')!r:.40}; give one of {', '.join(ROLES)}")
     if not isinstance(value.get("content"), str):
         raise TextError(f"{where} has a content that is no text: {value.get('content')!r:.40}; leave the line out")
     return {"role": value["role"], "content": value["content"]}
