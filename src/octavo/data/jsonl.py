@@ -64,7 +64,8 @@ def _field_of(value: dict[str, Any], where: str, field: str) -> str | list[Messa
         field = MESSAGES
     if field not in value:
         known = ", ".join(list(value)[:8]) or "nothing"
-        raise TextError(f"{where} has no field {field!r}; it has {known}: choose with --field")
+        wanted = f"{field!r} or {MESSAGES!r}" if field == USUAL else repr(field)
+        raise TextError(f"{where} has no field {wanted}; it has {known}: choose with --field")
     content = value[field]
     if isinstance(content, list) and all(isinstance(message, dict) for message in content):
         return [_message(message, f"{where}, message {number}") for number, message in enumerate(content, 1)]
