@@ -22,9 +22,11 @@ from octavo.data import Prepared, find_texts, prepare
 from octavo.data.pieces import cut_pieces
 from octavo.errors import TextError, TokenizerError
 from octavo.events import Event, Note
+from octavo.exporting import export
 from octavo.tokenizers import BPETokenizer, SimpleTokenizer, Tokenizer, load_tokenizer
 from octavo.tokenizers.turns import TEMPLATE, TURNS
 from test_chat import PLAIN, TEMPLATES, tokenizer_with
+from test_gguf import LlamaCpp
 from texts import sentences
 from warm import Warm
 
@@ -289,3 +291,26 @@ def test_it_goes_on_from_its_own_weights_and_is_gone_on_with_when_its_text_is_re
     assert again.prepared.fingerprint == before
     list(again.events())
     assert again.at.step == 8
+
+
+@pytest.mark.parametrize("kind", ["character", "bpe"])
+def test_a_file_for_llama_cpp_answers_there_and_comes_back_with_its_turns(cache: Path, kind: Any) -> None:
+    write("talks.jsonl", [turns(question + " 🐌", answer) for question, answer in ANSWERS.items()] * 20)
+    size = 300 if kind == "bpe" else None
+    asked = Asked(
+        layers=2, heads=2, width=64, context=64, batch=16, steps=120, tokenizer=kind, vocab_size=size, lr=0.02
+    )
+    list(training.begin(["talks.jsonl"], asked, out="run").events())
+    exported = export("run", "gguf", to=Path("run.gguf")).path
+    model, tokenizer = octavo.load("run")
+    again = octavo.load(exported)[1]
+    assert type(again) is type(tokenizer) and again.ends == tokenizer.ends and again.answers
+    server = LlamaCpp(exported).server
+    for question in ANSWERS:
+        talk = turns(question + " 🐌")
+        assert read_conversation(again, talk) == read_conversation(tokenizer, talk)
+        (done,) = octavo.completions(
+            model, tokenizer, [read_conversation(tokenizer, talk)], max_new_tokens=20, temperature=0
+        )
+        theirs = server.handle_chat_completions({"messages": talk, "max_tokens": 20, "temperature": 0})["choices"][0]
+        assert theirs["message"]["content"] == done.text and done.text

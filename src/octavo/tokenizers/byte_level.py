@@ -13,6 +13,7 @@ from octavo.errors import TokenizerError
 from octavo.tokenizers.base import Tokenizer
 from octavo.tokenizers.bpe import BYTE_OF, BPETokenizer
 from octavo.tokenizers.simple import SPECIAL, SimpleTokenizer
+from octavo.tokenizers.turns import TURNS
 
 TokenKind = Literal["normal", "control", "user_defined", "unused"]
 
@@ -152,9 +153,10 @@ def from_byte_level(found: ByteLevel, *, opening: str | None, settings: Mapping[
     Octavo's own characters, each a token, are again those. Raises `TokenizerError` for cuts without a name here, for
     tokens that stand twice, and for merges of no tokens.
     """
-    characters = _characters(found)
-    if characters is not None:
-        return SimpleTokenizer.of_characters(characters)
+    for chat in (True, False):
+        characters = _characters(found, (*SPECIAL, *TURNS) if chat else SPECIAL)
+        if characters is not None:
+            return SimpleTokenizer.of_characters(characters, chat=chat)
     cutting = {name: steps for steps, name in CUTS.items()}
     if found.cut not in cutting:
         known = ", ".join(cutting)
@@ -186,12 +188,12 @@ def from_byte_level(found: ByteLevel, *, opening: str | None, settings: Mapping[
     return BPETokenizer(backend, settings)
 
 
-def _characters(found: ByteLevel) -> list[str] | None:
-    """The characters of a vocabulary that `_of_characters` wrote; `None` for any other."""
+def _characters(found: ByteLevel, special: tuple[str, ...]) -> list[str] | None:
+    """The characters behind these special tokens of what `_of_characters` wrote; `None` for any other vocabulary."""
     kept = [token for position, token in enumerate(found.tokens) if token != unused(position)]
-    if tuple(kept[: len(SPECIAL)]) != SPECIAL or set(found.kinds[: len(SPECIAL)]) != {"control"}:
+    if tuple(kept[: len(special)]) != special or set(found.kinds[: len(special)]) != {"control"}:
         return None
-    texts = [_read(token) for token in kept[len(SPECIAL) :]]
+    texts = [_read(token) for token in kept[len(special) :]]
     characters = [text for text in texts if text is not None and len(text) == 1]
     return characters if len(set(characters)) == len(texts) else None
 

@@ -93,14 +93,15 @@ class SimpleTokenizer(Tokenizer):
         return tokenizer
 
     @classmethod
-    def of_characters(cls, characters: Iterable[str]) -> Self:
-        """The tokenizer of these characters, with ids in their order behind the special ones.
+    def of_characters(cls, characters: Iterable[str], *, chat: bool = False) -> Self:
+        """The tokenizer of these characters, with ids in their order behind the special ones, also those for `chat`.
 
         >>> SimpleTokenizer.of_characters("ba").encode("ab")
         [3, 2]
         """
-        vocabulary = {word: position for position, word in enumerate((*SPECIAL, *characters))}
-        return cls.from_backend(_build(vocabulary, "character", SPECIAL))
+        special = (*SPECIAL, *TURNS) if chat else SPECIAL
+        vocabulary = {word: position for position, word in enumerate((*special, *characters))}
+        return cls.from_backend(_build(vocabulary, "character", special))
 
     def _wrap(self, backend: Backend, unit: Unit, special: Sequence[str]) -> None:
         names = dict.fromkeys(("bos_token", "eos_token", "pad_token"), END_OF_TEXT)
