@@ -203,8 +203,8 @@ MISTAKES: list[tuple[Any, str]] = [
         [{"role": "user", "content": [{"type": "text"}]}],
         "line 2, message 1 has a content that is no text: .*; leave the line out",
     ),
-    (["Hi", "Hey"], "line 2: the field 'messages' holds no text; choose another with --field"),
-    ({"role": "user"}, "line 2: the field 'messages' holds no text; choose another with --field"),
+    (["Hi", "Hey"], "line 2: 'messages' holds no conversation; give a list of objects with a role and a content"),
+    ({"role": "user"}, "line 2: 'messages' holds no conversation; give a list of objects with a role and a content"),
     (
         turns("a", "half a \ud83d pair"),
         "line 2 holds half a surrogate pair at character 7; mend it, or use --errors repl",

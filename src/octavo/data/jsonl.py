@@ -69,6 +69,8 @@ def _field_of(value: dict[str, Any], where: str, field: str) -> str | list[Messa
     content = value[field]
     if isinstance(content, list) and all(isinstance(message, dict) for message in content):
         return [_message(message, f"{where}, message {number}") for number, message in enumerate(content, 1)]
+    if field == MESSAGES and not isinstance(content, str):
+        raise TextError(f"{where}: {field!r} holds no conversation; give a list of objects with a role and a content")
     if not isinstance(content, str):
         raise TextError(f"{where}: the field {field!r} holds no text; choose another with --field")
     return content
