@@ -96,7 +96,9 @@ def test_it_waits_for_what_can_be_seen_and_not_at_all_with_one_thread(clock: Clo
         torch.set_num_threads(1)
         assert threads.useful() == 1
         torch.set_num_threads(2)
-        assert threads.useful(wait=True) == 1 and clock.wall == pytest.approx(cores.MOMENT)
+        assert threads.useful(wait=True) == 1 and clock.wall == pytest.approx(cores.MOMENT + cores.TICK)
+        clock.go(wall=1.0, busy={0: 0.2})
+        assert threads.useful(wait=True) == 2 and clock.wall == pytest.approx(1 + cores.MOMENT + cores.TICK)
 
 
 class threads_of_two:

@@ -13,6 +13,7 @@ import torch
 
 STAT = Path("/proc/stat")
 MOMENT = 0.3  # seconds that are looked at, at least: the system counts in hundredths
+TICK = 0.01  # of the system's count
 IDLE = (3, 4)  # where a line has the time in which a core did nothing, or waited for a disk
 TIMES = 7  # what it has besides is counted twice there, or is another machine's
 
@@ -31,6 +32,10 @@ class Neighbours:
     def __init__(self) -> None:
         self._before = _spent()
         self._known: float | None = None
+
+    def wait(self) -> None:
+        """Let a moment have gone by; mostly it has, while a text was read."""
+        time.sleep(max(0.0, MOMENT + TICK - (time.monotonic() - self._before.wall)))
 
     def busy(self) -> float | None:
         """How many cores they have kept busy since a moment ago, or since this was last asked, on average.
@@ -73,7 +78,7 @@ class Threads:
         if self.most == 1:
             return 1
         if wait:
-            time.sleep(MOMENT)
+            self.neighbours.wait()
         busy = self.neighbours.busy()
         return torch.get_num_threads() if busy is None else threads_beside(busy, self.most, cores())
 

@@ -250,7 +250,7 @@ class Trainer(Learner):
 
     def _beside_others(self) -> Iterator[Event]:
         """Learn with no more threads than there are cores that others leave: recorded with the state saved next."""
-        useful, before = self.useful_threads(), self.at.threads or self.threads.most
+        useful, before = self.useful_threads(), min(self.at.threads or self.threads.most, self.threads.most)
         if useful != before:
             self.at.threads = self.threads.use(useful)
             why = "other programs want cores" if useful < before else "cores are free again"
