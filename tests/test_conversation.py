@@ -100,6 +100,18 @@ def test_another_answer_takes_the_place_of_the_one_before(
     assert (tmp_path / "talk.md").read_text() == "# A conversation with ada\n\n" + "\n".join(turns)
 
 
+def test_what_a_model_has_no_room_for_is_forgotten_and_that_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    tokenizer = tokenizer_with(CHATML)
+    config = ModelConfig(vocab_size=tokenizer.vocab_size, context=64, layers=1, heads=1, width=16)
+    conversation = Conversation(Local(GPT(config), tokenizer, "ada"), Knobs(max_new_tokens=4, temperature=1.0))
+    told = []
+    for _ in range(6):
+        conversation.take("Ada finds a circle.")
+        told.append((conversation.speaker.forgotten > 0, "it forgets what was said first" in capsys.readouterr().err))
+    forgets = [forgotten for forgotten, _ in told].index(True)
+    assert forgets > 0 and [said for _, said in told] == [number == forgets for number in range(6)]
+
+
 def test_an_answer_stays_where_another_cannot_be_had(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

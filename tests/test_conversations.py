@@ -1,5 +1,7 @@
 """Conversations to learn from: every turn whole and in its place, nothing forged, and a model that answers."""
 
+import gzip
+import io
 import json
 import random
 import shutil
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
@@ -134,7 +137,7 @@ def test_what_is_learned_is_what_a_talk_reads(cache: Path, kind: Any, shuffle: A
     expected = [ids_of(record, found.tokenizer) for record in records if record]
     learned = (found.train, found.val, found.test) if shuffle else (found.train,)
     tokens = [token for part in learned for token in part.tokens.tolist()]
-    assert Note("61 conversations: the model learns to answer") in heard
+    assert Note("61 conversations in the whole text: the model learns to answer") in heard
     if shuffle is None:
         assert tokens == [token for ids in expected for token in ids]
     else:
@@ -196,18 +199,25 @@ MISTAKES: list[tuple[Any, str]] = [
         [{"role": "king", "content": "a"}],
         "line 2, message 1 has the role 'king'; give one of system, user, assistant",
     ),
-    ([{"content": "a"}], "line 2, message 1 has the role None; give one of"),
+    ([{"content": "a"}], "line 2, message 1 has no role; it has content: add it"),
+    ([{}], "line 2, message 1 has no role; it has nothing: add it"),
+    ([{"from": "bard", "value": "a"}], "line 2, message 1 has the role 'bard'; give one of system, user, assistant"),
     ([{"role": ["user"], "content": "a"}], r"line 2, message 1 has the role \['user'\]; give one of"),
-    ([*turns("a"), {"role": "assistant"}], "line 2, message 2 has a content that is no text: None; leave the line out"),
+    ([*turns("a"), {"role": "assistant"}], "line 2, message 2 has no content; it has role: add it"),
     (
-        [{"role": "user", "content": [{"type": "text"}]}],
-        "line 2, message 1 has a content that is no text: .*; leave the line out",
+        [*turns("a"), {"role": "assistant", "content": None}],
+        "line 2, message 2 has a content that is no text: None; leave the line out",
     ),
+    (
+        [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url"}]}],
+        "line 2, message 1 has a part that is no text: {'type': 'image_url'}; leave the line out",
+    ),
+    ([{"role": "user", "content": ["a"]}], "line 2, message 1 has a part that is no text: 'a'; leave the line out"),
     (["Hi", "Hey"], "line 2: 'messages' holds no conversation; give a list of objects with a role and a content"),
     ({"role": "user"}, "line 2: 'messages' holds no conversation; give a list of objects with a role and a content"),
     (
         turns("a", "half a \ud83d pair"),
-        "line 2 holds half a surrogate pair at character 7; mend it, or use --errors repl",
+        "line 2, message 2 holds half a surrogate pair at character 7; mend it, or use --errors repl",
     ),
 ]
 
@@ -217,6 +227,76 @@ def test_a_line_that_holds_no_conversation_is_named(cache: Path, messages: Any, 
     Path("talks.jsonl").write_text('{"text": "a"}\n' + json.dumps({"messages": messages}) + "\n")
     with pytest.raises(TextError, match=r"^talks\.jsonl, " + line):
         read(cache, "talks.jsonl")
+
+
+def test_conversations_of_other_customs_are_read_as_the_same(cache: Path) -> None:
+    talk = turns("Hi.", "Hey.", "Who?", "Ada.", system="Be brief.")
+    names = {"system": "system", "user": "human", "assistant": "gpt"}
+    others: dict[str, Any] = {
+        "conversations": [{"from": names[message["role"]], "value": message["content"]} for message in talk],
+        "messages": [
+            {
+                "role": message["role"].replace("system", "developer"),
+                "content": [
+                    {"type": "text", "text": text} for text in (message["content"][:2], message["content"][2:])
+                ],
+            }
+            for message in talk
+        ],
+    }
+    write("a.jsonl", [talk])
+    expected = read(cache, "a.jsonl")
+    for field, messages in others.items():
+        Path("a.jsonl").write_text(json.dumps({field: messages}) + "\n")
+        assert read(cache, "a.jsonl").text_sha256 == expected.text_sha256
+
+
+PACKS: dict[str, Any] = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.compress}
+
+
+@pytest.mark.parametrize("packed", PACKS)
+def test_json_lines_are_known_by_what_is_in_them_where_no_name_tells(
+    cache: Path, packed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[Event] = []
+    write("a.jsonl", [*talks(5), "a text", *talks(5, seed=1)])
+    content = Path("a.jsonl").read_bytes()
+    expected = read(cache, "a.jsonl").text_sha256
+    for name in ("a.ndjson", "a.json"):
+        Path(name + packed).write_bytes(PACKS[packed](content))
+        assert read(cache, name + packed, said=heard.append).text_sha256 == expected
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(PACKS[packed](content))))
+    assert read(cache, "-", said=heard.append).text_sha256 == expected
+    told = [event.text for event in heard if isinstance(event, Note) and "JSON lines" in event.text]
+    assert told == [f"{name} is read as JSON lines" for name in (f"a.json{packed}", "standard input")]
+    Path("a.json" + packed).write_bytes(PACKS[packed](b'{"other": "a text"}\n' * 20))  # none of the fields
+    assert read(cache, "a.json" + packed).documents == 1
+    assert read(cache, "a.json" + packed, field="other").documents == 20
+
+
+@pytest.mark.parametrize("array", ['[{"messages": []}]', '[\n {"messages": []}\n]'])
+def test_an_array_is_told_how_to_become_lines(cache: Path, array: str) -> None:
+    Path("talks.jsonl").write_text(array)
+    with pytest.raises(
+        TextError, match=r"talks\.jsonl, line 1 begins an array; put each of its objects on a line of its own, as jq"
+    ):
+        read(cache, "talks.jsonl")
+
+
+def test_conversations_that_are_all_held_out_teach_nobody_to_answer(cache: Path) -> None:
+    heard: list[Event] = []
+    write("talks.jsonl", [sentences(100), *talks(2)])
+    read(cache, "talks.jsonl", said=heard.append, split=0.5)
+    assert Note("2 conversations in the whole text: all held out, there is none to learn to answer from") in heard
+
+
+@pytest.mark.parametrize(("length", "context"), [(2, 64), (12, 128), (200, 256)])
+def test_a_small_model_sees_most_of_a_conversation(cache: Path, length: int, context: int) -> None:
+    """And reads as many tokens in a step as it would of another text."""
+    write("talks.jsonl", [turns("Count.", "1 2 3 " * length)] * 40)
+    asked = Asked(steps=4, tokenizer="character", device="cpu")
+    config = training.plan_training(["talks.jsonl"], asked)[0].config
+    assert (config.model.context, config.train.batch) == (context, 16 * 64 // context)
 
 
 def test_half_a_pair_is_replaced_where_that_is_asked(cache: Path) -> None:
@@ -234,6 +314,9 @@ def test_a_text_comes_before_a_conversation_and_a_field_that_is_asked_for_before
     Path("a.jsonl").write_text(json.dumps({"messages": turns("Hi.")}) + "\n")
     with pytest.raises(TextError, match="has no field 'other'; it has messages: choose with --field"):
         list(find_texts(["a.jsonl"], field="other").documents())
+    Path("a.jsonl").write_text(json.dumps({"text": "Hi."}) + "\n")
+    with pytest.raises(TextError, match="has no field 'messages'; it has text: leave --field out"):
+        list(find_texts(["a.jsonl"], field="messages").documents())
 
 
 def test_what_a_template_refuses_is_named_with_its_line(cache: Path) -> None:

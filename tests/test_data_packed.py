@@ -27,6 +27,7 @@ def zstd(content: bytes) -> bytes:
 
 
 PACKS: dict[str, Pack] = {"zst": zstd, "gz": gzip.compress}
+ADVICE = {"zst": "pack it again, without --long", "gz": "fetch or pack it again"}
 
 
 @pytest.fixture
@@ -105,7 +106,7 @@ def test_a_packed_file_that_is_damaged_is_refused(place: Path, ending: str) -> N
     packed = bytearray(PACKS[ending](sentences(50_000).encode()))
     packed[-3] ^= 0xFF  # in the checksum
     (place / f"a.{ending}").write_bytes(packed)
-    with pytest.raises(TextError, match=rf"a\.{ending} cannot be unpacked: .*; pack it again, zstd without --long"):
+    with pytest.raises(TextError, match=rf"a\.{ending} cannot be unpacked: .*; {ADVICE[ending]}$"):
         read(f"a.{ending}")
     (place / f"b.{ending}").write_bytes(b"no such thing")
     with pytest.raises(TextError, match=rf"b\.{ending} cannot be unpacked: "):
@@ -116,7 +117,9 @@ def test_a_frame_that_wants_too_much_memory_is_refused(place: Path) -> None:
     settings = zstandard.ZstdCompressionParameters(window_log=28, compression_level=1)
     packer = zstandard.ZstdCompressor(compression_params=settings).compressobj()
     (place / "a.zst").write_bytes(packer.compress(b"words") + packer.flush())
-    with pytest.raises(TextError, match=r"a\.zst cannot be unpacked: .*too much memory.* zstd without --long"):
+    with pytest.raises(
+        TextError, match=r"a\.zst cannot be unpacked: .*too much memory.*; pack it again, without --long"
+    ):
         read("a.zst")
 
 

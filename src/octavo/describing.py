@@ -30,10 +30,11 @@ def described(
     """
     model, train = config.model, config.train
     times = epochs(config, train.steps, len(prepared.train.tokens) - 1)
+    words = prepared.tokenizer.vocab_size - len(prepared.tokenizer.special_ids)
     unit = {"character": "characters", "word": "words", "bpe": "pieces of words"}[prepared.tokenizer.kind]
     return (
         f"text      {prepared.train.characters:,} characters to train on ({_kind(prepared, again)}), "
-        f"{prepared.val.characters:,} held out to validate; a vocabulary of {model.vocab_size:,} {unit}",
+        f"{prepared.val.characters:,} held out to validate; a vocabulary of {words:,} {unit}",
         f"model     {model.dialect}, {model.layers} layers of width {model.width}, {model.heads} heads, "
         f"context {model.context}: {parameters(model) / 1e6:.2f} million parameters",
         f"training  {train.steps:,} steps of {train.batch} × {config.window} tokens, {times:.1f} times the text, "

@@ -68,6 +68,7 @@ def check_shape(asked: Asked, base: RunConfig | None, start: ModelConfig | None)
 
 def of_rung(asked: Asked, data: DataConfig, prepared: Prepared, shape: Shape, device: str) -> RunConfig:
     """The training of this rung, with what was asked."""
+    shape = with_room_for_turns(shape, prepared)
     model = rung_model(asked, shape, prepared.tokenizer.vocab_size, len(prepared.train.tokens) - 1)
     muon = asked.dialect != "gpt2"
     given: dict[str, Any] = {"lr": asked.lr or (shape.lr if muon else None), "dropout": asked.dropout}
@@ -82,6 +83,21 @@ def of_rung(asked: Asked, data: DataConfig, prepared: Prepared, shape: Shape, de
         **{name: value for name, value in given.items() if value is not None},
     )
     return RunConfig(model=model, data=data, train=train)
+
+
+def with_room_for_turns(shape: Shape, prepared: Prepared) -> Shape:
+    """The same, seeing most of a conversation where the text holds some, and as many tokens in a step.
+
+    A model that is to answer has to see what it was asked.
+    """
+    if not prepared.tokenizer.answers:
+        return shape
+    tokens = sum(
+        len(part.tokens) for part in {id(p): p for p in (prepared.train, prepared.val, prepared.test)}.values()
+    )
+    usual = tokens // max(1, prepared.documents)
+    context = max(shape.context, min(WINDOW, 1 << usual.bit_length()))
+    return replace(shape, context=context, batch=max(1, shape.batch * shape.context // context))
 
 
 def rung_model(asked: Asked, shape: Shape, vocab_size: int, tokens: int) -> ModelConfig:

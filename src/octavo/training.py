@@ -286,6 +286,8 @@ def _prolong(trainer: Trainer, asked: Asked, on_event: Listener, told: Sequence[
             f"--minutes {asked.minutes:g} are no more than the {again * pace / 60:.3g} of the last {again} steps, "
             "which are learned anew from before the rate fell; give more"
         )
+    if again:
+        on_event(Note(f"{again} of the {at.step} steps are learned anew, those from where the learning rate fell"))
     for note in rewind(trainer) if at.step else []:
         if note not in told:
             on_event(note)

@@ -32,6 +32,7 @@ class Conversation:
         self.knobs = checked(settled(knobs, ANSWERING if self.answers else USUAL))
         self.tries = 0  # so that no two answers are drawn with the same numbers
         self.said: list[Turn] = []
+        self.told = False  # that it forgets
         self.words: dict[str, Callable[[str], None]] = {
             "help": self.help,
             "set": self.set,
@@ -84,6 +85,9 @@ class Conversation:
                 print(printable(text), end="", flush=True)
         print(flush=True)
         self.said.append((line, "".join(written)))
+        if self.speaker.forgotten and not self.told:
+            self.told = True
+            say("(from here on it forgets what was said first: a model sees so many tokens, its context)")
 
     def help(self, rest: str) -> None:
         """Say what can be said."""

@@ -35,6 +35,7 @@ class Speaker(Protocol):
 
     name: str
     answers: bool  # it was taught to; others only go on with a text
+    forgotten: int  # turns that the last answer had no room for
 
     def note(self, line: str) -> str:
         """What is to be known about a line before it is answered; mostly nothing."""
@@ -51,6 +52,7 @@ class Local:
     def __init__(self, model: "GPT", tokenizer: "Tokenizer", name: str) -> None:
         self.model, self.tokenizer, self.name = model, tokenizer, name
         self.answers = tokenizer.answers
+        self.forgotten = 0
 
     def note(self, line: str) -> str:
         """Which pieces of a line the model has never seen."""
@@ -67,8 +69,8 @@ class Local:
         """The conversation up to here as the model reads it; what does not fit is forgotten, the oldest first."""
         context = self.model.config.context
         room = min(knobs.max_new_tokens, context // 2)
-        for first in range(len(said) + 1):
-            ids = read_conversation(self.tokenizer, messages(said[first:], line))
+        for self.forgotten in range(len(said) + 1):
+            ids = read_conversation(self.tokenizer, messages(said[self.forgotten :], line))
             if len(ids) + room <= context:
                 return ids
         if len(ids) >= context:
@@ -95,6 +97,7 @@ class Remote:
         card = self._card(name)
         self.name = name or str(card["id"])
         self.answers = card.get("answers") is not False  # others do not say, and serve few that do not
+        self.forgotten = 0
 
     def note(self, line: str) -> str:
         """Nothing: the server knows."""
@@ -120,13 +123,16 @@ class Remote:
 
         Where that is not enough, the answer to the line alone may be as long as there is room for.
         """
+        self.forgotten = 0
         while True:
+            remembered = messages(said[self.forgotten :], line)
             try:
-                return self._ask("POST", "/chat/completions", asked | {"messages": messages(said, line)})
+                return self._ask("POST", "/chat/completions", asked | {"messages": remembered})
             except TooLongError:
-                if not said and asked.pop("max_tokens", None) is None:
+                if self.forgotten < len(said):
+                    self.forgotten += 1
+                elif asked.pop("max_tokens", None) is None:
                     raise
-                said = said[1:]
 
     def _card(self, name: str | None) -> dict[str, Any]:
         """What the server says of the model of this name, of its first one where none is said."""

@@ -24,7 +24,7 @@ from octavo.disk import make_folder, read_json, write_file
 from octavo.errors import ConfigError, DamagedError, SaveError
 from octavo.plain import from_dict
 
-FORMAT = 2  # of what is remembered, and of how texts are read: what was found otherwise is not believed
+FORMAT = 3  # of what is remembered, and of how texts are read: what was found otherwise is not believed
 REST = 60.0  # seconds; after 30 Linux has brought to the disk, and sees anew, what a program wrote to mapped memory
 BELIEVED = frozenset({"btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "xfs", "zfs"})
 MOUNTS = Path("/proc/self/mountinfo")

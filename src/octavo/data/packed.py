@@ -27,6 +27,13 @@ def packing(path: Path) -> str | None:
     return suffix if suffix in UNPACKED else None
 
 
+def looks_packed(path: Path) -> str:
+    """How a file is packed that has no name to tell it, by the bytes that it begins with: `.zst`, `.gz` or nothing."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    return next((suffix for suffix, (_, magic) in UNPACKED.items() if start.startswith(magic)), "")
+
+
 def unpacked_name(path: Path) -> Path:
     """What a file would be called if it were not packed.
 
@@ -46,7 +53,8 @@ def read_bytes(path: Path, name: str) -> Iterator[bytes]:
         if how is None:
             yield from iter(lambda: file.read(CHUNK), b"")
         else:
-            yield from _joined(_frames(file, name, UNPACKED[how](name)))
+            unpacker, _ = UNPACKED[how]
+            yield from _joined(_frames(file, name, unpacker(name)))
 
 
 def _joined(chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -68,6 +76,7 @@ class Unpacker(NamedTuple):
     step: Callable[[Any, bytes], tuple[bytes, bytes]]  # a frame and packed bytes: what they came to, and what is left
     sip: int
     error: type[Exception]
+    advice: str
 
 
 def _frames(file: BinaryIO, name: str, unpacker: Unpacker) -> Iterator[bytes]:
@@ -80,7 +89,7 @@ def _frames(file: BinaryIO, name: str, unpacker: Unpacker) -> Iterator[bytes]:
             try:
                 content, left = unpacker.step(frame, packed)
             except unpacker.error as error:
-                raise PackedError(f"{name} cannot be unpacked: {error}; pack it again, zstd without --long") from None
+                raise PackedError(f"{name} cannot be unpacked: {error}; {unpacker.advice}") from None
             if not (packed or content or frame.eof):
                 raise PackedError(f"{name} ends in the middle of what is packed in it; fetch or pack it again")
             packed = left
@@ -96,7 +105,11 @@ def _zstd(name: str) -> Unpacker:
         raise PackedError(f"{name} needs zstandard to be unpacked; pip install -e '.[data]', or unpack it") from None
     factory = library.ZstdDecompressor()  # it refuses a frame that would take more than 128 MiB of memory
     return Unpacker(
-        factory.decompressobj, lambda frame, packed: (frame.decompress(packed), b""), SIP, library.ZstdError
+        factory.decompressobj,
+        lambda frame, packed: (frame.decompress(packed), b""),
+        SIP,
+        library.ZstdError,
+        "pack it again, without --long",
     )
 
 
@@ -104,7 +117,10 @@ def _gzip(name: str) -> Unpacker:
     def step(frame: Any, packed: bytes) -> tuple[bytes, bytes]:
         return frame.decompress(packed, CHUNK), frame.unconsumed_tail
 
-    return Unpacker(lambda: zlib.decompressobj(wbits=31), step, CHUNK, zlib.error)
+    return Unpacker(lambda: zlib.decompressobj(wbits=31), step, CHUNK, zlib.error, "fetch or pack it again")
 
 
-UNPACKED: dict[str, Callable[[str], Unpacker]] = {".zst": _zstd, ".gz": _gzip}
+UNPACKED: dict[str, tuple[Callable[[str], Unpacker], bytes]] = {  # by what a name ends with, and a file begins with
+    ".zst": (_zstd, b"\x28\xb5\x2f\xfd"),  # RFC 8878
+    ".gz": (_gzip, b"\x1f\x8b"),  # RFC 1952
+}

@@ -8,7 +8,7 @@ import tempfile
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
@@ -19,13 +19,14 @@ from octavo.data.corpora import CORPORA, fetch
 from octavo.data.decoding import Errors, read_text, reading, shown
 from octavo.data.folders import describe, text_files
 from octavo.data.jsonl import Record, read_records
-from octavo.data.packed import USUALLY, packing, unpacked_name
+from octavo.data.packed import USUALLY, looks_packed, packing, unpacked_name
 from octavo.data.pieces import cut_pieces
 from octavo.disk import saving
 from octavo.errors import OctavoError, TextError
 from octavo.events import Event, Note
 
 STDIN = "-"
+LINES = (".jsonl", ".ndjson")  # what JSON lines are called
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def _find(
     text: str, field: str, errors: Errors, skipped: Counter[str], cache: Path | None, on_event: Callable[[Event], None]
 ) -> list[TextFile]:
     if text == STDIN:
-        return [_spool()]
+        return [_spool(field, errors, on_event)]
     path = Path(text)
     try:
         text.encode()  # it will be written down
@@ -150,12 +151,25 @@ def _find(
     if path.is_dir():
         return [_text_file(found, shown(found), field) for found in text_files(path, errors, skipped)]
     _peek(path, errors)
-    return [_text_file(path, shown(path), field)]
+    file = _text_file(path, shown(path), field)
+    return [_records_or_text(file, field, errors, on_event) if unpacked_name(path).suffix == ".json" else file]
 
 
 def _text_file(path: Path, name: str, field: str) -> TextFile:
     size = path.stat().st_size * (1 if packing(path) is None else USUALLY)
-    return TextFile(path, name, size, field if unpacked_name(path).suffix.lower() == ".jsonl" else None)
+    return TextFile(path, name, size, field if unpacked_name(path).suffix.lower() in LINES else None)
+
+
+def _records_or_text(file: TextFile, field: str, errors: Errors, on_event: Callable[[Event], None]) -> TextFile:
+    """The same, as JSON lines where its first line is one that could be learned from, whatever it is called."""
+    try:
+        found = next(read_records(read_text(file.path, file.name, errors), file.name, field, errors), None)
+    except TextError:
+        return file
+    if found is None:
+        return file
+    on_event(Note(f"{file.name} is read as JSON lines"))
+    return replace(file, field=field)
 
 
 def _check(path: Path, text: str) -> None:
@@ -183,7 +197,8 @@ def _peek(path: Path, errors: Errors) -> None:
         raise TextError(f"{shown(path)} is empty but for a byte order mark; give a text to learn from")
 
 
-def _spool() -> TextFile:
+def _spool(field: str, errors: Errors, on_event: Callable[[Event], None]) -> TextFile:
+    """What comes from standard input, in a file of its own, packed as it was."""
     if sys.stdin is None or sys.stdin.closed:
         raise TextError("standard input is closed; pipe a text into it")
     descriptor, name = tempfile.mkstemp(prefix="octavo-")
@@ -193,10 +208,11 @@ def _spool() -> TextFile:
             shutil.copyfileobj(sys.stdin.buffer, file)
         if not path.stat().st_size:
             raise TextError("standard input is empty; pipe a text into it")
+        path = path.rename(name + looks_packed(path))
+        spooled = _records_or_text(_text_file(path, "standard input", field), field, errors, on_event)
     except BaseException:
         path.unlink()
         raise
-    spooled = TextFile(path, "standard input", path.stat().st_size, None)
     weakref.finalize(spooled, path.unlink, missing_ok=True)
     return spooled
 

@@ -4,9 +4,8 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,14 @@ import numpy as np
 
 from octavo.chat import spelling_of
 from octavo.config import DataConfig
+from octavo.data.division import Text, divided
 from octavo.data.encoding import encode
 from octavo.data.known import Known
 from octavo.data.lock import locked
-from octavo.data.lots import Lots, gather
+from octavo.data.lots import gather
 from octavo.data.parts import PARTS, Part, PartWriter, open_part
-from octavo.data.sources import Document, Sources, find_texts, ignore
-from octavo.data.survey import Piece, Progress, Reader, Survey
+from octavo.data.sources import Sources, find_texts, ignore
+from octavo.data.survey import Progress, Reader, Survey
 from octavo.data.vocabulary import fingerprint, fingerprint_of, vocabulary
 from octavo.disk import saving, seal, sync, verify, write_file
 from octavo.errors import DamagedError, TextError
@@ -28,7 +28,6 @@ from octavo.events import Event, Note
 from octavo.tokenizers import Tokenizer, load_tokenizer
 
 FORMAT = 1
-TOO_SHORT = 100  # characters: five percent of less are not worth holding out
 STAGE = ".stage"  # beside what is being made: what it takes to go on, and documents as they come, still to be shuffled
 
 
@@ -53,54 +52,6 @@ class Prepared:
         return self.val is not self.train
 
 
-@dataclass(frozen=True)
-class _Text:
-    """Everything that is read, the validation file too where there is one, and how it is divided.
-
-    Its parts begin at the characters `cuts`, or are drawn by lot.
-    """
-
-    sources: tuple[Sources, ...]
-    survey: Survey
-    cuts: tuple[int, ...]
-    lots: Lots | None = None
-
-    def documents(self) -> Iterator[Document]:
-        return chain.from_iterable(sources.documents() for sources in self.sources)
-
-    def read(self) -> Reader:
-        return Reader(self.documents(), self.cuts)
-
-    def training(self) -> Iterator[Piece]:
-        """What is for training; all is read, and when it has been, `TextError` says whether it is another text."""
-        reader = self.read()
-        yield from (piece for piece in reader if piece.part == 0) if self.lots is None else self.lots.training(reader)
-        self.check(reader.survey())
-
-    def check(self, found: Survey) -> None:
-        """Raise `TextError` where what was read just now is not what was surveyed."""
-        if found != self.survey:
-            raise TextError(f"{self.sources[0].name} changed while it was read; begin again when it is at rest")
-
-    @property
-    def division(self) -> dict[str, Any]:
-        """What tells one way of dividing a text from another."""
-        return {"cuts": self.cuts} if self.lots is None else {"lots": asdict(self.lots)}
-
-    @property
-    def learned(self) -> float:
-        """About which share of the text is for training."""
-        if self.lots is not None:
-            return self.lots.val / self.lots.documents
-        return self.cuts[0] / max(1, self.survey.characters)
-
-    @property
-    def vocabulary(self) -> str:
-        """What the vocabulary of the training part is known by."""
-        first = self.cuts[0] if self.lots is None else ["lots", self.lots.drawn, self.lots.val]
-        return fingerprint(self.survey.sha256, first)
-
-
 def prepare(
     data: DataConfig,
     tokenizer: Tokenizer | None,
@@ -122,7 +73,7 @@ def prepare(
     found = (find_texts(texts, cache=cache, on_event=on_event, **words) for texts in named)
     both = (*([sources] if sources else []), *found)
     known = Known(cache, both)
-    for text in _divided(data, both, *(known.recall() or known.remember(_survey(both, on_event)))):
+    for text in divided(data, both, *(known.recall() or known.remember(_survey(both, on_event)))):
         try:
             prepared = _prepare(text, data, tokenizer, cache, on_event) if text.learned else None
         except TextError:  # what is known may be the reason
@@ -131,7 +82,7 @@ def prepare(
         if prepared and len(prepared.train.tokens) >= 2:
             _tell(prepared, on_event)
             if text.survey.conversations:
-                on_event(Note(f"{text.survey.conversations:,} conversations: the model learns to answer"))
+                on_event(Note(text.conversations))
             return prepared
     count = round(text.learned * text.survey.characters)
     raise TextError(f"a training text of {count:,} characters is too little to learn from; give a longer one")
@@ -162,25 +113,8 @@ def _survey(both: Sequence[Sources], on_event: Callable[[Event], None]) -> tuple
     return found[0], found[-1]
 
 
-def _divided(data: DataConfig, both: tuple[Sources, ...], first: Survey, survey: Survey) -> list[_Text]:
-    """The text in parts; where that leaves too little to learn from, the next way is tried."""
-    if data.shuffle is not None:
-        return [_Text(both, survey, (), Lots.of(first.documents, survey.documents, data.split))]
-    return [_Text(both, survey, cuts) for cuts in _cuts(data, first.characters, survey.characters)]
-
-
-def _cuts(data: DataConfig, characters: int, all_characters: int) -> list[tuple[int, int]]:
-    """Where validation and test begin, in characters; where that leaves too little, the next pair is tried."""
-    if data.val is not None:
-        return [(characters, all_characters)]
-    if data.split is not None:
-        return [(int(data.split * characters), characters)]
-    whole = (characters, characters)
-    return [whole] if characters < TOO_SHORT else [(int(0.9 * characters), int(0.95 * characters)), whole]
-
-
 def _prepare(
-    text: _Text, data: DataConfig, tokenizer: Tokenizer | None, cache: Path, on_event: Callable[[Event], None]
+    text: Text, data: DataConfig, tokenizer: Tokenizer | None, cache: Path, on_event: Callable[[Event], None]
 ) -> Prepared:
     if tokenizer is None:
         size, folder = round(text.survey.bytes * text.learned), cache / "vocabularies"
@@ -207,7 +141,7 @@ def _prepare(
 
 
 def _write(
-    folder: Path, text: _Text, tokenizer: Tokenizer, facts: dict[str, Any], on_event: Callable[[Event], None]
+    folder: Path, text: Text, tokenizer: Tokenizer, facts: dict[str, Any], on_event: Callable[[Event], None]
 ) -> None:
     """Encode beside the target, going on where an earlier attempt was interrupted, then put it into its place."""
     temporary = _temporary(folder)
@@ -239,7 +173,7 @@ def _remove(temporary: Path) -> None:
 
 
 def _encode(
-    folder: Path, text: _Text, tokenizer: Tokenizer, dtype: np.dtype[Any], on_event: Callable[[Event], None]
+    folder: Path, text: Text, tokenizer: Tokenizer, dtype: np.dtype[Any], on_event: Callable[[Event], None]
 ) -> Survey:
     """Write the parts of a text; where documents are drawn by lot, they are first encoded as they come."""
     stage = folder.with_name(folder.name + STAGE)
@@ -268,7 +202,7 @@ def _writers(
 
 
 def _read_into(
-    writers: Sequence[PartWriter], text: _Text, tokenizer: Tokenizer, on_event: Callable[[Event], None]
+    writers: Sequence[PartWriter], text: Text, tokenizer: Tokenizer, on_event: Callable[[Event], None]
 ) -> Survey:
     reader, progress = text.read(), Progress("encoding", text.survey.bytes, on_event)
     encode(reader, tokenizer, writers, progress)
@@ -297,3 +231,6 @@ def _tell(prepared: Prepared, on_event: Callable[[Event], None]) -> None:
     for name, part in parts.items():
         if len(part.tokens):
             on_event(Note(f"{name} text: {part.characters:,} characters, {len(part.tokens):,} tokens"))
+    if hidden := prepared.train.unknown_bytes:
+        share = f"{hidden / prepared.train.bytes:.1%}"
+        on_event(Note(f"{share} of the training text is in characters or words that the vocabulary does not have"))

@@ -24,6 +24,7 @@ class Survey:
     bytes: int
     documents: int
     conversations: int = 0
+    spoken_from: int = 0  # the character at which the first conversation begins, if there is any
 
 
 @dataclass(frozen=True)
@@ -68,15 +69,17 @@ class Reader:
     def __init__(self, documents: Iterable[Document], cuts: Sequence[int] = ()) -> None:
         self.source, self.cuts = documents, cuts
         self.hash = hashlib.sha256()
-        self.characters = self.bytes = self.documents = self.conversations = 0
+        self.characters = self.bytes = self.documents = self.conversations = self.spoken_from = 0
 
     def __iter__(self) -> Iterator[Piece]:
         for document in self.source:
-            spoken = False
+            start, spoken = self.characters, False
             for text, last in _with_last(document.pieces):
                 spoken = spoken or isinstance(text, Marked)
                 yield from self._cut(text, last)
             self.documents += 1
+            if spoken and not self.conversations:
+                self.spoken_from = start
             self.conversations += spoken
             self.hash.update(BOUNDARY)
 
@@ -95,7 +98,8 @@ class Reader:
 
     def survey(self) -> Survey:
         """What has been read so far."""
-        return Survey(self.hash.hexdigest(), self.characters, self.bytes, self.documents, self.conversations)
+        counts = self.characters, self.bytes, self.documents, self.conversations, self.spoken_from
+        return Survey(self.hash.hexdigest(), *counts)
 
 
 def _marks(names: Iterable[str]) -> bytes:
