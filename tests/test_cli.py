@@ -12,7 +12,9 @@ from pathlib import Path
 from shlex import quote
 
 import pytest
+from safetensors.numpy import load_file
 
+from octavo.claim import Claim
 from octavo.cli import WORDS, app
 from texts import sentences
 from warm import Warm
@@ -49,6 +51,7 @@ def test_the_flags_are_these_and_no_others() -> None:
         "import": "to dtype force",
         "export": "as dtype to force push",
         "report": "markdown json samples seed device",
+        "runs": "json",
         "plan": f"minutes steps {text} {shape} config gpus tflops memory",
     }
     assert flags == {word: {f"--{name}" for name in names.split()} for word, names in expected.items()}
@@ -94,6 +97,38 @@ def test_train_generate_and_plan_work_together(said: Said) -> None:
     assert status == 0 and "4 steps of 2 × 8 tokens" in output and "a step taking" in output
     assert "a step taking" not in said("plan", "text.txt", "--minutes", "1")[1]  # its end is known
     assert sorted(path.name for path in Path("runs").iterdir()) == ["text-1"]
+
+
+def test_runs_are_listed_newest_first_with_what_their_trainings_came_to(said: Said) -> None:
+    assert said("runs") == (0, "", "there is no run under runs/ yet; make one with octavo train TEXT\n")
+    assert said("runs", "--json")[1] == "[]\n"
+    said("train", "text.txt", *TINY)
+    best = json.loads(Path("runs/text-1/metrics.jsonl").read_text().splitlines()[-1])
+    said("export", "text-1", "--as", "hf", "--to", "runs/elsewhere")
+    Path("runs/begun").mkdir()
+    Path("runs/begun/octavo.toml").write_text(Path("runs/text-1/octavo.toml").read_text())
+    Path("runs/broken").mkdir()
+    Path("runs/broken/octavo.toml").write_text("[")
+    for seconds, name in enumerate(("broken", "begun", "elsewhere", "text-1")):
+        os.utime(f"runs/{name}", (1e9 + seconds, 1e9 + seconds))
+    claim = Claim(Path("runs/begun"))
+    listed = json.loads(said("runs", "--json")[1])
+    rows = [row.split() for row in said("runs")[1].splitlines()[1:]]
+    claim.release()
+    assert [one["name"] for one in listed] == [row[0] for row in rows] == ["text-1", "elsewhere", "begun", "broken"]
+    trained, elsewhere, begun, broken = listed
+    assert (trained["texts"], trained["step"], trained["steps"], trained["learning"]) == (["text.txt"], 4, 4, False)
+    assert trained["nats_per_character"] == best["val_nats_per_character"]
+    assert (
+        trained["parameters"]
+        == elsewhere["parameters"]
+        == sum(weights.size for weights in load_file("runs/text-1/model.safetensors").values())
+    )
+    assert elsewhere["texts"] is None and elsewhere["written"] is not None
+    assert (begun["step"], begun["steps"], begun["learning"], begun["written"]) == (0, 4, True, None)
+    assert broken == dict.fromkeys(broken) | {"name": "broken", "learning": False}
+    assert rows[0][1:5] == ["text.txt", "0.01", "M", f"{best['val_nats_per_character']:.3f}"]
+    assert rows[2][4:] == ["–", "0", "of", "4,", "learning", "–"]
 
 
 def test_the_time_of_a_step_that_lasts_is_told_by_its_arithmetic(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:

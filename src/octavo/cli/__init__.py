@@ -109,6 +109,12 @@ Example: octavo report runs/book-1 --markdown book.md
 
 It looks at how sure the model is and how rightly, at what is easy and hard for it, and at how much of what it writes \
 is copied from its training text.""",
+    "runs": """List the models that are here, newest first.
+
+Example: octavo runs
+
+What each has learned from, how large it is, how well it does on text that was held out, and how far its training has \
+come. The first one is meant where no RUN is named.""",
     "plan": """Say what octavo train would do with these texts and flags, and train nothing.
 
 Example: octavo plan book.txt --minutes 10
