@@ -397,6 +397,15 @@ def test_nothing_is_forecast_of_a_size_that_was_not_measured(machine: Callable[.
         assert chosen(**tokens, **shape).train.forecast is None
 
 
+def test_what_a_model_sees_beyond_those_that_were_measured_is_no_part_of_the_forecast(
+    machine: Callable[..., None],
+) -> None:
+    shape = {"steps": FEWEST, "layers": 4, "width": 64}
+    near = chosen(**shape, context=64, batch=4)
+    assert near.train.forecast == chosen(**shape, context=256, batch=1).train.forecast is not None
+    assert near.train.forecast != chosen(**shape, context=32, batch=8).train.forecast
+
+
 def test_nothing_is_forecast_where_what_is_held_out_was_copied(machine: Callable[..., None]) -> None:
     half = varied(300_000)
     Path("text.txt").write_text(half + half[:200_000])

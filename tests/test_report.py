@@ -425,12 +425,14 @@ def test_the_curve_is_the_planners_forecast_and_falls(place: Path, monkeypatch: 
     config = toml.load(MINE)
     prepared = same_text(MINE, config, lambda event: None)
     assert curve(config, prepared, prepared.test) == ()  # of so few steps nothing is known
-    longer = replace(config, train=replace(config.train, steps=400))
+    longer = replace(config, train=replace(config.train, steps=120))
     found = curve(longer, prepared, prepared.test)
     assert [further.times for further in found] == [0.25, 1.0, 4.0, 16.0]
+    much_read = replace(config, train=replace(config.train, steps=30_000))
+    assert [further.times for further in curve(much_read, prepared, prepared.test)] == [0.25, 1.0]
     losses = [further.nats_per_token for further in found]
     assert losses == sorted(losses, reverse=True) and all(further.within > 0 for further in found)
-    said = forecast(longer, prepared.train.tokens, prepared.test.tokens)
+    said = forecast(longer, prepared.train.tokens, prepared.test.tokens, longer.window)
     assert said is not None and (found[1].nats_per_token, found[1].within) == (said.loss, said.within)
     per_byte = losses[1] / math.log(2) * (len(prepared.test.tokens) - 1) / prepared.test.bytes
     assert found[1].bits_per_byte == pytest.approx(per_byte)

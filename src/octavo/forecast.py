@@ -39,18 +39,19 @@ class Counted:
     half: float  # the least from half as much text, where more is read than is counted
 
 
-def forecast(config: RunConfig, learned: np.ndarray, held_out: np.ndarray) -> Forecast | None:
+def forecast(config: RunConfig, learned: np.ndarray, held_out: np.ndarray, sight: int) -> Forecast | None:
     """The loss that a training on these tokens will come to; `None` for a recipe of which nothing was measured.
 
+    What it sees beyond its `sight` is taken to be of no use.
     Nothing was of GPT-2's dialect, of very few steps, and at rates that are far from the recipe's.
     """
-    train, context = config.train, config.window
+    train = config.train
     if config.model.dialect != "modern" or train.optimizer != "muon" or train.steps < FEWEST:
         return None
     if not RATES[0] <= train.lr <= RATES[1]:
         return None
-    tokens = train.steps * train.batch * context
-    return expect(count(learned, held_out, tokens), tokens, len(learned) - 1, context)
+    tokens = train.steps * train.batch * config.window
+    return expect(count(learned, held_out, tokens), tokens, len(learned) - 1, sight)
 
 
 def count(learned: np.ndarray, held_out: np.ndarray, tokens: int) -> Counted:

@@ -18,7 +18,7 @@ from octavo.memory import free_memory
 from octavo.probing import Room, fit_into, probe, probed, recomputed, refuse, update_share, work
 from octavo.readings import BY_SIZE, most_readings, weight_decay
 from octavo.scale import parameters
-from octavo.shapes import LADDER, Shape, continued, of_preset, of_rung, repeated_run
+from octavo.shapes import LADDER, Shape, continued, of_preset, of_rung, repeated_run, sight
 from octavo.spreading import Team
 
 MINUTES = 5.0  # where neither minutes nor steps are asked for
@@ -93,7 +93,7 @@ def _planned(
         config, share = _chosen(asked, data, prepared, room, again)
     known_recipe = copied < COPIED and start is None and asked.preset is None
     known_recipe = known_recipe and _usual(config, asked, data, prepared, (1 - again) * prepared.train.characters)
-    told = forecast(config, learned, looked_at) if known_recipe else None
+    told = forecast(config, learned, looked_at, sight(config)) if known_recipe else None
     loss, within = (None, None) if told is None else (told.loss, told.within)
     config = replace(config, train=replace(config.train, forecast=loss, forecast_within=within))
     return Plan(config, parameters(config.model), described(config, prepared, room, again, copied, share))

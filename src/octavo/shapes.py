@@ -68,7 +68,7 @@ def check_shape(asked: Asked, base: RunConfig | None, start: ModelConfig | None)
 
 def of_rung(asked: Asked, data: DataConfig, prepared: Prepared, shape: Shape, device: str) -> RunConfig:
     """The training of this rung, with what was asked."""
-    shape = with_room_for_turns(shape, prepared)
+    shape = shape if asked.context else with_room_for_turns(shape, prepared)
     model = rung_model(asked, shape, prepared.tokenizer.vocab_size, len(prepared.train.tokens) - 1)
     muon = asked.dialect != "gpt2"
     given: dict[str, Any] = {"lr": asked.lr or (shape.lr if muon else None), "dropout": asked.dropout}
@@ -98,6 +98,12 @@ def with_room_for_turns(shape: Shape, prepared: Prepared) -> Shape:
     usual = tokens // max(1, prepared.documents)
     context = max(shape.context, min(WINDOW, 1 << usual.bit_length()))
     return replace(shape, context=context, batch=max(1, shape.batch * shape.context // context))
+
+
+def sight(config: RunConfig) -> int:
+    """How far a model sees, or a model of its width on the ladder, if that is less: of others no loss was measured."""
+    usual = [shape.context for shape in LADDER if shape.width <= config.model.width]
+    return min(config.window, max(usual, default=LADDER[0].context))
 
 
 def rung_model(asked: Asked, shape: Shape, vocab_size: int, tokens: int) -> ModelConfig:

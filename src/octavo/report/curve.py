@@ -7,7 +7,9 @@ import numpy as np
 from octavo.config import RunConfig
 from octavo.data import Part, Prepared
 from octavo.forecast import FEWEST, count, expect
+from octavo.readings import MOST
 from octavo.report.findings import Further
+from octavo.shapes import sight
 
 TIMES = (0.25, 1.0, 4.0, 16.0)
 
@@ -16,14 +18,17 @@ def curve(config: RunConfig, prepared: Prepared, part: Part) -> tuple[Further, .
     """What the planner's forecast says of as many times the tokens, each read by a model of the size that suits it.
 
     Nothing where the forecast knows nothing: of GPT-2's dialect, another optimizer, very short trainings, and where the
-    model began with weights from elsewhere.
+    model began with weights from elsewhere. More tokens are left out where the text would be read more often for them
+    than was ever worth its time.
     """
     train, learned = config.train, prepared.train.tokens
     known = config.model.dialect == "modern" and train.optimizer == "muon" and train.steps >= FEWEST
     if not known or train.start is not None:
         return ()
     read = train.steps * train.batch * config.window
-    return tuple(_further(times, int(times * read), config.window, learned, part) for times in TIMES)
+    most = max(read, MOST * (len(learned) - 1))
+    tokens = {times: int(times * read) for times in TIMES if times * read <= most}
+    return tuple(_further(times, count, sight(config), learned, part) for times, count in tokens.items())
 
 
 def _further(times: float, tokens: int, context: int, learned: np.ndarray, part: Part) -> Further:

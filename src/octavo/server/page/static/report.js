@@ -48,7 +48,8 @@ export function told(found) {
     found.curve.length ? section("Other sizes",
       ["What loss to expect of trainings that read less of the same text, or more of it.",
         "Forecasts, each for a model of the size that suits what is read: a training four times as long reads four times "
-        + "the tokens. Two of three trainings come as near to the figure as is said."],
+        + "the tokens. Where the text would be read more than 40 times, it would only be learned by heart, and nothing is "
+        + "said. Two of three trainings come as near to the figure as is said."],
       curve(found.curve)) : null,
     section("Does it know what it knows?",
       [`Its likeliest token came ${percent(found.calibration.right)} of the time; its certainty is off by ${percent(found.calibration.error)} on average.`,
