@@ -326,9 +326,12 @@ def test_each_process_has_a_gpu_of_its_own_or_none_has(monkeypatch: pytest.Monke
 
 
 def test_copies_exchange_no_buffers_in_any_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert list(buffers_stay()) == ["forward_sync_buffers"]
-    monkeypatch.setattr("octavo.parallel.signature", lambda kind: inspect.Signature())
-    assert buffers_stay() == {"broadcast_buffers": False}
+    (name,) = buffers_stay()
+    assert name in inspect.signature(torch.nn.parallel.DistributedDataParallel).parameters
+    new = inspect.Parameter("forward_sync_buffers", inspect.Parameter.KEYWORD_ONLY)
+    for known, word in (((), "broadcast_buffers"), ((new,), "forward_sync_buffers")):
+        monkeypatch.setattr("octavo.parallel.signature", lambda kind, known=known: inspect.Signature(known))
+        assert buffers_stay() == {word: False}
 
 
 class Silent(Processes):
