@@ -8,10 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from octavo import cores, training
-from octavo.config import Asked
-from octavo.cores import Neighbours, Threads
+from octavo import cores, products, training
+from octavo.config import Asked, ModelConfig
+from octavo.cores import Neighbours, Threads, giving_way
 from octavo.events import Event, Note, Stepped
+from octavo.fused import fused
+from octavo.generation import generate
+from octavo.model import GPT
+from octavo.reading import BitwiseReader, Reader
 from octavo.saved import checkpoint_folder, read_facts
 from octavo.trainer import Trainer
 from test_trainer import TINY, assert_same_state, metrics, state
@@ -115,6 +119,7 @@ class threads_of_two:
 def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(cores, "cores", lambda: 2)
     monkeypatch.setattr(cores, "MOMENT", 0.0)
+    monkeypatch.setattr(cores.NEIGHBOURS, "busy", lambda: 0.0)  # the samples of a training have their own
     with threads_of_two():
         yield
 
@@ -194,3 +199,58 @@ def test_a_plan_is_measured_with_the_threads_that_will_learn(
     assert followed(trainer, until=1)[0] == [1]
     longer = training.resume(Path("run"), Asked(steps=trainer.at.step + 2))
     assert longer.at.threads is None and followed(longer)[0] == [2, 2]
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_what_writes_gives_way_within_a_step_and_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, had, busy = tiny(), [], [0.0]
+    monkeypatch.setattr(cores.NEIGHBOURS, "busy", lambda: busy[0])
+    real = GPT.read
+    monkeypatch.setattr(GPT, "read", lambda *given: had.append(torch.get_num_threads()) or real(*given))
+    steps = generate(model, [1], max_new_tokens=4)
+    for others in (0.0, 1.0, 1.0, 0.2):
+        busy[0] = others
+        next(steps)
+        assert torch.get_num_threads() == 2
+    assert had == [2, 1, 1, 2]
+    busy[0] = 1.0
+    with pytest.raises(ZeroDivisionError), giving_way():
+        assert torch.get_num_threads() == 1
+        raise ZeroDivisionError
+    assert torch.get_num_threads() == 2
+
+
+KINDS: list[tuple[Any, Any]] = [(Reader, None), (Reader, "int8"), (BitwiseReader, None)]
+
+
+@pytest.mark.parametrize("dialect", ["modern", "gpt2"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("kind", "quantize"), KINDS)
+def test_giving_way_changes_no_bit_of_what_is_written(
+    kind: Any, quantize: Any, dtype: torch.dtype, dialect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "PACKED_FROM", 1)
+    monkeypatch.setattr(cores, "cores", lambda: 4)
+    busy, had = [0.0], set()
+    monkeypatch.setattr(cores.NEIGHBOURS, "busy", lambda: busy[0])
+    real = GPT.read
+    monkeypatch.setattr(GPT, "read", lambda *given: had.add(torch.get_num_threads()) or real(*given))
+    for width, heads in ((64, 2), (192, 3), (384, 6)):
+        model = tiny(layers=2, heads=heads, width=width, context=400, dialect=dialect, tied=dialect == "gpt2")
+        model = fused(model.to(dtype).eval(), quantize=quantize)
+        for rows, length in ((1, 3), (3, 40), (1, 300), (4, 300))[: 2 if dtype == torch.bfloat16 else 4]:
+            texts = [[(3 * row + place) % 900 for place in range(length)] for row in range(rows)]
+            found = []
+            torch.set_num_threads(4)
+            for busy[0] in (0.0, 1.0, 3.0):
+                reader = BitwiseReader(model, 400) if kind is BitwiseReader else Reader(model, 400, rows)
+                with torch.inference_mode():
+                    found.append(reader.read(texts))
+            torch.set_num_threads(1)
+            assert all(torch.equal(found[0], others) for others in found[1:])
+    assert had == {4, 3, 1}
+
+
+def tiny(**shape: Any) -> GPT:
+    torch.manual_seed(0)
+    return GPT(ModelConfig(**{"vocab_size": 1000, "context": 16, "layers": 1, "heads": 1, "width": 16, **shape}))

@@ -1,4 +1,4 @@
-"""The cores that a training computes on: all of them, or those that other programs leave it.
+"""The cores that octavo computes on: all of them, or those that other programs leave it.
 
 The threads of a step wait for each other at every product. Where another program takes a core now and then from one of
 them, all wait for that one: beside one busy program, two threads on two cores are slower than one by far.
@@ -6,7 +6,10 @@ them, all wait for that one: beside one busy program, two threads on two cores a
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 import torch
@@ -32,6 +35,7 @@ class Neighbours:
     def __init__(self) -> None:
         self._before = _spent()
         self._known: float | None = None
+        self._looking = Lock()
 
     def wait(self) -> None:
         """Let a moment have gone by; mostly it has, while a text was read."""
@@ -42,11 +46,12 @@ class Neighbours:
 
         Nothing before a moment has gone by; zero where the system does not tell.
         """
-        if time.monotonic() - self._before.wall >= MOMENT:
-            before, self._before = self._before, _spent()
-            wall, busy, own = (now - then for now, then in zip(self._before, before, strict=True))
-            self._known = max(0.0, busy - own) / wall
-        return self._known
+        with self._looking:
+            if time.monotonic() - self._before.wall >= MOMENT:
+                before, self._before = self._before, _spent()
+                wall, busy, own = (now - then for now, then in zip(self._before, before, strict=True))
+                self._known = max(0.0, busy - own) / wall
+            return self._known
 
 
 def threads_beside(busy: float, threads: int, cores: int) -> int:
@@ -105,3 +110,25 @@ def _busy() -> float:
         return sum(int(time) for row in counted for place, time in enumerate(row) if place not in IDLE) / tick
     except (OSError, AttributeError, ValueError, IndexError):
         return 0.0
+
+
+NEIGHBOURS = Neighbours()
+
+
+@contextmanager
+def giving_way(asked: bool = True) -> Iterator[None]:
+    """Within a `with` statement, where that is asked for, no more threads than other programs leave cores for.
+
+    It takes a millionth of a second where nothing has to be changed.
+    """
+    most = torch.get_num_threads() if asked else 1
+    busy = NEIGHBOURS.busy() if most > 1 else None
+    threads = most if busy is None else threads_beside(busy, most, cores())
+    if threads == most:
+        yield
+        return
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(most)

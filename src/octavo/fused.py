@@ -37,6 +37,7 @@ OWN = {
     *(GPT, GPTBlock, MultiHeadAttention, SelfAttention, FeedForward, Rotary, RMSNorm, Dropout, Tap),
     *(nn.ModuleList, nn.Linear, nn.Embedding, nn.LayerNorm),
 }
+FEW = 4  # rows of which a thread sums up each number by itself, however many threads there are
 SMALL = 0.25  # of the memory that is free on a GPU
 ALONE_UNDER = 2**18  # numbers to look back at; a second thread is woken later than one has looked at fewer
 

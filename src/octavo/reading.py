@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from octavo.accelerated import records
 from octavo.cache import StaticCache
+from octavo.cores import giving_way
 from octavo.errors import SamplingError
-from octavo.fused import foreign, fused, memory_dtype, overheard
+from octavo.fused import ALONE_UNDER, FEW, foreign, fused, memory_dtype, overheard
 from octavo.model import GPT
 from octavo.products import Product, TiledProduct, WideProduct
 from octavo.replayed import Replayed
@@ -65,8 +66,9 @@ class Reader:
         if self.replays:
             self.steps = self.steps if self.steps and self.steps.fits(cache) else Replayed(self.model, cache)
             return self.steps.read([text[-1] for text in texts])
-        x = self.model.read(self._stack([text[-1:] for text in texts], 1), cache)
-        return self.model.unembed(x[:, -1])
+        with giving_way(len(texts) <= FEW and cache.memory[0, 0].numel() < ALONE_UNDER):  # which changes no bit here
+            x = self.model.read(self._stack([text[-1:] for text in texts], 1), cache)
+            return self.model.unembed(x[:, -1])
 
     def _slide(self, cache: StaticCache, texts: Texts, starts: Sequence[int]) -> None:
         """Read again, from position 0, what is left of each text whose window moves on."""
@@ -177,7 +179,8 @@ def read_side_by_side(model: GPT, new: Sequence[tuple[Slot, list[int]]], *, bitw
     """Read the new tokens of several texts; what the model knows at each of them, text behind text."""
     cache = SideBySide([Part(slot, len(tokens)) for slot, tokens in new], bitwise=bitwise)
     row = [token for _, tokens in new for token in tokens]
-    return model.read(torch.tensor([row + [0] * (cache.new - len(row))], device=cache.device), cache)[0]
+    with giving_way(len(row) == 1 and new[0][0].memory[0].numel() < ALONE_UNDER):  # which changes no bit here
+        return model.read(torch.tensor([row + [0] * (cache.new - len(row))], device=cache.device), cache)[0]
 
 
 def logits_at(model: GPT, x: Float[Tensor, "T C"], rows: list[int], *, bitwise: bool) -> Float[Tensor, "N V"]:
