@@ -24,8 +24,8 @@ SECTIONS = {
         "beside",
         "A training of 6 layers of width 128, and a text that a GPT-2 of 124 million parameters writes in float32, "
         "beside a program that keeps one core busy. Threads wait for one another at every product, so all of them wait "
-        "for the one that shares its core; with an end in time octavo learns with fewer then, and one text or a few are "
-        "written with fewer.",
+        "for the one that shares its core; with an end in time octavo learns with fewer then, and one text or a few "
+        "are written with fewer.",
     ),
     "Two minutes of training": (
         "demo",

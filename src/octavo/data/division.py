@@ -28,9 +28,11 @@ class Text:
     lots: Lots | None = None
 
     def documents(self) -> Iterator[Document]:
+        """All documents, read anew."""
         return chain.from_iterable(sources.documents() for sources in self.sources)
 
     def read(self) -> Reader:
+        """Who reads them and knows which part each piece is for."""
         return Reader(self.documents(), self.cuts)
 
     def training(self) -> Iterator[Piece]:

@@ -26,7 +26,7 @@ from octavo.errors import OctavoError, TextError
 from octavo.events import Event, Note
 
 STDIN = "-"
-LINES = (".jsonl", ".ndjson")  # what JSON lines are called
+LINES, PERHAPS = (".jsonl", ".ndjson"), ".json"  # what JSON lines are called, and some of them
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,8 @@ def _find(
         return [_text_file(found, shown(found), field) for found in text_files(path, errors, skipped)]
     _peek(path, errors)
     file = _text_file(path, shown(path), field)
-    return [_records_or_text(file, field, errors, on_event) if unpacked_name(path).suffix == ".json" else file]
+    told = unpacked_name(path).suffix.lower() != PERHAPS
+    return [file if told else _records_or_text(file, field, errors, on_event)]
 
 
 def _text_file(path: Path, name: str, field: str) -> TextFile:
