@@ -197,22 +197,22 @@ def test_wherever_a_text_is_cut_no_turn_is_lost_or_read_twice(
 MISTAKES: list[tuple[Any, str]] = [
     (
         [{"role": "king", "content": "a"}],
-        "line 2, message 1 has the role 'king'; give one of system, user, assistant",
+        'line 2, message 1 has the role "king"; give one of system, user, assistant',
     ),
     ([{"content": "a"}], "line 2, message 1 has no role; it has content: add it"),
     ([{}], "line 2, message 1 has no role; it has nothing: add it"),
-    ([{"from": "bard", "value": "a"}], "line 2, message 1 has the role 'bard'; give one of system, user, assistant"),
-    ([{"role": ["user"], "content": "a"}], r"line 2, message 1 has the role \['user'\]; give one of"),
+    ([{"from": "bard", "value": "a"}], 'line 2, message 1 has the role "bard"; give one of system, user, assistant'),
+    ([{"role": ["user"], "content": "a"}], r'line 2, message 1 has the role \["user"\]; give one of'),
     ([*turns("a"), {"role": "assistant"}], "line 2, message 2 has no content; it has role: add it"),
     (
         [*turns("a"), {"role": "assistant", "content": None}],
-        "line 2, message 2 has a content that is no text: None; leave the line out",
+        "line 2, message 2 has a content that is no text: null; leave the line out",
     ),
     (
         [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url"}]}],
-        "line 2, message 1 has a part that is no text: {'type': 'image_url'}; leave the line out",
+        'line 2, message 1 has a part that is no text: {"type": "image_url"}; leave the line out',
     ),
-    ([{"role": "user", "content": ["a"]}], "line 2, message 1 has a part that is no text: 'a'; leave the line out"),
+    ([{"role": "user", "content": ["a"]}], 'line 2, message 1 has a part that is no text: "a"; leave the line out'),
     (["Hi", "Hey"], "line 2: 'messages' holds no conversation; give a list of objects with a role and a content"),
     ({"role": "user"}, "line 2: 'messages' holds no conversation; give a list of objects with a role and a content"),
     (
@@ -281,6 +281,11 @@ def test_an_array_is_told_how_to_become_lines(cache: Path, array: str) -> None:
         TextError, match=r"talks\.jsonl, line 1 begins an array; put each of its objects on a line of its own, as jq"
     ):
         read(cache, "talks.jsonl")
+    heard: list[Event] = []
+    Path("talks.json").write_text(array * 10)
+    assert read(cache, "talks.json", said=heard.append).characters == 10 * len(array)
+    line = "talks.json, line 1 begins an array; put each of its objects on a line of its own, as jq -c '.[]' does; "
+    assert Note(line + "as it is, it is read as plain text") in heard
 
 
 def test_conversations_that_are_all_held_out_teach_nobody_to_answer(cache: Path) -> None:

@@ -81,6 +81,14 @@ def test_of_weights_that_were_not_measured_no_loss_is_claimed(read: bool, said: 
     assert f"stopped and saved after 5 steps in 9 s; {said}" in buffer.getvalue()
 
 
+def test_weights_from_before_a_training_went_back_are_said_to_be_kept() -> None:
+    display, buffer = Display(), io.StringIO()
+    display.console.file = buffer
+    display.show(Finished(Path("runs/x-1"), 10, 10, 9.0, 12, 2.4, 2.4, 3.46, "done"))
+    said = "finished after 10 steps in 9 s; best at step 12, before it went back, which is kept: 2.4000 nats a token, "
+    assert said in buffer.getvalue()
+
+
 def test_a_token_of_several_characters_is_counted_both_ways() -> None:
     display, buffer = Display(), io.StringIO()
     display.console.file = buffer

@@ -148,7 +148,8 @@ def found(event: Finished) -> str:
         return f"the held-out text {known}"
     token, character = f"{event.val_loss:.4f}", f"{event.val_nats_per_character:.4f}"
     nats = f"{token} nats a token, " + (f"{character} nats a character, " if character != token else "")
-    return f"best at step {event.best_step}: {nats}{event.val_bits_per_byte:.4f} bits a byte"
+    earlier = ", before it went back, which is kept" if event.best_step > event.step else ""
+    return f"best at step {event.best_step}{earlier}: {nats}{event.val_bits_per_byte:.4f} bits a byte"
 
 
 def judged(loss: float, forecast: float, within: float) -> str:

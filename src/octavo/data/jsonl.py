@@ -11,7 +11,12 @@ from octavo.errors import TextError
 USUAL, MESSAGES = "text", ("messages", "conversations")  # the fields of a text and of a conversation, by custom
 ROLE, CONTENT = ("role", "from"), ("content", "value")  # in a message as the API of OpenAI has it, and as ShareGPT does
 ALIASES = {"developer": "system", "human": "user", "gpt": "assistant"}
+SHORT = 40  # characters of a value that is shown
 LONGEST = 1 << 24  # characters of one line, for a line has to be in memory as a whole
+
+
+class ArrayError(TextError):
+    """Objects that are not on lines of their own."""
 
 
 class Record(NamedTuple):
@@ -57,7 +62,9 @@ def _object(line: str, where: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         if line.lstrip().startswith("["):
             raise _array(where) from None
-        reason = getattr(error, "msg", "it nests too deep or holds too large a number")
+        reason = "it nests too deep or holds too large a number"
+        if isinstance(error, json.JSONDecodeError):
+            reason = f"{error.msg.removesuffix(' at')} at column {error.colno}"
         raise TextError(f"{where} is not JSON: {reason}; put one object on each line") from None
     if isinstance(value, list):
         raise _array(where)
@@ -66,8 +73,8 @@ def _object(line: str, where: str) -> dict[str, Any]:
     return value
 
 
-def _array(where: str) -> TextError:
-    return TextError(f"{where} begins an array; put each of its objects on a line of its own, as jq -c '.[]' does")
+def _array(where: str) -> "ArrayError":
+    return ArrayError(f"{where} begins an array; put each of its objects on a line of its own, as jq -c '.[]' does")
 
 
 def _field_of(value: dict[str, Any], where: str, field: str) -> str | list[Message]:
@@ -92,13 +99,19 @@ def _message(value: dict[str, Any], where: str) -> Message:
     role = _found(value, ROLE, where)
     role = ALIASES.get(role, role) if isinstance(role, str) else role
     if role not in ROLES:
-        raise TextError(f"{where} has the role {role!r:.40}; give one of {', '.join(ROLES)}")
+        raise TextError(f"{where} has the role {_short(role)}; give one of {', '.join(ROLES)}")
     content = _found(value, CONTENT, where)
     if isinstance(content, list):  # of parts, of which texts can be learned from
         content = "".join(_part(part, where) for part in content)
     if not isinstance(content, str):
-        raise TextError(f"{where} has a content that is no text: {content!r:.40}; leave the line out")
+        raise TextError(f"{where} has a content that is no text: {_short(content)}; leave the line out")
     return {"role": role, "content": content}
+
+
+def _short(value: Any) -> str:
+    """A value as the file has it, or its beginning."""
+    text = json.dumps(value)
+    return text if len(text) <= SHORT else f"{text[:SHORT]}…"
 
 
 def _found(message: dict[str, Any], names: tuple[str, ...], where: str) -> Any:
@@ -111,7 +124,7 @@ def _found(message: dict[str, Any], names: tuple[str, ...], where: str) -> Any:
 def _part(part: Any, where: str) -> str:
     if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str):
         return str(part["text"])
-    raise TextError(f"{where} has a part that is no text: {part!r:.40}; leave the line out")
+    raise TextError(f"{where} has a part that is no text: {_short(part)}; leave the line out")
 
 
 def _sound(content: str | list[Message], where: str, errors: Errors) -> str | list[Message]:

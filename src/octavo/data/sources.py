@@ -18,7 +18,7 @@ from octavo.data.conversations import spoken
 from octavo.data.corpora import CORPORA, fetch
 from octavo.data.decoding import Errors, read_text, reading, shown
 from octavo.data.folders import describe, text_files
-from octavo.data.jsonl import Record, read_records
+from octavo.data.jsonl import ArrayError, Record, read_records
 from octavo.data.packed import USUALLY, looks_packed, packing, unpacked_name
 from octavo.data.pieces import cut_pieces
 from octavo.disk import saving
@@ -165,6 +165,9 @@ def _records_or_text(file: TextFile, field: str, errors: Errors, on_event: Calla
     """The same, as JSON lines where its first line is one that could be learned from, whatever it is called."""
     try:
         found = next(read_records(read_text(file.path, file.name, errors), file.name, field, errors), None)
+    except ArrayError as error:
+        on_event(Note(f"{error}; as it is, it is read as plain text"))
+        return file
     except TextError:
         return file
     if found is None:
