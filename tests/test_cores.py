@@ -12,11 +12,12 @@ from octavo import cores, products, training
 from octavo.config import Asked, ModelConfig
 from octavo.cores import Neighbours, Threads, giving_way
 from octavo.events import Event, Note, Stepped
-from octavo.fused import fused
+from octavo.fused import fused, memory_dtype
 from octavo.generation import generate
 from octavo.model import GPT
-from octavo.reading import BitwiseReader, Reader
+from octavo.reading import BitwiseReader, Reader, logits_at, read_side_by_side, readable_side_by_side
 from octavo.saved import checkpoint_folder, read_facts
+from octavo.slots import BLOCK, Slot
 from octavo.trainer import Trainer
 from test_trainer import TINY, assert_same_state, metrics, state
 
@@ -220,7 +221,22 @@ def test_what_writes_gives_way_within_a_step_and_no_further(monkeypatch: pytest.
     assert torch.get_num_threads() == 2
 
 
-KINDS: list[tuple[Any, Any]] = [(Reader, None), (Reader, "int8"), (BitwiseReader, None)]
+class Service:
+    """Reads texts as a service does that is not bitwise: side by side, and the newest token of each alone."""
+
+    def __init__(self, model: GPT, capacity: int, rows: int) -> None:
+        self.model = readable_side_by_side(model, bitwise=False)
+        blocks, dtype = -(-capacity // BLOCK), memory_dtype(self.model)
+        self.slots = [Slot(model.config, blocks, dtype, torch.device("cpu")) for _ in range(rows)]
+
+    def read(self, texts: list[list[int]]) -> torch.Tensor:
+        for cut in (slice(None, -1), slice(-1, None)):
+            new = [(slot, text[cut]) for slot, text in zip(self.slots, texts, strict=True)]
+            x = read_side_by_side(self.model, new, bitwise=False)
+        return logits_at(self.model, x, list(range(len(texts))), bitwise=False)
+
+
+KINDS: list[tuple[Any, Any]] = [(Reader, None), (Reader, "int8"), (BitwiseReader, None), (Service, None)]
 
 
 @pytest.mark.parametrize("dialect", ["modern", "gpt2"])
@@ -243,7 +259,7 @@ def test_giving_way_changes_no_bit_of_what_is_written(
             found = []
             torch.set_num_threads(4)
             for busy[0] in (0.0, 1.0, 3.0):
-                reader = BitwiseReader(model, 400) if kind is BitwiseReader else Reader(model, 400, rows)
+                reader = BitwiseReader(model, 400) if kind is BitwiseReader else kind(model, 400, rows)
                 with torch.inference_mode():
                     found.append(reader.read(texts))
             torch.set_num_threads(1)

@@ -42,8 +42,8 @@ class Counted:
 def forecast(config: RunConfig, learned: np.ndarray, held_out: np.ndarray, sight: int) -> Forecast | None:
     """The loss that a training on these tokens will come to; `None` for a recipe of which nothing was measured.
 
-    What it sees beyond its `sight` is taken to be of no use.
-    Nothing was of GPT-2's dialect, of very few steps, and at rates that are far from the recipe's.
+    Nothing was of GPT-2's dialect, of very few steps, and at rates that are far from the recipe's. What the model sees
+    beyond its `sight` is taken to be of no use.
     """
     train = config.train
     if config.model.dialect != "modern" or train.optimizer != "muon" or train.steps < FEWEST:

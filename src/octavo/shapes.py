@@ -92,9 +92,7 @@ def with_room_for_turns(shape: Shape, prepared: Prepared) -> Shape:
     """
     if not prepared.tokenizer.answers:
         return shape
-    tokens = sum(
-        len(part.tokens) for part in {id(p): p for p in (prepared.train, prepared.val, prepared.test)}.values()
-    )
+    tokens = sum(len(part.tokens) for part in {prepared.train, prepared.val, prepared.test})
     usual = tokens // max(1, prepared.documents)
     context = max(shape.context, min(WINDOW, 1 << usual.bit_length()))
     return replace(shape, context=context, batch=max(1, shape.batch * shape.context // context))

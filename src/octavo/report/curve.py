@@ -28,7 +28,7 @@ def curve(config: RunConfig, prepared: Prepared, part: Part) -> tuple[Further, .
     read = train.steps * train.batch * config.window
     most = max(read, MOST * (len(learned) - 1))
     tokens = {times: int(times * read) for times in TIMES if times * read <= most}
-    return tuple(_further(times, count, sight(config), learned, part) for times, count in tokens.items())
+    return tuple(_further(times, read, sight(config), learned, part) for times, read in tokens.items())
 
 
 def _further(times: float, tokens: int, context: int, learned: np.ndarray, part: Part) -> Further:
