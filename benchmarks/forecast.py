@@ -15,13 +15,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
 from measured import read, with_table
 from wheels import FITTED
 
-from octavo import training
+from octavo import planner, training
 from octavo.config import Asked
 from octavo.data import fetch
 from octavo.events import Finished
@@ -81,8 +82,11 @@ def grid() -> Iterator[Cell]:
         yield Cell(text, None, 2, 2_200_000)
 
 
-def learn(cell: Cell, folder: Path) -> dict[str, Any]:
-    """One training; the loss it came to, and what counting makes of the same text."""
+def learn(cell: Cell, folder: Path, pairs: int | None = None) -> dict[str, Any]:
+    """One training; the loss it came to, and what counting makes of the same text.
+
+    For the line that is fitted here no model begins with pairs: `early.py` finds what those are worth besides.
+    """
     shape = LADDER[cell.rung]
     step = shape.batch * shape.context
     steps = cell.tokens // step
@@ -97,7 +101,8 @@ def learn(cell: Cell, folder: Path) -> dict[str, Any]:
         lr=shape.lr,
         eval_every=-(-steps // (1 if cell.megabytes is None else 10)),  # a whole text is not read so often as to tire
     )
-    trainer = training.begin([str(text_of(cell, folder))], asked, out=folder / "run", force=True)
+    with mock.patch.object(planner, "pairs", lambda *_: pairs):
+        trainer = training.begin([str(text_of(cell, folder))], asked, out=folder / "run", force=True)
     for event in trainer.events():
         if isinstance(event, Finished):
             loss, best, nats = event.val_loss, event.best_step, event.val_nats_per_character

@@ -31,6 +31,7 @@ from wheels import FITTED
 import octavo.model
 from octavo import optim, places
 from octavo.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from octavo.cutting import pieces_for
 from octavo.data import Batches, Prepared, fetch, prepare
 from octavo.evaluation import examine
 from octavo.making import make_model
@@ -38,7 +39,6 @@ from octavo.model import GPT
 from octavo.optim import make_optimizers
 from octavo.schedule import Schedule
 from octavo.step import training_step
-from octavo.training import pieces_for
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "recipe.md"

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from octavo import forecast
+from octavo import forecast, readings
 from octavo.config import ModelConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,6 +61,17 @@ def test_the_tables_of_pieces_and_of_readings_are_made_from_what_was_measured() 
     assert grid.with_table(page, grid.READINGS, grid.readings(lines)) == page
     often = import_module("often")
     assert often.with_table(page, often.BEGIN, often.table(often.read(often.FOUND))) == page
+
+
+def test_what_counting_first_is_worth_is_what_was_measured() -> None:
+    early = import_module("early")
+    page, lines = early.PAGE.read_text("utf-8"), early.read(early.FOUND)
+    assert early.with_table(page, early.BEGIN, early.table(lines)) == page
+    assert early.fit(lines) == pytest.approx(forecast.COUNTED_FIRST, abs=1e-4)
+    trained = early.both(lines)
+    planned = [pair for pair in trained if readings.pairs(pair[0]["tokens"], pair[0]["vocabulary"])]
+    assert 10 <= len(planned) < len(trained) and 2 * len(trained) == len(lines)
+    assert all(pair[1]["val_nats_per_character"] < pair[0]["val_nats_per_character"] for pair in planned)
 
 
 def test_no_text_that_judges_the_forecast_was_fitted_to() -> None:

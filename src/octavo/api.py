@@ -9,11 +9,11 @@ import torch
 
 from octavo import training
 from octavo.config import Asked
+from octavo.cutting import Listener, ignore
 from octavo.errors import UserError
 from octavo.places import find_run
 from octavo.plain import from_dict
 from octavo.trainer import Trainer
-from octavo.training import Listener, ignore
 
 
 def train(

@@ -195,6 +195,7 @@ class TrainConfig:
     seed: int = 0
     lr: float = DERIVED  # of the matrices; 0.02 with Muon, 1e-3 with AdamW alone
     weight_decay: float = DERIVED  # of the matrices; none with Muon, 0.1 with AdamW alone
+    pairs: int | None = None  # steps before the first, in which embedding and output learn what was counted
     dropout: float = 0.0
     warmup: float = 0.02  # fraction of the steps
     decay: float = 0.5  # fraction of the steps, the last ones
@@ -221,7 +222,7 @@ class TrainConfig:
         if self.save_every is None:
             object.__setattr__(self, "save_every", self.eval_every)
         _check_whole(self, "steps", "batch", "micro_batches", "eval_every", "save_every")
-        for name in ("window", "most_steps"):
+        for name in ("window", "most_steps", "pairs"):
             if getattr(self, name) is not None:
                 _check_whole(self, name)
         _check_positive(self, "lr", "clip")
@@ -249,6 +250,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.train.window is not None and self.train.window > self.model.context:
             raise ConfigError(f"window {self.train.window} is longer than the context {self.model.context}; shorten it")
+        if self.train.pairs and (self.model.tied or not self.model.rotary or self.train.start is not None):
+            raise ConfigError("pairs are for a new model of the modern dialect with tied = false; leave them out")
 
     @property
     def window(self) -> int:

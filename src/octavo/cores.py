@@ -92,6 +92,15 @@ class Threads:
         torch.set_num_threads(min(threads or self.most, self.most))
         return None if threads in (None, self.most) else threads
 
+    @contextmanager
+    def using(self, threads: int | None) -> Iterator[None]:
+        """Compute with so many for a while."""
+        self.use(threads)
+        try:
+            yield
+        finally:
+            self.use(None)
+
 
 def _spent() -> Spent:
     return Spent(time.monotonic(), _busy(), time.process_time())

@@ -38,7 +38,7 @@ def described(
         f"model     {model.dialect}, {model.layers} layers of width {model.width}, {model.heads} heads, "
         f"context {model.context}: {parameters(model) / 1e6:.2f} million parameters",
         f"training  {train.steps:,} steps of {train.batch} × {config.window} tokens, {times:.1f} times the text, "
-        f"on {train.device} in {train.dtype}{_pieces(train)}",
+        f"on {train.device} in {train.dtype}{_besides(train)}",
         f"memory    about {_size(step_memory(config, room))}"
         + ("" if room.free is None else f" of {_size(room.free)} free")
         + (f" in each of {room.processes} processes" if room.processes > 1 else ""),
@@ -58,8 +58,9 @@ def _size(size: int) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
-def _pieces(train: TrainConfig) -> str:
-    return f"; each batch in {train.micro_batches} pieces, to save memory" if train.micro_batches > 1 else ""
+def _besides(train: TrainConfig) -> str:
+    pieces = f"; each batch in {train.micro_batches} pieces, to save memory" if train.micro_batches > 1 else ""
+    return ("" if train.pairs is None else "; what follows what is counted first") + pieces
 
 
 def _expected(config: RunConfig, prepared: Prepared, copied: float) -> str:

@@ -14,9 +14,10 @@ from octavo.devices import choose_device
 from octavo.errors import ConfigError
 from octavo.evaluation import held_out
 from octavo.forecast import forecast
+from octavo.making import LARGE
 from octavo.memory import free_memory
 from octavo.probing import Room, fit_into, probe, probed, recomputed, refuse, update_share, work
-from octavo.readings import BY_SIZE, most_readings, weight_decay
+from octavo.readings import BY_SIZE, most_readings, pairs, weight_decay
 from octavo.scale import parameters
 from octavo.shapes import LADDER, Shape, continued, of_preset, of_rung, repeated_run, sight
 from octavo.spreading import Team
@@ -274,4 +275,11 @@ def _with_steps(config: RunConfig, steps: int, looks: int, tokens: int, asked: A
     if train.optimizer == "muon":
         decay = weight_decay(epochs(config, steps, tokens), steps, train.lr, parameters(config.model))
         train = replace(train, weight_decay=decay)
-    return replace(config, train=train)
+    return replace(config, train=replace(train, pairs=_pairs(replace(config, train=train))))
+
+
+def _pairs(config: RunConfig) -> int | None:
+    """For how long what was counted is learned before the first step, where steps alone would find less of it."""
+    model, train = config.model, config.train
+    new = model.rotary and not model.tied and train.start is None and parameters(model) < LARGE
+    return pairs(train.steps * train.batch * config.window, model.vocab_size) if new else None

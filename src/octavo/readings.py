@@ -1,4 +1,4 @@
-"""How often a text is worth reading, and how fast a model fades meanwhile (`benchmarks/often.py`)."""
+"""How often a text is worth reading, how fast a model fades meanwhile (`benchmarks/often.py`), and how it begins."""
 
 from math import sqrt
 
@@ -8,6 +8,9 @@ SETS_IN, IN_FULL = 3.0, 5.0  # readings of a text from which on, and in full, we
 FADING, OF = 0.56, 1.5e6  # learning rate × weight decay, summed over a reading: for a model of so many parameters
 LARGER = 0.4  # and the power of its size by which a larger one fades sooner
 AT_ONCE = 0.1  # learning rate × weight decay, at the most
+OF_EACH = 250  # tokens read for each of a vocabulary: from so many on, what was counted beforehand is of no use
+DIFFERENT = 300  # tokens of a vocabulary: of fewer, counting tells too little
+PAIRS = 200  # steps that learn it
 
 
 def weight_decay(readings: float, steps: int, lr: float, parameters: int) -> float:
@@ -32,3 +35,14 @@ def most_readings(by_size: float) -> float:
     [40.0, 50.0]
     """
     return max(by_size, MOST)
+
+
+def pairs(tokens: int, vocab_size: int) -> int | None:
+    """The steps in which a model is told what follows what in a text, before it reads so many tokens of it.
+
+    What it reads tells it the same, and more slowly, but in the end it learns it better (`benchmarks/early.py`).
+
+    >>> pairs(150_000, 1_056), pairs(1_000_000, 1_056), pairs(150_000, 65)
+    (200, None, None)
+    """
+    return PAIRS if vocab_size >= DIFFERENT and tokens < OF_EACH * vocab_size else None

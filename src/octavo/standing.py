@@ -1,5 +1,6 @@
 """How far a training has come, and what was decided on the way: all of its state but the tensors."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -49,6 +50,15 @@ class Standing:
             tokens_per_second=round(per_step / pace, 1),
             remaining=(self.schedule.steps - self.step) * pace,
         )
+
+    def betters(self, found: Evaluation, *, glanced: bool) -> bool:
+        """Whether these weights are the best so far.
+
+        Where a model begins with what was counted, what a glance at some of the text found of that is no measure.
+        """
+        if self.best is None:
+            return True
+        return found.val_loss < (math.inf if glanced and self.best.step == 0 else self.best.val_loss)
 
     def facts(self) -> dict[str, Any]:
         """As plain values, for JSON."""

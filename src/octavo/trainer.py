@@ -32,7 +32,7 @@ from octavo.spreading import Parallel
 from octavo.standing import Standing
 from octavo.step import StepResult
 
-MOVED, TOLD = 0.02, 0.1  # shares of the steps by which the end is moved, and by which that is worth a line
+MOVED, TOLD = 0.02, 0.25  # shares of the steps by which the end is moved, and by which that is worth another line
 FAILURES = 3  # steps in a row that came to no finite number, until the training gives up
 
 
@@ -75,7 +75,9 @@ class Trainer(Learner):
     def events(self) -> Iterator[Event]:
         """Train until the last step, or until asked to stop. Raises `SaveError` when the disk does not take more."""
         self._clock, self.pace = time.monotonic() - self.at.seconds, Pace()
-        self._read = self.at.step >= self.config.train.eval_every
+        if self.at.step == 0:
+            self.pace.looking = self.at.seconds  # what came before the first step is no step's
+        self._read, self._told = self.at.step >= self.config.train.eval_every, self.at.schedule.steps
         try:
             self.threads.use(self.at.threads)
             if self.at.due is not None:  # the evaluation that a stop interrupted comes first
@@ -193,17 +195,18 @@ class Trainer(Learner):
         part = self.held_out if whole else self.held_out.head(GLANCE)
         read = partial(examine, self.model, part, step=self.at.step, dtype=self.dtype, window=self.config.window)
         ends = self._ends if self.at.step else lambda: False  # the glance before the first step is short, and needed
+        before = self.at.seconds
         evaluated = self.with_room(lambda: read(stopped=ends, spread=self.spread))
         if evaluated is None:
             return
         self._read = self._read or self.at.step > 0
-        improved = self.at.best is None or evaluated.val_loss < self.at.best.val_loss
+        improved = self.at.betters(evaluated, glanced=self.config.train.pairs is not None)
         if improved:
             self.at.best = evaluated
             self.spread.lend(self._save)
         self.at.seconds = time.monotonic() - self._clock
         if self.at.step == 0:
-            self.pace.looked(self.at.seconds, len(part.tokens) / len(self.held_out.tokens))
+            self.pace.looked(self.at.seconds - before, len(part.tokens) / len(self.held_out.tokens))
         yield Evaluated(
             **asdict(evaluated),
             steps=self.at.schedule.steps,
@@ -242,8 +245,9 @@ class Trainer(Learner):
         most = self.config.train.most_steps if minutes == self.config.train.minutes else None  # nobody asked for more
         steps = min(steps, max(self.at.step + 1, most or steps))
         moved = abs(steps - self.at.schedule.steps) / self.at.schedule.steps
-        if moved > TOLD:
-            yield Note(f"{steps} steps fit into the time, not {self.at.schedule.steps}: the end is moved")
+        if abs(steps - self._told) > TOLD * self._told:
+            yield Note(f"{steps} steps fit into the time, not {self._told}: the end is moved")
+            self._told = steps
         if moved > MOVED:
             self.at.schedule = self.at.schedule.replanned(self.at.step, steps, self.config.train.decay)
         yield from self._beside_others()

@@ -1,25 +1,26 @@
 """From a text to a training that can be iterated over: read it, plan, make the run's folder; or open one to go on."""
 
 import json
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
-from math import sqrt
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from octavo import places
 from octavo.beginning import begin_anew, check_free, check_room, check_unclaimed, leaving_no_folder
-from octavo.chat import spelling_of
 from octavo.claim import Claim
-from octavo.config import Asked, DataConfig, RunConfig
+from octavo.config import Asked, RunConfig
 from octavo.cores import Threads
-from octavo.data import Prepared, find_texts, prepare
+from octavo.cutting import Listener, cut_as_before, ignore, read_texts
+from octavo.data import Prepared, prepare
 from octavo.devices import choose_device
 from octavo.disk import make_folder, saving
 from octavo.errors import ConfigError, RunError
-from octavo.events import Event, Note, Planned
+from octavo.events import Note, Planned
+from octavo.pairs import begun_with_pairs
 from octavo.parts import Parts
 from octavo.places import find_model, new_run
 from octavo.plain import as_dict, from_dict
@@ -43,59 +44,7 @@ from octavo.spreading import Parallel, Team, check_rows
 from octavo.tokenizers import Tokenizer
 from octavo.trainer import Trainer
 
-Listener = Callable[[Event], None]
 Start = tuple[Parts, Tokenizer]  # what a training goes on from
-FEWEST, MOST = 320, 8192  # pieces of words in a vocabulary: a text for which that is too much is learned by character
-ROUND = 32
-
-
-def ignore(event: Event) -> None:
-    """Listen to nothing."""
-
-
-def read_texts(
-    texts: Sequence[str],
-    asked: Asked,
-    on_event: Listener,
-    tokenizer: Tokenizer | None = None,
-    before: DataConfig | None = None,
-) -> tuple[DataConfig, Prepared]:
-    """Find, read and encode the texts of a training, with a tokenizer that is there already or one made for them.
-
-    What was not asked for is as it was `before`, in an earlier run.
-    """
-    if tokenizer is not None and (asked.tokenizer is not None or asked.vocab_size is not None):
-        raise ConfigError("--tokenizer and --vocab-size are the model's own with --from; leave them out")
-    usual = before or DataConfig()
-    field, errors = asked.field or usual.field, asked.errors or usual.errors
-    words: dict[str, Any] = {"field": field, "errors": errors, "spelling": spelling_of(tokenizer)}
-    sources = find_texts(texts, cache=places.cache(), on_event=on_event, **words)
-    if asked.field is not None and all(file.field is None for file in sources.files):
-        raise ConfigError(f"--field is {field} and no text is JSON lines; leave it out, or name a .jsonl file")
-    pieces = pieces_for(sources.bytes)
-    kind = tokenizer.kind if tokenizer is not None else asked.tokenizer
-    if kind is None:
-        kind = "bpe" if pieces >= FEWEST and pieces >= sources.distinct() else "character"
-    data = DataConfig(
-        texts=tuple(texts),
-        field=field,
-        errors=errors,
-        split=asked.split,
-        val=asked.val,
-        tokenizer=kind,
-        vocab_size=asked.vocab_size or (max(FEWEST, pieces) if kind == "bpe" and tokenizer is None else None),
-        shuffle=asked.shuffle,
-    )
-    return data, prepare(data, tokenizer, cache=places.cache(), on_event=on_event, sources=sources)
-
-
-def pieces_for(size: int) -> int:
-    """About the square root of the size of a text in bytes: how many pieces of words it is best cut into.
-
-    >>> [pieces_for(size) for size in (50_000, 1_000_000, 10**9)]
-    [224, 992, 8192]
-    """
-    return min(MOST, ROUND * round(sqrt(size) / ROUND))
 
 
 def plan_training(
@@ -133,16 +82,6 @@ def _useful(threads: Threads, asked: Asked, base: RunConfig | None, on_event: Li
     if useful < threads.most:
         on_event(Note(f"other programs want cores: {useful} of {threads.most} threads learn"))
     return useful
-
-
-def cut_as_before(asked: Asked, before: DataConfig, *, own: bool) -> Asked:
-    """The text cut as in an earlier run where nothing else was asked; by its tokenizer or the model's `own`."""
-    names = ["shuffle"]
-    if asked.split is None and asked.val is None:
-        names += ["split", "val"]
-    if not own and asked.tokenizer is None:
-        names += ["tokenizer", "vocab_size"]
-    return replace(asked, **{name: getattr(before, name) for name in names if getattr(asked, name) is None})
 
 
 def opened_start(asked: Asked, base: RunConfig | None) -> Start | None:
@@ -192,7 +131,8 @@ def begin(
             check_room(run, chosen.config, chosen.parameters)
         processes.told(json.dumps([str(run.absolute()), prepared.fingerprint, as_dict(chosen.config)]))
         processes.agree()  # the others have opened all that they begin with
-        trainer = Trainer(chosen.config, prepared, run, processes, parallel, None if start is None else start[0])
+        with Threads().using(chosen.threads):
+            trainer = _begun(chosen.config, prepared, run, processes, parallel, start, on_event)
         trainer.claim, trainer.at.threads = claim, chosen.threads
         with processes.together():  # now nobody needs what stood there any more, but for what this training begins with
             begin_anew(run, chosen.config, prepared.tokenizer)
@@ -212,9 +152,30 @@ def _joining(processes: Processes, parallel: Parallel) -> Trainer:
         start = opened_start(Asked(), config)
         tokenizer = None if start is None else start[1]
         prepared = as_the_first(fingerprint, lambda: prepare(config.data, tokenizer, cache=places.cache()))
-    trainer = Trainer(config, prepared, run, processes, parallel, None if start is None else start[0])
+    trainer = _begun(config, prepared, run, processes, parallel, start, ignore)
     processes.agree()  # the first one has written the run
     _save_start(trainer, ignore)
+    return trainer
+
+
+def _begun(
+    config: RunConfig,
+    prepared: Prepared,
+    run: Path,
+    processes: Processes,
+    parallel: Parallel,
+    start: Start | None,
+    on_event: Listener,
+) -> Trainer:
+    """A training before its first step, with the weights of a model, with what was counted in its text, or neither."""
+    if start is not None or config.train.pairs is None:
+        return Trainer(config, prepared, run, processes, parallel, None if start is None else start[0])
+    on_event(Note("counting what follows what, for the model to begin with"))
+    clock = time.monotonic()
+    weights = begun_with_pairs(config, prepared.train.tokens)
+    seconds = time.monotonic() - clock
+    trainer = Trainer(config, prepared, run, processes, parallel, weights)
+    trainer.at.seconds = seconds
     return trainer
 
 
@@ -248,10 +209,10 @@ def resume(
     with processes.together(), processes.by_itself():  # what the first has read and encoded the others find
         prepared = prepared or as_the_first(fingerprint, lambda: same_text(run, config, on_event))
     # a training that was ended before it had saved what it begins with begins with it once more
-    start = processes.in_turn(lambda: None if steps_saved(run) else opened_start(Asked(), config))
-    trainer = Trainer(
-        config, prepared, run, processes, way_before(run, processes, parallel), None if start is None else start[0]
-    )
+    saved = processes.in_turn(lambda: bool(steps_saved(run)))
+    start = None if saved else processes.in_turn(lambda: opened_start(Asked(), config))
+    begin = partial(_begun, start=start, on_event=on_event) if not saved else Trainer
+    trainer = begin(config, prepared, run, processes, way_before(run, processes, parallel))
     trainer.claim = claim
     notes = go_back(trainer, allow_mismatch=allow_mismatch)
     for note in notes:

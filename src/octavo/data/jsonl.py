@@ -99,7 +99,7 @@ def _message(value: dict[str, Any], where: str) -> Message:
     role = _found(value, ROLE, where)
     role = ALIASES.get(role, role) if isinstance(role, str) else role
     if role not in ROLES:
-        raise TextError(f"{where} has the role {_short(role)}; give one of {', '.join(ROLES)}")
+        raise TextError(f"{where} has the role {_short(role)}; give one of {', '.join([*ROLES, *ALIASES])}")
     content = _found(value, CONTENT, where)
     if isinstance(content, list):  # of parts, of which texts can be learned from
         content = "".join(_part(part, where) for part in content)
