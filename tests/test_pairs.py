@@ -191,6 +191,18 @@ def test_the_time_that_counting_takes_is_of_the_training(text: Path) -> None:
     assert first.seconds >= 5.0 and trainer.pace.looking >= 5.0  # which is no step's
 
 
+def test_what_is_counted_with_fewer_threads_is_learned_with_all_as_soon_as_they_are_free(text: Path) -> None:
+    usual, seen = torch.get_num_threads(), []
+    torch.set_num_threads(2)
+    try:
+        counting = mock.patch.object(training, "begun_with_pairs", lambda *_: seen.append(torch.get_num_threads()))
+        with mock.patch.object(training, "_useful", lambda *_: 1), counting:
+            trainer = begun(text)
+        assert (seen, trainer.at.threads, trainer.threads.most, torch.get_num_threads()) == ([1], 1, 2, 2)
+    finally:
+        torch.set_num_threads(usual)
+
+
 def test_a_forecast_is_lower_the_more_is_counted_that_is_not_read(text: Path) -> None:
     def told(pairs: int | None, vocab_size: int) -> float:
         model = ModelConfig(

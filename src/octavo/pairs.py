@@ -28,9 +28,10 @@ RATE, DECAY = 0.05, 0.1  # AdamW's, the second of the output alone: what is rare
 
 
 class Pairs:
-    """How likely each token of a vocabulary of V is after another, as counted in a text  [Kneser 1995, eq. 2].
+    """How likely each token of a vocabulary of V is after another, as counted in a text  [Chen 1999, eq. 19].
 
-    Each count is lowered by a discount, and what that frees goes to the tokens that come after many different ones.
+    Each count is lowered by a discount, and what that frees goes to the tokens that come after many different ones
+    [Kneser 1995].
 
     >>> Pairs(np.array([0, 1, 0, 1, 0, 2]), 3).after(np.array([0])).numpy().round(1).astype(float).round(1).tolist()
     [[0.2, 0.6, 0.2]]

@@ -131,8 +131,8 @@ def begin(
             check_room(run, chosen.config, chosen.parameters)
         processes.told(json.dumps([str(run.absolute()), prepared.fingerprint, as_dict(chosen.config)]))
         processes.agree()  # the others have opened all that they begin with
-        with Threads().using(chosen.threads):
-            trainer = _begun(chosen.config, prepared, run, processes, parallel, start, on_event)
+        begun = partial(_begun, start=start, on_event=on_event, threads=chosen.threads)
+        trainer = begun(chosen.config, prepared, run, processes, parallel)
         trainer.claim, trainer.at.threads = claim, chosen.threads
         with processes.together():  # now nobody needs what stood there any more, but for what this training begins with
             begin_anew(run, chosen.config, prepared.tokenizer)
@@ -152,7 +152,7 @@ def _joining(processes: Processes, parallel: Parallel) -> Trainer:
         start = opened_start(Asked(), config)
         tokenizer = None if start is None else start[1]
         prepared = as_the_first(fingerprint, lambda: prepare(config.data, tokenizer, cache=places.cache()))
-    trainer = _begun(config, prepared, run, processes, parallel, start, ignore)
+    trainer = _begun(config, prepared, run, processes, parallel, start=start)
     processes.agree()  # the first one has written the run
     _save_start(trainer, ignore)
     return trainer
@@ -164,15 +164,18 @@ def _begun(
     run: Path,
     processes: Processes,
     parallel: Parallel,
+    *,
     start: Start | None,
-    on_event: Listener,
+    on_event: Listener = ignore,
+    threads: int | None = None,
 ) -> Trainer:
     """A training before its first step, with the weights of a model, with what was counted in its text, or neither."""
     if start is not None or config.train.pairs is None:
         return Trainer(config, prepared, run, processes, parallel, None if start is None else start[0])
     on_event(Note("counting what follows what, for the model to begin with"))
     clock = time.monotonic()
-    weights = begun_with_pairs(config, prepared.train.tokens)
+    with Threads().using(threads):
+        weights = begun_with_pairs(config, prepared.train.tokens)
     seconds = time.monotonic() - clock
     trainer = Trainer(config, prepared, run, processes, parallel, weights)
     trainer.at.seconds = seconds
@@ -211,8 +214,8 @@ def resume(
     # a training that was ended before it had saved what it begins with begins with it once more
     saved = processes.in_turn(lambda: bool(steps_saved(run)))
     start = None if saved else processes.in_turn(lambda: opened_start(Asked(), config))
-    begin = partial(_begun, start=start, on_event=on_event) if not saved else Trainer
-    trainer = begin(config, prepared, run, processes, way_before(run, processes, parallel))
+    opened = Trainer if saved else partial(_begun, start=start, on_event=on_event)
+    trainer = opened(config, prepared, run, processes, way_before(run, processes, parallel))
     trainer.claim = claim
     notes = go_back(trainer, allow_mismatch=allow_mismatch)
     for note in notes:
