@@ -63,7 +63,8 @@ def test_a_stopped_training_says_how_to_go_on() -> None:
     display, buffer = Display(), io.StringIO()
     display.console.file = buffer
     display.show(Finished(Path("runs/x-1"), 5, 10, 9.0, 5, 2.4, 2.4, 3.46, "stopped"))
-    assert "stopped and saved after 5 steps" in buffer.getvalue()
+    display.show(Finished(Path("runs/x-1"), 1, 10, 9.0, 1, 2.4, 2.4, 3.46, "stopped"))
+    assert "stopped and saved after 5 steps in" in buffer.getvalue() and "after 1 step in" in buffer.getvalue()
     assert "go on with: octavo train --resume runs/x-1" in buffer.getvalue()
 
 

@@ -131,7 +131,8 @@ def closing_lines(event: Finished) -> list[str]:
     """What came of the training, and how to go on."""
     name = event.run
     head = "finished" if event.reason == "done" else "stopped and saved"
-    best = f"{head} after {event.step} steps in {duration(event.seconds)}; {found(event)}"
+    steps = "1 step" if event.step == 1 else f"{event.step} steps"
+    best = f"{head} after {steps} in {duration(event.seconds)}; {found(event)}"
     lines = [best] if event.forecast is None else [best, judged(event.val_loss, *event.forecast)]
     hint = f'octavo generate {name} "…"   octavo talk {name}'
     return [*lines, hint if event.reason == "done" else f"go on with: {started_by()} train --resume {name}"]
