@@ -143,7 +143,8 @@ def _again(config: RunConfig, base: RunConfig, asked: Asked, prepared: Prepared,
     if not _as_quick(config, base):
         pace, config = probed(config, room)
         fitted, share = _in_time(config, pace, 60 * (config.train.minutes or 0.0), prepared, asked)
-        return replace(fitted, train=replace(fitted.train, weight_decay=config.train.weight_decay)), share
+        kept = {name: getattr(config.train, name) for name in ("weight_decay", "pairs")}
+        return replace(fitted, train=replace(fitted.train, **kept)), share
     tokens = len(prepared.train.tokens) - 1
     before, config = config.train, _bounded(config, config.train.steps, tokens)
     steps = config.train.steps

@@ -131,8 +131,9 @@ def begin(
             check_room(run, chosen.config, chosen.parameters)
         processes.told(json.dumps([str(run.absolute()), prepared.fingerprint, as_dict(chosen.config)]))
         processes.agree()  # the others have opened all that they begin with
-        begun = partial(_begun, start=start, on_event=on_event, threads=chosen.threads)
-        trainer = begun(chosen.config, prepared, run, processes, parallel)
+        trainer = _begun(
+            chosen.config, prepared, run, processes, parallel, start=start, on_event=on_event, threads=chosen.threads
+        )
         trainer.claim, trainer.at.threads = claim, chosen.threads
         with processes.together():  # now nobody needs what stood there any more, but for what this training begins with
             begin_anew(run, chosen.config, prepared.tokenizer)
