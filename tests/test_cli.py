@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -109,14 +110,20 @@ def test_runs_are_listed_newest_first_with_what_their_trainings_came_to(said: Sa
     Path("runs/begun/octavo.toml").write_text(Path("runs/text-1/octavo.toml").read_text())
     Path("runs/broken").mkdir()
     Path("runs/broken/octavo.toml").write_text("[")
-    for seconds, name in enumerate(("broken", "begun", "elsewhere", "text-1")):
+    shutil.copytree("runs/elsewhere", "runs/copied")
+    Path("runs/copied/config.json").write_text("{")
+    Path("runs/copied/tokenizer.json").unlink()
+    os.truncate("runs/copied/model.safetensors", 1000)
+    for seconds, name in enumerate(("broken", "begun", "copied", "elsewhere", "text-1")):
         os.utime(f"runs/{name}", (1e9 + seconds, 1e9 + seconds))
     claim = Claim(Path("runs/begun"))
     listed = json.loads(said("runs", "--json")[1])
-    rows = [row.split() for row in said("runs")[1].splitlines()[1:]]
+    _, table, told = said("runs")
+    rows = [row.split() for row in table.splitlines()[1:]]
     claim.release()
-    assert [one["name"] for one in listed] == [row[0] for row in rows] == ["text-1", "elsewhere", "begun", "broken"]
-    trained, elsewhere, begun, broken = listed
+    names = ["text-1", "elsewhere", "copied", "begun", "broken"]
+    assert [one["name"] for one in listed] == [row[0] for row in rows] == names
+    trained, elsewhere, copied, begun, broken = listed
     assert (trained["texts"], trained["step"], trained["steps"], trained["learning"]) == (["text.txt"], 4, 4, False)
     assert trained["nats_per_character"] == best["val_nats_per_character"]
     assert (
@@ -126,9 +133,16 @@ def test_runs_are_listed_newest_first_with_what_their_trainings_came_to(said: Sa
     )
     assert elsewhere["texts"] is None and elsewhere["written"] is not None
     assert (begun["step"], begun["steps"], begun["learning"], begun["written"]) == (0, 4, True, None)
-    assert broken == dict.fromkeys(broken) | {"name": "broken", "learning": False}
+    assert broken == dict.fromkeys(broken) | {"name": "broken", "learning": False, "damaged": ["octavo.toml"]}
+    assert copied["damaged"] == ["config.json", "tokenizer.json", "model.safetensors"]
+    assert not any(one["damaged"] for one in (trained, elsewhere, begun))
+    assert told.splitlines() == [
+        "copied is damaged: config.json, tokenizer.json, model.safetensors; copy the whole folder again, or remove it",
+        "broken is damaged: octavo.toml; copy the whole folder again, or remove it",
+    ]
     assert rows[0][1:5] == ["text.txt", "0.01", "M", f"{best['val_nats_per_character']:.3f}"]
-    assert rows[2][4:] == ["–", "0", "of", "4,", "learning", "–"]
+    assert rows[2][4:6] == ["–,", "damaged"]
+    assert rows[3][4:] == ["–", "0", "of", "4,", "learning", "–"]
 
 
 def test_the_time_of_a_step_that_lasts_is_told_by_its_arithmetic(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,8 @@ def talk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 def test_the_first_line_says_what_a_base_model_does(talk: Talk) -> None:
     output, errors = talk("")
     assert output == ""
-    assert errors.splitlines()[0].startswith("This model continues your text and stops at a blank line.")
+    first = "This model continues your text and stops at a blank line. It sees 16 tokens at a time. /help"
+    assert errors.splitlines()[0].startswith(first)
 
 
 def test_the_same_line_gets_the_same_answer_and_retry_another(talk: Talk) -> None:

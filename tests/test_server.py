@@ -764,7 +764,10 @@ def test_a_conversation_over_a_server_is_the_one_held_here(running: Running) -> 
     address = f"http://127.0.0.1:{running.port}"
     for name, both in MODELS.items():
         remote, here = Remote(address, name), Local(*both, name)
-        assert remote.answers == here.answers == (name == "chatty")
+        assert (
+            remote.answers == here.answers == (name == "chatty")
+            and remote.sees == here.sees == here.model.config.context
+        )
         said = [("Who?", "Ada.")] if name == "chatty" else []
         assert "".join(remote.speak(said, "Ada finds", knobs)) == "".join(here.speak(said, "Ada finds", knobs))
     assert Remote(f"127.0.0.1:{running.port}/v1/", None).name == "plain"

@@ -216,7 +216,7 @@ def read_json(path: Path) -> dict[str, Any]:
             raise DamagedError(f"{path} is larger than {JSON_BYTES} bytes; it is not what its name says")
         return json_object(path.read_bytes().decode())
     except (OSError, ValueError) as error:
-        raise DamagedError(f"{path} cannot be read: {error}") from error
+        raise DamagedError(f"{path} cannot be read: {error}; copy it again") from error
 
 
 def json_object(text: str) -> dict[str, Any]:

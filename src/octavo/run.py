@@ -264,7 +264,7 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         source = safe_open(path, "pt")
     except (SafetensorError, OSError) as error:
-        raise DamagedError(f"{path} cannot be read: {error}") from error
+        raise DamagedError(f"{path} cannot be read: {error}; copy it again") from error
     with source:
         yield source
 

@@ -43,7 +43,8 @@ class Conversation:
     def run(self) -> None:
         """Talk until the input ends."""
         does = "answers you" if self.answers else "continues your text and stops at a blank line"
-        say(f"This model {does}. /help says what else there is.")
+        sees = "" if self.speaker.sees is None else f" It sees {self.speaker.sees:,} tokens at a time."
+        say(f"This model {does}.{sees} /help says what else there is.")
         read = _reader()
         while True:
             try:
@@ -87,7 +88,7 @@ class Conversation:
         self.said.append((line, "".join(written)))
         if self.speaker.forgotten and not self.told:
             self.told = True
-            say("(from here on it forgets what was said first: a model sees so many tokens, its context)")
+            say("(from here on it forgets what was said first, for it sees so many tokens and no more)")
 
     def help(self, rest: str) -> None:
         """Say what can be said."""

@@ -17,6 +17,7 @@ from octavo.claim import claimed
 from octavo.cli.tables import plain_console, plain_table, put
 from octavo.config import RunConfig
 from octavo.data.decoding import shown
+from octavo.disk import read_json
 from octavo.errors import OctavoError
 from octavo.names import few
 from octavo.places import runs as found_runs
@@ -39,6 +40,7 @@ class Listed:
     step: int | None = None  # so many are done
     steps: int | None = None  # of so many
     learning: bool = False  # a training writes into it now
+    damaged: tuple[str, ...] = ()  # those of its files that are missing, or cannot be read
     written: str | None = None  # when, in local time
 
 
@@ -57,6 +59,9 @@ def runs(
     for one in listed:
         table.add_row(*cells(one))
     put(plain_console(), table)
+    for one in listed:
+        if one.damaged:
+            say(f"{one.name} is damaged: {few(one.damaged)}; copy the whole folder again, or remove it")
 
 
 def cells(one: Listed) -> tuple[str, ...]:
@@ -69,7 +74,7 @@ def cells(one: Listed) -> tuple[str, ...]:
         UNKNOWN if one.texts is None else shown(Path(few(one.texts))),
         UNKNOWN if size is None else f"{size / 1e6:,.2f} M",
         UNKNOWN if loss is None else f"{loss:.3f}",
-        done + of + ", learning" * one.learning,
+        done + of + ", learning" * one.learning + ", damaged" * bool(one.damaged),
         one.written or UNKNOWN,
     )
 
@@ -81,7 +86,7 @@ def look_at(run: Path) -> Listed:
     with suppress(OctavoError, OSError):
         config = toml.load(run)
         facts = newest_facts(run, hashed=False) or {}
-    listed = Listed(name=run.name, learning=claimed(run), written=_written(run))
+    listed = Listed(name=run.name, learning=claimed(run), damaged=_damaged(run), written=_written(run))
     if config is None:
         return replace(listed, parameters=_stored(run))
     best, schedule = facts.get("best") or {}, facts.get("schedule") or {}
@@ -93,6 +98,29 @@ def look_at(run: Path) -> Listed:
         step=facts.get("step", 0),
         steps=schedule.get("steps", config.train.steps),
     )
+
+
+def _damaged(run: Path) -> tuple[str, ...]:
+    """What keeps a run from being opened: files that are missing, or not what their names say. No weight is read."""
+    weights, settings = sorted(run.glob("*.safetensors")), run / toml.NAME
+    wanted = [settings] if settings.exists() else []
+    if weights or (run / "config.json").exists():  # before its first evaluation a training has neither
+        wanted += [run / "config.json", run / "tokenizer.json", *(weights or [run / "model.safetensors"])]
+    return tuple(file.name for file in wanted if not _readable(file))
+
+
+def _readable(file: Path) -> bool:
+    try:
+        if file.suffix == ".safetensors":
+            with safe_open(file, framework="numpy"):
+                return True
+        if file.name == toml.NAME:
+            toml.load(file.parent)
+        else:
+            read_json(file)
+    except (OctavoError, OSError, SafetensorError):
+        return False
+    return True
 
 
 def _stored(run: Path) -> int | None:

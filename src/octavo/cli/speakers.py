@@ -35,6 +35,7 @@ class Speaker(Protocol):
 
     name: str
     answers: bool  # it was taught to; others only go on with a text
+    sees: int | None  # tokens at a time, where that is known
     forgotten: int  # turns that the last answer had no room for
 
     def note(self, line: str) -> str:
@@ -52,6 +53,7 @@ class Local:
     def __init__(self, model: "GPT", tokenizer: "Tokenizer", name: str) -> None:
         self.model, self.tokenizer, self.name = model, tokenizer, name
         self.answers = tokenizer.answers
+        self.sees: int | None = model.config.context
         self.forgotten = 0
 
     def note(self, line: str) -> str:
@@ -97,6 +99,8 @@ class Remote:
         card = self._card(name)
         self.name = name or str(card["id"])
         self.answers = card.get("answers") is not False  # others do not say, and serve few that do not
+        length = card.get("max_model_len")  # as vLLM says it too
+        self.sees: int | None = length if isinstance(length, int) else None
         self.forgotten = 0
 
     def note(self, line: str) -> str:
