@@ -1,10 +1,11 @@
 """What it is worth to begin with what was counted, by how much is read of a text for each of its vocabulary.
 
-    python benchmarks/early.py train     # what early.jsonl does not hold yet: a quarter of an hour on two cores
+    python benchmarks/early.py train     # what early.jsonl does not hold yet: three quarters of an hour on two cores
     python benchmarks/early.py fit       # the power for octavo/forecast.py
     python benchmarks/early.py page      # its table in docs/recipe.md
 
-The losses do not depend on the clock, so several of these may run side by side, a thread each.
+The losses do not depend on the clock, so several of these may run side by side, a thread each. What was counted is
+learned on from at AdamW's usual rate and at the one that is planned there.
 """
 
 import argparse
@@ -14,37 +15,47 @@ from collections.abc import Iterator, Sequence
 from math import log
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from forecast import Cell, learn
 from measured import read, with_table
 
-from octavo.readings import OF_EACH, PAIRS
+from octavo import optim
+from octavo.readings import OF_EACH, PAIRS, pairs
 from octavo.shapes import LADDER
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "recipe.md"
 BEGIN = "<!-- made by benchmarks/early.py -->"
 FOUND = HERE / "early.jsonl"
+Line = dict[str, Any]
+WAYS = ((None, optim.OUTER_RATE), (PAIRS, optim.OUTER_RATE), (PAIRS, optim.COUNTED_RATE))  # pairs, and AdamW's rate
 
 
 def grid() -> Iterator[Cell]:
     """Cheap ones first: from trainings that see little of a text to those for which counting is of no use any more."""
     for rung, tokens in ((1, 50_000), (1, 150_000), (1, 450_000), (2, 900_000)):
         for text in ("shakespeare", "networkx", "chichewa", "sotu", "poems"):
-            if (text, tokens) not in {("shakespeare", 900_000), ("chichewa", 900_000)}:
+            if (text, tokens) != ("shakespeare", 900_000):
                 yield Cell(text, None, rung, tokens, "character" if text == "poems" else "bpe")
     yield Cell("shakespeare", None, 1, 150_000, "character")
+    for tokens in (130_000, 260_000):  # once and twice
+        yield Cell("poems", 0.4, 1, tokens, "character")
+    for tokens in (50_000, 150_000):
+        yield Cell("shakespeare", 0.4, 1, tokens)
+    for text in ("networkx", "sotu"):
+        yield Cell(text, None, 2, 1_500_000)
 
 
 def train_missing(cells: Sequence[Cell]) -> None:
     for cell in cells:
-        for pairs in (None, PAIRS):
-            key = {**cell.key, "pairs": pairs}
+        for steps, rate in WAYS:
+            key = {**cell.key, "pairs": steps, "rate": rate}
             if any(key.items() <= line.items() for line in read(FOUND)):
                 continue
-            with tempfile.TemporaryDirectory() as folder:
-                found = learn(cell, Path(folder), pairs)
+            with tempfile.TemporaryDirectory() as folder, mock.patch.object(optim, "COUNTED_RATE", rate):
+                found = learn(cell, Path(folder), steps)
             kept = ("val_nats_per_character", "parameters", "vocabulary", "different")
             line = {**key, **{name: found[name] for name in kept}}
             with FOUND.open("a", encoding="utf-8") as file:
@@ -52,42 +63,51 @@ def train_missing(cells: Sequence[Cell]) -> None:
             print(line, flush=True)
 
 
-def both(lines: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Each training without pairs, and the same with them, by how much is read for each of the vocabulary."""
-    found: dict[tuple[Any, ...], dict[int | None, dict[str, Any]]] = {}
+def each_way(lines: Sequence[Line]) -> list[tuple[Line, Line, Line]]:
+    """Each training in the three ways, by how much is read for each of the vocabulary."""
+    found: dict[tuple[Any, ...], dict[tuple[int | None, float], Line]] = {}
     for line in lines:
-        place = (line["text"], line["rung"], line["tokens"], line["tokenizer"])
-        found.setdefault(place, {})[line["pairs"]] = line
-    pairs = [(ways[None], ways[PAIRS]) for ways in found.values() if len(ways) == 2]
-    return sorted(pairs, key=lambda pair: of_each(pair[0]))
+        place = tuple(line[name] for name in ("text", "megabytes", "rung", "tokens", "tokenizer"))
+        found.setdefault(place, {})[line["pairs"], line["rate"]] = line
+    whole = [(ways[WAYS[0]], ways[WAYS[1]], ways[WAYS[2]]) for ways in found.values() if len(ways) == len(WAYS)]
+    return sorted(whole, key=lambda ways: of_each(ways[0]))
 
 
-def of_each(line: dict[str, Any]) -> float:
+def planned(line: Line) -> bool:
+    """Whether the planner would have this training begin with what was counted."""
+    return pairs(line["tokens"], line["vocabulary"], line["different"]) is not None
+
+
+def of_each(line: Line) -> float:
     """How many tokens are read for each of the vocabulary."""
     return float(line["tokens"] / line["vocabulary"])
 
 
-def table(lines: Sequence[dict[str, Any]]) -> str:
+def table(lines: Sequence[Line]) -> str:
     """What trainings come to that begin with nothing, and with what was counted, in nats a character."""
     rows = [
-        "| text | model | tokens read | for each of the vocabulary | readings | from nothing | counted first | less |",
-        "|---|---|---|---|---|---|---|---|",
+        "| text | model | tokens read | for each of the vocabulary | readings | from nothing | counted first, "
+        f"AdamW at {optim.OUTER_RATE:g} | at {optim.COUNTED_RATE:g} | less | planned |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for line, counted in both(lines):
-        shape, unit = LADDER[line["rung"]], ", by character" * (line["tokenizer"] == "character")
-        loss, less = line["val_nats_per_character"], counted["val_nats_per_character"]
+    for ways in each_way(lines):
+        line, shape = ways[0], LADDER[ways[0]["rung"]]
+        name = line["text"] if line["megabytes"] is None else f"{line['text']}, {line['megabytes']:g} MB of it"
+        losses = [way["val_nats_per_character"] for way in ways]
         rows.append(
-            f"| {line['text']}{unit} | {shape.layers} × {shape.width} | {line['tokens']:,} | {of_each(line):,.0f} "
-            f"| {line['tokens'] / line['different']:.2f} | {loss:.3f} | {less:.3f} | {loss - less:+.3f} |"
+            f"| {name}{', by character' * (line['tokenizer'] == 'character')} | {shape.layers} × {shape.width} "
+            f"| {line['tokens']:,} | {of_each(line):,.0f} | {line['tokens'] / line['different']:.2f} "
+            f"| {' | '.join(f'{loss:.3f}' for loss in losses)} | {losses[0] - losses[2]:+.3f} "
+            f"| {'yes' if planned(line) else 'no'} |"
         )
     return "\n".join(rows) + "\n"
 
 
-def fit(lines: Sequence[dict[str, Any]]) -> float:
+def fit(lines: Sequence[Line]) -> float:
     """The power of tokens read, beside those from which on counting is of no use, by which a loss is less."""
-    planned = [pair for pair in both(lines) if of_each(pair[0]) < OF_EACH]
-    x = [log(of_each(line) / OF_EACH) for line, _ in planned]
-    y = [log(counted["val_nats_per_character"] / line["val_nats_per_character"]) for line, counted in planned]
+    ways = [(line, told) for line, _, told in each_way(lines) if planned(line)]
+    x = [log(of_each(line) / OF_EACH) for line, _ in ways]
+    y = [log(told["val_nats_per_character"] / line["val_nats_per_character"]) for line, told in ways]
     return round(sum(a * b for a, b in zip(x, y, strict=True)) / sum(a * a for a in x), 4)
 
 

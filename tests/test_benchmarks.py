@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from octavo import forecast, readings
+from octavo import forecast
 from octavo.config import ModelConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -68,10 +68,10 @@ def test_what_counting_first_is_worth_is_what_was_measured() -> None:
     page, lines = early.PAGE.read_text("utf-8"), early.read(early.FOUND)
     assert early.with_table(page, early.BEGIN, early.table(lines)) == page
     assert early.fit(lines) == pytest.approx(forecast.COUNTED_FIRST, abs=1e-4)
-    trained = early.both(lines)
-    planned = [pair for pair in trained if readings.pairs(pair[0]["tokens"], pair[0]["vocabulary"])]
-    assert 10 <= len(planned) < len(trained) and 2 * len(trained) == len(lines)
-    assert all(pair[1]["val_nats_per_character"] < pair[0]["val_nats_per_character"] for pair in planned)
+    trained = early.each_way(lines)
+    planned = [ways for ways in trained if early.planned(ways[0])]
+    assert 10 <= len(planned) < len(trained) and 3 * len(trained) == len(lines)
+    assert all(told["val_nats_per_character"] < line["val_nats_per_character"] for line, _, told in planned)
 
 
 def test_no_text_that_judges_the_forecast_was_fitted_to() -> None:

@@ -125,3 +125,6 @@ def test_muon_learns_the_matrices_inside_the_blocks_alone(config: ModelConfig) -
     assert set(muon.param_groups[0]["params"]) == matrices
     assert (muon.param_groups[0]["lr"], muon.param_groups[0]["weight_decay"]) == (0.03, 0.2)
     assert adamw.param_groups[0]["weight_decay"] == 0.2
+    counted = make_optimizers(model, TrainConfig(steps=1, batch=1, lr=0.03, pairs=200))  # most of which is to be kept
+    assert counted[0].param_groups[0]["lr"] == 0.03
+    assert 0 < counted[1].param_groups[0]["lr"] < adamw.param_groups[0]["lr"]

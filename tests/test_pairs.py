@@ -123,8 +123,13 @@ def test_the_planner_counts_first_where_steps_would_find_less(text: Path) -> Non
     def planned(**asked: Any) -> int | None:
         return training.plan_training([str(text)], Asked(**{**SMALL, "steps": 12, **asked}))[0].config.train.pairs
 
+    data = DataConfig(texts=(str(text),), tokenizer="bpe", vocab_size=320)
+    once = (len(prepare(data, None, cache=Path("cache")).train.tokens) - 1) // 64
     enough = readings.OF_EACH * 320 // 64
-    assert [planned(steps=steps) for steps in (1, enough - 1, enough)] == [readings.PAIRS, readings.PAIRS, None]
+    assert once < enough  # of what is read twice, what was counted is too sure
+    assert [planned(steps=steps) for steps in (1, once - 1, once + 1)] == [readings.PAIRS, readings.PAIRS, None]
+    text.write_text(text.read_text() * 4)
+    assert [planned(steps=steps) for steps in (once + 1, enough - 1, enough)] == [readings.PAIRS, readings.PAIRS, None]
     assert planned(dialect="gpt2") is None  # one matrix for what comes in and goes out
     assert planned(tokenizer="character", vocab_size=None) is None
     octavo.train(str(text), out="first", **{**SMALL, "steps": 2})

@@ -37,8 +37,8 @@ def described(
         f"{prepared.val.characters:,} held out to validate; a vocabulary of {words:,} {unit}",
         f"model     {model.dialect}, {model.layers} layers of width {model.width}, {model.heads} heads, "
         f"context {model.context}: {parameters(model) / 1e6:.2f} million parameters",
-        f"training  {train.steps:,} steps of {train.batch} × {config.window} tokens, {times:.1f} times the text, "
-        f"on {train.device} in {train.dtype}{_besides(train)}",
+        f"training  {train.steps:,} step{'s' * (train.steps != 1)} of {train.batch} × {config.window} tokens, "
+        f"{times:.1f} times the text, on {train.device} in {train.dtype}{_besides(train)}",
         f"memory    about {_size(step_memory(config, room))}"
         + ("" if room.free is None else f" of {_size(room.free)} free")
         + (f" in each of {room.processes} processes" if room.processes > 1 else ""),

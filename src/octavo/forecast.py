@@ -113,7 +113,7 @@ def beyond(tokens: int) -> float:
     return 1 + max(0.0, log(tokens / MEASURED))
 
 
-COUNTED_FIRST = 0.0455  # the power of what is read by which counting beforehand lowers a loss (`benchmarks/early.py`)
+COUNTED_FIRST = 0.038  # the power of what is read by which counting beforehand lowers a loss (`benchmarks/early.py`)
 WEIGHTS = (-0.1354, 1.0176, -0.0348, -0.0287, 0.0017, 0.1637, -0.103, -0.3948)
 OFF = 0.0333
 NOISY = 300_000

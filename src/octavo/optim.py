@@ -165,10 +165,11 @@ def make_optimizers(
         return _on_a_gpu([_adamw([(outer + hidden, train.lr, train.weight_decay), (vectors, train.lr, 0.0)], 1e-10)])
     whole = [weight for name, weight in model.named_parameters() if weight.dim() == 2 and name not in inner]
     tokens = max((weight.size(0) for weight in whole), default=1)
+    rate = train.lr * (OUTER_RATE if train.pairs is None else COUNTED_RATE)
     optimizers = [
         Muon(hidden, lr=train.lr, weight_decay=train.weight_decay, momentum=MOMENTUM, matrices=matrices),
         _adamw(
-            [(outer, train.lr * OUTER_RATE, train.weight_decay), (vectors, train.lr * OUTER_RATE, 0.0)],
+            [(outer, rate, train.weight_decay), (vectors, rate, 0.0)],
             min(OUTER_EPSILON, 0.25 / tokens),
         ),
     ]
@@ -207,6 +208,7 @@ def yet_to_take(optimizers: Iterable[torch.optim.Optimizer]) -> int:
 
 MOMENTUM = 0.9  # Muon's usual 0.95 remembers too long for a training of a few thousand steps
 OUTER_RATE = 0.3  # AdamW's rate beside Muon's
+COUNTED_RATE = 0.075  # and where embedding and output begin with what was counted, which most of is to be kept
 OUTER_EPSILON = 1e-4  # AdamW's: a token that does not come should not become the less likely the less likely it is
 
 

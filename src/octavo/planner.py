@@ -276,11 +276,11 @@ def _with_steps(config: RunConfig, steps: int, looks: int, tokens: int, asked: A
     if train.optimizer == "muon":
         decay = weight_decay(epochs(config, steps, tokens), steps, train.lr, parameters(config.model))
         train = replace(train, weight_decay=decay)
-    return replace(config, train=replace(train, pairs=_pairs(replace(config, train=train))))
+    return replace(config, train=replace(train, pairs=_pairs(replace(config, train=train), tokens)))
 
 
-def _pairs(config: RunConfig) -> int | None:
+def _pairs(config: RunConfig, different: int) -> int | None:
     """For how long what was counted is learned before the first step, where steps alone would find less of it."""
     model, train = config.model, config.train
     new = model.rotary and not model.tied and train.start is None and parameters(model) < LARGE
-    return pairs(train.steps * train.batch * config.window, model.vocab_size) if new else None
+    return pairs(train.steps * train.batch * config.window, model.vocab_size, different) if new else None

@@ -8,7 +8,7 @@ SETS_IN, IN_FULL = 3.0, 5.0  # readings of a text from which on, and in full, we
 FADING, OF = 0.56, 1.5e6  # learning rate × weight decay, summed over a reading: for a model of so many parameters
 LARGER = 0.4  # and the power of its size by which a larger one fades sooner
 AT_ONCE = 0.1  # learning rate × weight decay, at the most
-OF_EACH = 250  # tokens read for each of a vocabulary: from so many on, what was counted beforehand is of no use
+OF_EACH = 400  # tokens read for each of a vocabulary: from so many on, what was counted beforehand is of no use
 DIFFERENT = 300  # tokens of a vocabulary: of fewer, counting tells too little
 PAIRS = 200  # steps that learn it
 
@@ -37,12 +37,15 @@ def most_readings(by_size: float) -> float:
     return max(by_size, MOST)
 
 
-def pairs(tokens: int, vocab_size: int) -> int | None:
-    """The steps in which a model is told what follows what in a text, before it reads so many tokens of it.
+def pairs(tokens: int, vocab_size: int, different: int) -> int | None:
+    """The steps in which a model is told what follows what, before it reads so many of a text's `different` tokens.
 
-    What it reads tells it the same, and more slowly, but in the end it learns it better (`benchmarks/early.py`).
+    What it reads tells it the same, and more slowly, but in the end it learns it better; and of what is read twice,
+    what was counted is too sure (`benchmarks/early.py`).
 
-    >>> pairs(150_000, 1_056), pairs(1_000_000, 1_056), pairs(150_000, 65)
+    >>> pairs(150_000, 1_056, 200_000), pairs(1_000_000, 1_056, 2_000_000), pairs(150_000, 65, 1_000_000)
     (200, None, None)
+    >>> pairs(150_000, 1_056, 100_000)
     """
-    return PAIRS if vocab_size >= DIFFERENT and tokens < OF_EACH * vocab_size else None
+    told = vocab_size >= DIFFERENT and tokens < min(OF_EACH * vocab_size, different)
+    return PAIRS if told else None
