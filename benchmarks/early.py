@@ -1,7 +1,7 @@
 """What it is worth to begin with what was counted, by how much is read of a text for each of its vocabulary.
 
     python benchmarks/early.py train     # what early.jsonl does not hold yet: three quarters of an hour on two cores
-    python benchmarks/early.py fit       # the power for octavo/forecast.py
+    python benchmarks/early.py fit       # the power for octavo/forecast.py, and how far off it is
     python benchmarks/early.py page      # its table in docs/recipe.md
 
 The losses do not depend on the clock, so several of these may run side by side, a thread each. What was counted is
@@ -12,7 +12,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
-from math import log
+from math import log, sqrt
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -103,12 +103,17 @@ def table(lines: Sequence[Line]) -> str:
     return "\n".join(rows) + "\n"
 
 
-def fit(lines: Sequence[Line]) -> float:
-    """The power of tokens read, beside those from which on counting is of no use, by which a loss is less."""
+def fit(lines: Sequence[Line]) -> tuple[float, float]:
+    """The power of tokens read, beside those from which on counting is of no use, by which a loss is less.
+
+    With it comes how far off that is, per nat of loss.
+    """
     ways = [(line, told) for line, _, told in each_way(lines) if planned(line)]
     x = [log(of_each(line) / OF_EACH) for line, _ in ways]
     y = [log(told["val_nats_per_character"] / line["val_nats_per_character"]) for line, told in ways]
-    return round(sum(a * b for a, b in zip(x, y, strict=True)) / sum(a * a for a in x), 4)
+    power = sum(a * b for a, b in zip(x, y, strict=True)) / sum(a * a for a in x)
+    off = sum((b - power * a) ** 2 for a, b in zip(x, y, strict=True)) / (len(x) - 1)
+    return round(power, 4), round(sqrt(off), 4)
 
 
 def main() -> None:
@@ -119,7 +124,7 @@ def main() -> None:
     words = parser.parse_args()
     torch.set_num_threads(words.threads)
     if words.what == "fit":
-        print(fit(read(FOUND)))
+        print(*fit(read(FOUND)))
     elif words.what == "page":
         PAGE.write_text(with_table(PAGE.read_text("utf-8"), BEGIN, table(read(FOUND))), "utf-8")
     else:

@@ -57,6 +57,7 @@ def train(text: str, minutes: float) -> dict[str, Any]:
         "share": looked["val_nats_per_character"] / looked["val_loss"],  # tokens of a character
         "best_step": facts["best"]["step"],
         "steps_planned": config.train.steps,
+        "most_steps": config.train.most_steps,
         "steps": facts["step"],
         "seconds": facts["seconds"],
         "whole": whole,
@@ -85,7 +86,7 @@ def table(lines: list[dict[str, Any]]) -> str:
         cells = (
             UNSEEN[line["text"]].what,
             f"{line['minutes']:g} min",
-            f"{took:.2f} min ({took / line['minutes'] - 1:+.1%})",
+            f"{took:.2f} min" + (f" ({took / line['minutes'] - 1:+.1%})" if in_time(line) else ", as planned"),
             line["shape"].replace("x", "×"),
             f"{forecast:.2f} ± {within:.2f}",
             f"{loss:.3f}",
@@ -95,11 +96,16 @@ def table(lines: list[dict[str, Any]]) -> str:
     return "\n".join([*rows, "", summary(lines)]) + "\n"
 
 
+def in_time(line: dict[str, Any]) -> bool:
+    """Whether it was the time that ended a training, and not what its text is good for."""
+    return bool(line["steps"] != line["most_steps"])
+
+
 def summary(lines: list[dict[str, Any]]) -> str:
     """How far off all of them were, in one sentence."""
     off = [line["share"] * abs(line["val_loss"] - line["forecast"]) for line in lines]
     likely = sum(abs(line["val_loss"] - line["forecast"]) <= line["within"] for line in lines)
-    late = max(abs(line["seconds"] / 60 / line["minutes"] - 1) for line in lines)
+    late = max(abs(line["seconds"] / 60 / line["minutes"] - 1) for line in lines if in_time(line))
     near = sum(one < NEAR for one in off)
     return (
         f"The ends are off by {late:.1%} at most. The losses are off by {statistics.mean(off):.3f} in the mean, "

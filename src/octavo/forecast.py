@@ -6,7 +6,7 @@ it saw.
 """
 
 from dataclasses import dataclass
-from math import exp, log, log2, sqrt
+from math import exp, hypot, log, log2, sqrt
 
 import numpy as np
 
@@ -53,8 +53,7 @@ def forecast(config: RunConfig, learned: np.ndarray, held_out: np.ndarray, sight
         return None
     tokens = train.steps * train.batch * config.window
     found = expect(count(learned, held_out, tokens), tokens, len(learned) - 1, sight)
-    less = 1.0 if train.pairs is None else min(1.0, tokens / (OF_EACH * config.model.vocab_size)) ** COUNTED_FIRST
-    return Forecast(found.loss * less, found.within * less)
+    return found if train.pairs is None else told_pairs(found, tokens, config.model.vocab_size)
 
 
 def count(learned: np.ndarray, held_out: np.ndarray, tokens: int) -> Counted:
@@ -99,6 +98,12 @@ def expect(counted: Counted, tokens: int, different: int, context: int) -> Forec
     return Forecast(loss, loss * doubt(different) * beyond(tokens))
 
 
+def told_pairs(found: Forecast, tokens: int, vocab_size: int) -> Forecast:
+    """The same for a training that begins with what was counted: the less it reads, the lower; and less surely."""
+    less = min(1.0, tokens / (OF_EACH * vocab_size)) ** COUNTED_FIRST
+    return Forecast(found.loss * less, found.loss * less * hypot(found.within / found.loss, COUNTED_OFF))
+
+
 def doubt(different: int) -> float:
     """How far off the line is for a text of so many tokens that it was not fitted to, per nat of loss."""
     return OFF * sqrt(1 + NOISY / different)
@@ -114,6 +119,7 @@ def beyond(tokens: int) -> float:
 
 
 COUNTED_FIRST = 0.038  # the power of what is read by which counting beforehand lowers a loss (`benchmarks/early.py`)
+COUNTED_OFF = 0.0357  # and how far off that is, per nat of loss
 WEIGHTS = (-0.1354, 1.0176, -0.0348, -0.0287, 0.0017, 0.1637, -0.103, -0.3948)
 OFF = 0.0333
 NOISY = 300_000

@@ -6,8 +6,8 @@ import numpy as np
 
 from octavo.config import RunConfig
 from octavo.data import Part, Prepared
-from octavo.forecast import FEWEST, count, expect
-from octavo.readings import MOST
+from octavo.forecast import FEWEST, count, expect, told_pairs
+from octavo.readings import MOST, pairs
 from octavo.report.findings import Further
 from octavo.shapes import sight
 
@@ -15,7 +15,7 @@ TIMES = (0.25, 1.0, 4.0, 16.0)
 
 
 def curve(config: RunConfig, prepared: Prepared, part: Part) -> tuple[Further, ...]:
-    """What the planner's forecast says of as many times the tokens, each read by a model of the size that suits it.
+    """What the planner's forecast says of as many times the tokens, each read by a model that sees as far as this one.
 
     Nothing where the forecast knows nothing: of GPT-2's dialect, another optimizer, very short trainings, and where the
     model began with weights from elsewhere. More tokens are left out where the text would be read more often for them
@@ -28,10 +28,13 @@ def curve(config: RunConfig, prepared: Prepared, part: Part) -> tuple[Further, .
     read = train.steps * train.batch * config.window
     most = max(read, MOST * (len(learned) - 1))
     tokens = {times: int(times * read) for times in TIMES if times * read <= most}
-    return tuple(_further(times, read, sight(config), learned, part) for times, read in tokens.items())
+    return tuple(_further(times, read, config, learned, part) for times, read in tokens.items())
 
 
-def _further(times: float, tokens: int, context: int, learned: np.ndarray, part: Part) -> Further:
-    told = expect(count(learned, part.tokens, tokens), tokens, len(learned) - 1, context)
+def _further(times: float, tokens: int, config: RunConfig, learned: np.ndarray, part: Part) -> Further:
+    different, words = len(learned) - 1, config.model.vocab_size
+    told = expect(count(learned, part.tokens, tokens), tokens, different, sight(config))
+    if not config.model.tied and pairs(tokens, words, different) is not None:
+        told = told_pairs(told, tokens, words)
     bits = told.loss / log(2) * (len(part.tokens) - 1) / part.bytes
     return Further(times, tokens, told.loss, told.within, bits)
