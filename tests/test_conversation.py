@@ -4,14 +4,17 @@ import io
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import octavo
+from octavo.chat import read_conversation
 from octavo.cli import run
 from octavo.cli.conversation import Conversation
 from octavo.cli.generate import Knobs
-from octavo.cli.speakers import Local
+from octavo.cli.speakers import Local, messages
+from octavo.completion import complete
 from octavo.config import ModelConfig
 from octavo.errors import DownloadError, SamplingError
 from octavo.model import GPT
@@ -111,6 +114,22 @@ def test_what_a_model_has_no_room_for_is_forgotten_and_that_is_told_once(capsys:
         told.append((conversation.speaker.forgotten > 0, "it forgets what was said first" in capsys.readouterr().err))
     forgets = [forgotten for forgotten, _ in told].index(True)
     assert forgets > 0 and [said for _, said in told] == [number == forgets for number in range(6)]
+
+
+def test_an_answer_ends_where_the_context_does_as_a_server_s_would() -> None:
+    tokenizer = tokenizer_with(CHATML)
+    config = ModelConfig(vocab_size=tokenizer.vocab_size, context=64, layers=1, heads=1, width=16)
+    speaker = Local(GPT(config), tokenizer, "ada")
+    ids, differ = read_conversation(tokenizer, messages([], "Ada")), []
+    for seed in range(6):
+        knobs: dict[str, Any] = {"max_new_tokens": 500, "temperature": 1.0, "seed": seed}
+        ended, slid = (
+            "".join(piece.text for piece in complete(speaker.model, tokenizer, [ids], slide=slide, **knobs))
+            for slide in (False, True)
+        )
+        assert "".join(speaker.speak([], "Ada", Knobs(**knobs))) == ended
+        differ.append(ended != slid)
+    assert any(differ)
 
 
 def test_an_answer_stays_where_another_cannot_be_had(

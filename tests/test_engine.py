@@ -309,7 +309,7 @@ def test_a_step_that_fails_is_told_and_the_next_request_is_answered(
 def test_more_than_may_wait_are_refused_all_or_none(random_model: Models) -> None:
     engine = Engine(random_model(MODERN), TOKENIZER, most=1, queue=2)  # which does not run
     engine.submit([wanted("Ada")] * 2, Listener(2))
-    with pytest.raises(BusyError, match="there is room for 1 more texts now, not for 2; try again in a moment"):
+    with pytest.raises(BusyError, match="of 2 texts there is room for 1 now; try again in a moment"):
         engine.submit([wanted("Ada")] * 2, Listener(2))
     with pytest.raises(CrowdError, match="4 texts are asked for at once; ask for 3 or fewer"):
         engine.submit([wanted("Ada")] * 4, Listener(4))

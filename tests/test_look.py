@@ -201,7 +201,7 @@ def test_a_mistake_is_one_line_and_shows_nothing_else(said: Said, words: list[st
 
 def test_a_long_text_loses_its_beginning_and_says_so(said: Said) -> None:
     status, _, errors = said("book", "Ada finds the sea. " * 10, "--lens", "next")
-    assert status == 0 and errors == "the text is longer than can be looked at; its first 30 tokens are left out\n"
+    assert status == 0 and errors == "the text is longer than can be looked at; left out is its beginning, 30 tokens\n"
 
 
 def test_control_characters_do_nothing(said: Said) -> None:

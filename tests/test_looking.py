@@ -335,6 +335,7 @@ def test_the_page_is_told_how_good_it_is(port: int, run: Path, monkeypatch: pyte
         ("parts", {"text": "a", "position": 0, "token": 5000}, 400, "id 5000 is no token"),
         ("regenerate", {"text": "a", "temperature": -1}, 400, "temperature"),
         ("map", {"step": -1}, 400, "step"),
+        ("look", {"text": "a", "step": 10**300}, 400, "step"),
     ],
 )
 def test_the_page_is_refused_what_cannot_be(port: int, path: str, body: dict[str, Any], status: int, said: str) -> None:

@@ -292,6 +292,38 @@ def test_a_character_of_several_tokens_stands_at_the_first_of_them(visit: Visit)
 # Talk
 
 
+def test_a_knob_of_a_conversation_is_heeded_or_says_why_not(visit: Visit) -> None:
+    page = visit.open("talk")
+    page.get_by_text("How it answers").click()
+    page.get_by_label("Tokens").fill("4")
+    page.get_by_label("Temperature").fill("2.5")
+    page.get_by_text("How it answers").click()
+    page.get_by_label("Your words").fill("Ada")
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("Temperature")).to_be_focused()  # where the browser says what is wrong with it
+    expect(page.get_by_label("Your words")).to_have_value("Ada")
+    assert all(path != "/v1/chat/completions" for path, _ in visit.asked)
+    page.get_by_label("Temperature").fill("0.72")
+    page.get_by_role("button", name="Say").click()
+    expect(page.locator(".turn")).to_have_count(2)
+    page.locator(".primary:enabled").first.wait_for()
+    assert visit.last("/v1/chat/completions")["temperature"] == 0.72
+
+
+def test_where_a_browser_may_keep_nothing_the_page_works_without(browser: "Browser", running: Running) -> None:
+    forbidden = "for (const name of ['localStorage', 'sessionStorage'])" + (
+        "Object.defineProperty(window, name, { get() { throw new DOMException('', 'SecurityError'); } })"
+    )
+    with visiting(browser, running.port) as visit:
+        visit.page.add_init_script(forbidden)
+        for room in ROOMS:
+            page = visit.open(room)
+            expect(page.locator("#notice p")).to_have_count(0)
+        page = visit.open("play")
+        write(page, "Ada ", Tokens=1)
+        expect(page.locator(".page-leaf .status")).to_have_text("1 token · as long as was asked")
+
+
 def test_a_conversation_is_held_mended_kept_and_taken_along(visit: Visit) -> None:
     page = visit.open("talk")
     expect(page.get_by_text("This model was never taught a conversation")).to_be_visible()
@@ -807,6 +839,35 @@ def test_the_report_is_waited_for_and_says_what_was_found(visit: Visit, running:
     assert found["duplicates"]["longest"] and page.get_by_text(re.compile(r"text\.txt, line \d+, as in ")).count() > 0
 
 
+def test_what_a_token_might_have_been_is_said_of_it(visit: Visit) -> None:
+    page = visit.open("look")
+    page.locator(".tokens .token").nth(1).focus()
+    leaf = page.locator(f"#{page.locator('.token:focus').get_attribute('aria-describedby')}")
+    expect(leaf).to_be_visible()
+    expect(leaf).to_contain_text("%")
+    page.keyboard.press("Escape")
+    assert page.locator("[aria-describedby^=leaf]").count() == 0
+
+
+def test_the_report_says_how_far_off_the_best_without_a_model_is(visit: Visit) -> None:
+    def worse(told: Json) -> Json:
+        if told["ready"]:
+            best = min(one["bits_per_byte"] for one in told["report"]["baselines"])
+            told["report"]["model"]["bits_per_byte"] = 3 * best
+            told["report"]["interval"] = {"low": 2 * best, "high": 4 * best}
+        return told
+
+    visit.tell("/page/report", worse)
+    page = visit.open("learn")
+    page.get_by_role("tab", name="Training").press("ArrowRight")
+    expect(page.get_by_text(re.compile(r"this model needs 3\.0 times as many\."))).to_be_visible()
+    lane, bracket = (
+        page.locator(f".rivals {name}").first.bounding_box() for name in (".track:has(.bracket)", ".bracket")
+    )
+    assert lane is not None and bracket is not None
+    assert bracket["x"] + bracket["width"] <= lane["x"] + lane["width"] + 1
+
+
 def test_a_training_is_watched_stopped_and_gone_on_with(browser: "Browser", run: Path, tmp_path: Path) -> None:
     asked = {"out": tmp_path / "live", "steps": 100_000, "eval_every": 100, **SHAPE, "layers": 1}
     words = [word for name, value in asked.items() for word in (f"--{name.replace('_', '-')}", str(value))]
@@ -1002,6 +1063,9 @@ def test_a_service_with_a_key_asks_for_it_once_and_takes_nothing_that_is_none(br
         page.get_by_label("Key", exact=True).fill(f"{KEY}…")
         page.keyboard.press("Enter")
         expect(page.get_by_text("This is no key: a key is a single word")).to_be_visible()
+        page.get_by_label("Key", exact=True).fill("another")
+        page.keyboard.press("Enter")
+        expect(page.get_by_text("This service has another key.")).to_be_visible()
         page.get_by_label("Key", exact=True).fill(f" {KEY} ")
         page.keyboard.press("Enter")
         page.locator("body[data-ready]").wait_for()

@@ -551,7 +551,9 @@ def test_more_than_may_wait_are_told_to_come_again_and_more_than_ever_may_to_be_
             ask = partial(client.completions.create, model="plain", prompt="Ada")
             with ask(max_tokens=100_000, stream=True, extra_body={"ignore_eos": True}) as stream:
                 next(iter(stream))
-                with pytest.raises(openai.RateLimitError, match="2 more texts now, not for 3; try again") as refused:
+                with pytest.raises(
+                    openai.RateLimitError, match="of 3 texts there is room for 2 now; try again"
+                ) as refused:
                     ask(n=3)
                 assert refused.value.response.headers["retry-after"] == "1"
                 with pytest.raises(openai.BadRequestError, match="4 texts are asked for at once; ask for 3 or fewer"):
@@ -759,7 +761,7 @@ def test_the_command_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
 # a conversation over it
 
 
-def test_a_conversation_over_a_server_is_the_one_held_here(running: Running) -> None:
+def test_a_conversation_over_a_server_is_the_one_held_here(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     knobs = Knobs(max_new_tokens=12, temperature=0.5, seed=3)
     address = f"http://127.0.0.1:{running.port}"
     for name, both in MODELS.items():
@@ -773,8 +775,15 @@ def test_a_conversation_over_a_server_is_the_one_held_here(running: Running) -> 
     assert Remote(f"127.0.0.1:{running.port}/v1/", None).name == "plain"
     with pytest.raises(DownloadError, match=r"^http://127\.0\.0\.1:\d+ has no model other; it has plain, chatty$"):
         Remote(address, "other")
-    with pytest.raises(UserError, match="--server ftp://x is no address; give one like http"):
-        Remote("ftp://x", None)
+    for none in ("ftp://x", "http://[::1", "http://a..b", "http://a/ä", "http://a:99999", "http://"):
+        with pytest.raises(UserError, match=f"--server {re.escape(none)} is no address; give one like http"):
+            Remote(none, None)
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(UserError, match="OCTAVO_API_KEY holds what no key does; set it"),
+    ):
+        patch.setenv("OCTAVO_API_KEY", "a\nb")
+        Remote(address, None)
     with listen("127.0.0.1", 0) as nobody:
         closed = nobody.getsockname()[1]
     with pytest.raises(DownloadError, match=r"does not answer .*; is octavo serve running there"):

@@ -1,4 +1,4 @@
-"""Names as a line tells them: a few of many, and the one that was meant."""
+"""Names as a line tells them: a few of many, the one that was meant, and one or several."""
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
@@ -14,6 +14,15 @@ def few(names: Sequence[str]) -> str:
     """
     more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
     return ", ".join(names[:FEW]) + more
+
+
+def several(number: int, name: str) -> str:
+    """A number of things, of which there may be one.
+
+    >>> several(1, "token"), several(1200, "token")
+    ('1 token', '1,200 tokens')
+    """
+    return f"{number:,} {name}{'s' * (number != 1)}"
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:

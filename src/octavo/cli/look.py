@@ -7,6 +7,7 @@ from cyclopts import Parameter
 
 from octavo.cli.generate import which
 from octavo.errors import UserError
+from octavo.names import several
 
 if TYPE_CHECKING:
     from octavo.looking import Look
@@ -71,7 +72,7 @@ def opened(name: str | None, text: str, off: tuple[str, ...], step: int | None, 
         say(note)
     seen = looking.look(model, tokenizer, text, changes=dict.fromkeys(off, 0.0), top=top, newest=True)
     if seen.left_out:
-        say(f"the text is longer than can be looked at; its first {seen.left_out} tokens are left out")
+        say(f"the text is longer than can be looked at; left out is its beginning, {several(seen.left_out, 'token')}")
     return seen
 
 

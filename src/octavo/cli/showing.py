@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 CLEAR = 6.0  # bits: from here on a token is shown as a full surprise
 LISTED = 8  # tokens where not all can be shown
+LEAST = 1e-6  # of which a share is told
 
 
 def show(seen: "Look", lenses: tuple[str, ...], layer: int | None, head: int | None) -> None:
@@ -36,11 +37,13 @@ def quoted(text: str) -> str:
 def percent(share: float | None) -> str:
     """A share as a person reads it.
 
-    >>> percent(0.256), percent(0.0001), percent(None)
-    ('26 %', '0.01 %', '–')
+    >>> percent(0.256), percent(0.0001), percent(1e-8), percent(None)
+    ('26 %', '0.01 %', '< 0.0001 %', '–')
     """
     if share is None:
         return "–"
+    if 0 < share < LEAST:
+        return f"< {100 * LEAST:.4f} %"
     return f"{100 * share:.0f} %" if share >= 0.01 or share == 0 else f"{100 * share:.1g} %"
 
 

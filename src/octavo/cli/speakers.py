@@ -62,7 +62,7 @@ class Local:
 
     def speak(self, said: list[Turn], line: str, knobs: Knobs) -> Generator[str, None, None]:
         """Answer, or continue the line up to a blank one."""
-        words = {**asdict(knobs), "stop": () if self.answers else BASE_STOP}
+        words = {**asdict(knobs), "stop": () if self.answers else BASE_STOP, "slide": not self.answers}
         prompt = [self._turns(said, line, knobs)] if self.answers else line
         for piece in complete(self.model, self.tokenizer, prompt, **words):
             yield piece.text
@@ -85,16 +85,18 @@ class Remote:
 
     def __init__(self, address: str, name: str | None) -> None:
         """`address` as clients have it, with or without /v1. Raises `UserError` for one that is none."""
-        parts = urlsplit(address if "://" in address else f"http://{address}")
         try:
-            port = parts.port
-        except ValueError:
-            port = -1
-        if parts.scheme not in ("http", "https") or not parts.hostname or port == -1:
+            parts = urlsplit(address if "://" in address else f"http://{address}")
+            named = (parts.hostname or "").encode("idna") and parts.port != 0
+        except ValueError:  # a port, brackets or a name that are none
+            named = False
+        if not named or parts.scheme not in ("http", "https") or not parts.path.isascii():
             raise UserError(f"--server {address} is no address; give one like http://127.0.0.1:8000")
         self.address, self.parts = address, parts
         self.path = parts.path.rstrip("/").removesuffix("/v1") + "/v1"
-        key = os.environ.get("OCTAVO_API_KEY")
+        key = os.environ.get("OCTAVO_API_KEY", "").strip()
+        if not key.isascii() or not key.isprintable():
+            raise UserError("$OCTAVO_API_KEY holds what no key does; set it to plain letters, digits and signs")
         self.headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
         card = self._card(name)
         self.name = name or str(card["id"])

@@ -10,6 +10,7 @@ from octavo import sampling
 from octavo.explaining.passing import Pass, apart, by_hand, furthest
 from octavo.explaining.step import Numbers, Step, line_of
 from octavo.model import GPT, FeedForward, GPTBlock, MultiHeadAttention, SelfAttention
+from octavo.names import several
 from octavo.tokenizers import Tokenizer
 
 SHOWN = 6  # numbers of a vector
@@ -61,7 +62,7 @@ class Telling(Pass):
         return Step(
             "tokenise",
             "text → ids",
-            f"{len(self.text)} characters → T = {self.length}",
+            f"{several(len(self.text), 'character')} → T = {self.length}",
             source,
             (("ids", ids),),
             self.tokens,

@@ -15,6 +15,7 @@ from octavo.cache import StaticCache
 from octavo.errors import ConfigError
 from octavo.lens.changes import Changes, switched
 from octavo.model import GPT, GPTBlock
+from octavo.names import several
 from octavo.tap import Tap
 
 PER_LAYER = ("queries", "keys", "values", "heads", "attention", "feed_forward", "stream")
@@ -74,7 +75,8 @@ class Trace:
 
     def _repr_html_(self) -> str:
         loss = "" if self.loss is None else f", {self.loss:.4f} nats a token"
-        return f"<p>{len(self)} tokens through {len(self.heads)} layers of {len(self.heads[0])} heads{loss}</p>"
+        layers, heads = several(len(self.heads), "layer"), several(len(self.heads[0]), "head")
+        return f"<p>{several(len(self), 'token')} through {layers} of {heads}{loss}</p>"
 
     @property
     def loss(self) -> float | None:

@@ -15,6 +15,7 @@ from octavo.errors import ConfigError, RunError, TextError
 from octavo.events import Event, Note
 from octavo.fused import fused
 from octavo.model import GPT
+from octavo.names import several
 from octavo.porting import load
 from octavo.report import copying, rivals, suffixes
 from octavo.report.certainty import calibration, interval
@@ -204,6 +205,6 @@ def notes_on(run: Path, subject: Subject) -> list[str]:
             subject.config.train.start is not None
         ),
         "it keeps no checkpoint, so whether its text is still the same cannot be told": not steps_saved(run),
-        f"{windows} windows are few: the interval is a rough one": windows < FEW,
+        f"{several(windows, 'window')} of text: the interval is a rough one": windows < FEW,
     }
     return [line for line, holds in found.items() if holds]

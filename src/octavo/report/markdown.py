@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from octavo.names import several
 from octavo.progress import printable
 from octavo.report.findings import (
     Bin,
@@ -50,10 +51,11 @@ def summary(found: Findings) -> str:
 def standing(found: Findings) -> str:
     """What the best of those without a model comes to, in a sentence."""
     best = min(found.baselines, key=lambda score: score.bits_per_byte)
-    off = found.model.bits_per_byte / best.bits_per_byte - 1
+    times = found.model.bits_per_byte / best.bits_per_byte
+    beside = f"{times:,.1f} times as many" if times >= 2 else f"{abs(times - 1):.1%} {'more' if times > 1 else 'fewer'}"
     return (
         f"The best that does without a model, {best.name}, needs {best.bits_per_byte:.3f} bits a byte; "
-        f"this model needs {abs(off):.1%} {'more' if off > 0 else 'fewer'}."
+        f"this model needs {beside}."
     )
 
 
@@ -143,7 +145,9 @@ def longest_lines(found: Copying) -> list[str]:
     """The longest that the model, and that people, have in common with the training text."""
     both = {"its longest match": found.longest, "that of people": found.human_longest}
     return [
-        f"{who}: {match.characters} characters, {match.text!r} ({match.place})" for who, match in both.items() if match
+        f"{who}: {several(match.characters, 'character')}, {match.text!r} ({match.place})"
+        for who, match in both.items()
+        if match
     ]
 
 
@@ -153,7 +157,7 @@ def marked(sample: Sample) -> tuple[str, list[str]]:
     for number, overlap in enumerate(fewest(sample.overlaps), start=1):
         start = max(come, overlap.start)
         pieces += [sample.text[come:start], "⟦", sample.text[start : overlap.end], f"⟧{str(number).translate(RAISED)}"]
-        notes.append(f"{number}: {overlap.length} characters, {overlap.place}")
+        notes.append(f"{number}: {several(overlap.length, 'character')}, {overlap.place}")
         come = overlap.end
     return "".join([*pieces, sample.text[come:]]), notes
 

@@ -88,8 +88,8 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         at = socket.create_server((host, port), family=family, backlog=WAITING)
-    except OSError as error:
-        reason = str(error.strerror or error).split(" (")[0]
+    except (OSError, UnicodeError) as error:  # of a host that no name can be
+        reason = str(getattr(error, "strerror", None) or error).split(" (")[0]
         line = f"{host} port {port} cannot be listened at: {reason}; give another --port or --host"
         raise ConfigError(line) from None
     # or the second part of an answer would wait until the client has said that the first one came, 40 ms and more

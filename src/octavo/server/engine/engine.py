@@ -174,7 +174,7 @@ class Engine:
         if texts > most:
             raise CrowdError(f"{texts} texts are asked for at once; ask for {most} or fewer")
         if texts > self.room:
-            raise BusyError(f"there is room for {self.room} more texts now, not for {texts}; try again in a moment")
+            raise BusyError(f"of {texts} texts there is room for {self.room} now; try again in a moment")
 
     def cancel(self, sequences: list[Sequence]) -> None:
         """Let these texts go before the next step, wherever they are; nothing more is said of them."""

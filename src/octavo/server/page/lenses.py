@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 CHANGES = 4096
 
-Count = Annotated[StrictInt, Field(ge=0)]
+Count = Annotated[StrictInt, Field(ge=0, lt=2**53)]
 Json = dict[str, Any]
 
 

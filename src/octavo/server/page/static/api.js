@@ -16,8 +16,10 @@ export class Refused extends Error {
 
 export const stopped = (error) => error.name === "AbortError";
 
-function headers(body) {
-  const key = remembered(sessionStorage, "key");
+let given = null; // the key, where the browser keeps nothing
+const held = () => remembered("sessionStorage", "key") ?? given;
+
+function headers(body, key) {
   return {
     ...(body === undefined ? {} : { "Content-Type": "application/json" }),
     ...(key ? { Authorization: `Bearer ${key}` } : {}),
@@ -35,14 +37,15 @@ async function refusal(answer) {
 
 async function send(path, body, signal) {
   const method = body === undefined ? "GET" : "POST";
+  const key = held();
   let answer;
   try {
-    answer = await fetch(path, { method, headers: headers(body), body: body && JSON.stringify(body), signal });
+    answer = await fetch(path, { method, headers: headers(body, key), body: body && JSON.stringify(body), signal });
   } catch (error) {
     if (stopped(error)) throw error;
     throw new Refused("octavo does not answer; is it still running?", 0);
   }
-  if (answer.status === 401 && (await askKey())) return send(path, body, signal);
+  if (answer.status === 401 && (await askKey(Boolean(key)))) return send(path, body, signal);
   if (!answer.ok) throw await refusal(answer);
   return answer;
 }
@@ -113,11 +116,11 @@ export async function* choices(path, body, signal) {
 
 let asking = null;
 
-// Ask for the key of a service that has one; false where it is not given.
-function askKey() {
+// Ask for the key of a service that has one, perhaps once more; false where it is not given.
+function askKey(refused) {
   asking ??= new Promise((resolve) => {
     const input = h("input", { type: "password", autocomplete: "off", required: true });
-    const wrong = h("p", { class: "hint", role: "alert" });
+    const wrong = h("p", { class: "hint", role: "alert", text: refused ? "This service has another key." : "" });
     const check = (event) => {
       if (PLAIN.test(input.value.trim())) return;
       event.preventDefault();
@@ -131,7 +134,8 @@ function askKey() {
           button("Leave", () => dialog.close("")))));
     dialog.addEventListener("close", () => {
       const key = dialog.returnValue ? input.value.trim() : "";
-      remember(sessionStorage, "key", key || null);
+      given = key || null;
+      remember("sessionStorage", "key", given);
       dialog.remove();
       asking = null;
       resolve(Boolean(key));

@@ -1,7 +1,7 @@
 // Wrote or copied: what of the model's own writing, and of the text that it is judged by, stands in what it learned from.
 
 import { h, section } from "./dom.js";
-import { label, percent, shown } from "./text.js";
+import { label, percent, several, shown } from "./text.js";
 
 const FIRST = 3; // samples that are shown at once
 
@@ -38,11 +38,11 @@ function sample({ prompt, text, copied, overlaps }) {
       marked(text, chosen)),
     h("figcaption", { class: "hint" }, copied > 0 ? `${percent(copied)} copied` : "nothing copied",
       chosen.length ? h("ol", {}, chosen.map((one) =>
-        h("li", { text: `${one.end - one.start} characters of ${place(one.place)}` }))) : null));
+        h("li", { text: `${several(one.end - one.start, "character")} of ${place(one.place)}` }))) : null));
 }
 
 function longest(who, match) {
-  return match && h("li", {}, `${who}: ${match.characters} characters, `, h("q", { text: label(match.text, 120) }),
+  return match && h("li", {}, `${who}: ${several(match.characters, "character")}, `, h("q", { text: label(match.text, 120) }),
     ` (${place(match.place)})`);
 }
 

@@ -130,9 +130,10 @@ export function notice(words) {
   place.replaceChildren(h("p", { text: words }), button("Close", () => place.replaceChildren(), { class: "quiet" }));
 }
 
+// What this browser keeps, in its `sessionStorage` or `localStorage`: to ask for one may be forbidden already.
 export function remembered(storage, name, fallback = null) {
   try {
-    return JSON.parse(storage.getItem(`octavo.${name}`)) ?? fallback;
+    return JSON.parse(window[storage].getItem(`octavo.${name}`)) ?? fallback;
   } catch {
     return fallback;
   }
@@ -140,7 +141,7 @@ export function remembered(storage, name, fallback = null) {
 
 export function remember(storage, name, value) {
   try {
-    storage.setItem(`octavo.${name}`, JSON.stringify(value));
+    window[storage].setItem(`octavo.${name}`, JSON.stringify(value));
     return true;
   } catch {
     return false; // it is full or forbidden: the page works without

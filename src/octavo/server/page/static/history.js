@@ -5,7 +5,7 @@ import { h, remember, remembered } from "./dom.js";
 export class History {
   constructor(model) {
     this.model = model;
-    this.messages = remembered(localStorage, `talk.${model}`, []).filter(
+    this.messages = remembered("localStorage", `talk.${model}`, []).filter(
       (one) => ["user", "assistant"].includes(one?.role) && typeof one.content === "string");
     this.first = 0;
   }
@@ -23,7 +23,7 @@ export class History {
   }
 
   keep() {
-    return remember(localStorage, `talk.${this.model}`, this.messages);
+    return remember("localStorage", `talk.${this.model}`, this.messages);
   }
 
   say(role, content) {

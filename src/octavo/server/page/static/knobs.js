@@ -3,7 +3,7 @@
 import { button, field, h, remember, remembered } from "./dom.js";
 
 const KNOBS = [
-  ["temperature", "Temperature", { min: 0, max: 2, step: 0.05, value: 0.8 }, "0 always takes the likeliest"],
+  ["temperature", "Temperature", { min: 0, max: 2, step: 0.01, value: 0.8 }, "0 always takes the likeliest"],
   ["top_p", "Top p", { min: 0.01, max: 1, step: 0.01, value: 1 }, "the likeliest that make up this share"],
   ["top_k", "Top k", { min: 0, max: 1000, step: 1, value: 0 }, "the k likeliest; 0 keeps all"],
   ["min_p", "Min p", { min: 0, max: 0.99, step: 0.01, value: 0 }, "at least this share of the likeliest"],
@@ -18,7 +18,7 @@ const FIRST = ["temperature", "max_tokens", "n", "seed"];
 
 export class Knobs {
   constructor() {
-    const kept = remembered(sessionStorage, "knobs", {});
+    const kept = remembered("sessionStorage", "knobs", {});
     this.inputs = {};
     const fields = Object.fromEntries(KNOBS.map(([name, title, bounds, hint]) => {
       const input = h("input", { type: "number", inputmode: "decimal", name, ...bounds });
@@ -33,7 +33,7 @@ export class Knobs {
       h("details", {}, h("summary", { text: "More knobs" }), rest,
         field("Stop at", this.stop, "a text that ends it; \\n is a new line"),
         button("As they were", () => this.reset(), { class: "quiet" })));
-    this.element.addEventListener("change", () => remember(sessionStorage, "knobs", this.kept()));
+    this.element.addEventListener("change", () => remember("sessionStorage", "knobs", this.kept()));
   }
 
   kept() {
@@ -44,12 +44,12 @@ export class Knobs {
   reset() {
     for (const [name, , { value }] of KNOBS) this.inputs[name].value = value ?? "";
     this.stop.value = "";
-    remember(sessionStorage, "knobs", this.kept());
+    remember("sessionStorage", "knobs", this.kept());
   }
 
   set seed(value) {
     this.inputs.seed.value = value;
-    remember(sessionStorage, "knobs", this.kept());
+    remember("sessionStorage", "knobs", this.kept());
   }
 
   // What is to be asked, with a seed that can be shown; null where a field holds what it may not.

@@ -21,7 +21,7 @@ class Look {
   // `step` is the one to begin with, where its weights were kept.
   constructor(place, model, step) {
     Object.assign(this, { model, off: new Set(), at: Infinity, layer: 0, head: 0, attended: new Map() });
-    this.text = h("textarea", { rows: 3, spellcheck: "false", value: remembered(sessionStorage, "look", FIRST),
+    this.text = h("textarea", { rows: 3, spellcheck: "false", value: remembered("sessionStorage", "look", FIRST),
       oninput: () => this.refresh() });
     this.tokens = new TokenList({ label: "The text as tokens; the arrow keys go from token to token",
       select: (index) => this.select(index) });
@@ -96,7 +96,7 @@ class Look {
   // At once, but one at a time: what comes meanwhile waits for the answer, and of that only the newest is asked.
   refresh() {
     this.stale = true;
-    remember(sessionStorage, "look", this.text.value);
+    remember("sessionStorage", "look", this.text.value);
     this.regenerated.leave();
     return (this.catchingUp ??= this.catchUp());
   }

@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { button, h, notice, remember, remembered } from "./dom.js";
-import { count } from "./text.js";
+import { count, several } from "./text.js";
 
 const ROOMS = {
   learn: ["Learn", () => import("./learn.js")],
@@ -38,10 +38,10 @@ function themeButton() {
 }
 
 function modelChoice(models, model) {
-  const about = `${count(model.parameters)} parameters, ${model.layers} layers of ${model.heads} heads, ${model.context} tokens`;
+  const about = `${count(model.parameters)} parameters, ${several(model.layers, "layer")} of ${several(model.heads, "head")}, ${model.context} tokens`;
   if (models.length === 1) return h("span", { class: "model", title: about, text: model.name });
   const select = h("select", { "aria-label": "Model", title: about, onchange: () => {
-    remember(localStorage, "model", select.value);
+    remember("localStorage", "model", select.value);
     location.reload();
   } }, models.map(({ name }) => h("option", { text: name, selected: name === model.name })));
   return select;
@@ -69,7 +69,7 @@ async function open() {
   tools.append(themeButton());
   const here = location.pathname.slice(1);
   const state = await known(place);
-  const wanted = remembered(localStorage, "model");
+  const wanted = remembered("localStorage", "model");
   const model = state.models.find(({ name }) => name === wanted) ?? state.models[0];
   document.getElementById("rooms").append(...links(state.rooms, here));
   tools.prepend(modelChoice(state.models, model));

@@ -3,7 +3,7 @@
 import { choices, stopped } from "./api.js";
 import { button, field, h, notice, opening, remember, remembered } from "./dom.js";
 import { Knobs } from "./knobs.js";
-import { shown } from "./text.js";
+import { several, shown } from "./text.js";
 import { legend, TokenList } from "./tokens.js";
 
 const ALTERNATIVES = 8;
@@ -28,7 +28,7 @@ class Leaf {
     Object.assign(this, { room, prompt, seed, asked, ids });
     this.list = new TokenList({ label: `What the model wrote, ${title}; the arrow keys go from token to token`,
       choose: (index, one) => room.branch(this, index, one) });
-    this.status = h("span", { class: "status", role: "status" });
+    this.status = h("span", { class: "status", role: "status", "aria-live": "off" }); // until all is written
     this.more = button("Go on", () => room.goOn(this), { class: "quiet", hidden: true });
     this.element = h("article", { class: "page-leaf", "aria-label": title },
       h("header", {}, h("h3", { text: title }),
@@ -48,14 +48,18 @@ class Leaf {
     if (choice.prompt_token_ids) this.ids ??= choice.prompt_token_ids;
     this.list.add(...tokensOf(choice));
     if (choice.finish_reason) this.end(ENDS[choice.finish_reason] ?? choice.finish_reason);
-    else this.write("…");
+    else {
+      this.status.setAttribute("aria-live", "off");
+      this.write("…");
+    }
   }
 
   write(words) {
-    this.status.textContent = `${this.tokens.length} tokens ${words}`;
+    this.status.textContent = `${several(this.tokens.length, "token")} ${words}`;
   }
 
   end(words) {
+    this.status.setAttribute("aria-live", "polite");
     this.write(`· ${words}`);
     this.more.hidden = this.ids === null;
   }
@@ -66,7 +70,7 @@ class Play {
     this.model = model;
     this.knobs = new Knobs();
     this.prompt = h("textarea", { rows: 4, spellcheck: "false", placeholder: "Once upon a time",
-      value: remembered(sessionStorage, "prompt", ""), onkeydown: (event) => this.key(event) });
+      value: remembered("sessionStorage", "prompt", ""), onkeydown: (event) => this.key(event) });
     this.go = button("Write", () => this.write(), { class: "primary" });
     this.stop = button("Stop", () => this.running?.abort(), { disabled: true });
     this.clear = button("Clear", () => this.leaves.replaceChildren(), { class: "quiet" });
@@ -89,7 +93,7 @@ class Play {
   async write() {
     const asked = this.knobs.read();
     if (!asked) return;
-    remember(sessionStorage, "prompt", this.prompt.value);
+    remember("sessionStorage", "prompt", this.prompt.value);
     const copies = asked.n ?? 1;
     const leaves = Array.from({ length: copies }, (_, copy) => new Leaf(this, {
       title: copies > 1 ? `Text ${copy + 1}` : "Text", prompt: this.prompt.value, seed: asked.seed + copy, asked }));

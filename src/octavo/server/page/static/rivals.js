@@ -6,8 +6,9 @@ import { figure, percent, shown } from "./text.js";
 // What the best of those without a model comes to, in a sentence.
 export function standing(model, baselines) {
   const best = baselines.reduce((one, other) => (other.bits_per_byte < one.bits_per_byte ? other : one));
-  const off = model.bits_per_byte / best.bits_per_byte - 1;
-  return `The best that does without a model, ${best.name}, needs ${figure(best.bits_per_byte)}; this model needs ${percent(Math.abs(off))} ${off > 0 ? "more" : "fewer"}.`;
+  const times = model.bits_per_byte / best.bits_per_byte;
+  const beside = times >= 2 ? `${figure(times, 1)} times as many` : `${percent(Math.abs(times - 1))} ${times > 1 ? "more" : "fewer"}`;
+  return `The best that does without a model, ${best.name}, needs ${figure(best.bits_per_byte)}; this model needs ${beside}.`;
 }
 
 function row(score, most, interval) {
@@ -27,7 +28,7 @@ function row(score, most, interval) {
 
 export function rivals({ model, interval, baselines }) {
   const ranked = [model, ...baselines].sort((one, other) => one.bits_per_byte - other.bits_per_byte);
-  const most = ranked.at(-1).bits_per_byte;
+  const most = Math.max(ranked.at(-1).bits_per_byte, interval.high);
   return h("ol", { class: "bars rivals", "aria-label": "Bits per byte, the best first" },
     ranked.map((score) => row(score, most, score === model ? interval : null)));
 }

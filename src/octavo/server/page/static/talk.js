@@ -19,7 +19,7 @@ class Talk {
     this.turns = h("ol", { class: "turns" });
     this.live = h("p", { class: "status", role: "status" });
     this.input = h("textarea", { rows: 2, placeholder: "Say something", onkeydown: (event) => this.key(event) });
-    this.temperature = h("input", { type: "number", min: 0, max: 2, step: 0.05,
+    this.temperature = h("input", { type: "number", min: 0, max: 2, step: 0.01,
       placeholder: model.answers ? "0.3" : "0.8" });
     this.most = h("input", { type: "number", min: 1, max: 4096, step: 1, value: 200 });
     this.send = button("Say", () => this.say(), { class: "primary" });
@@ -72,9 +72,16 @@ class Talk {
 
   async say() {
     const words = this.input.value;
-    if (!words.trim() || this.running) return;
+    if (!words.trim() || this.running || !this.fits()) return;
     this.input.value = "";
     await this.add(words);
+  }
+
+  // Whether its knobs are in their range; the one that is not says so.
+  fits() {
+    const wrong = [this.temperature, this.most].find((input) => !input.checkValidity());
+    wrong?.closest("details").setAttribute("open", "");
+    return wrong?.reportValidity() ?? true;
   }
 
   async add(words) {

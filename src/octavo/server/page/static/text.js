@@ -28,7 +28,10 @@ const NAMES = { " ": "space", "\n": "new line", "\t": "tab", "": "nothing" };
 
 // What a screen reader says of it.
 export const spoken = (text) => NAMES[text] ?? (text.trim() ? shown(text.slice(0, 80).trim())
-  : `${text.length} blanks`);
+  : several(text.length, "blank"));
+
+// A number of things, of which there may be one.
+export const several = (number, name) => `${number.toLocaleString("en")} ${name}${number === 1 ? "" : "s"}`;
 
 export function percent(share) {
   if (share === null || share === undefined) return "–";

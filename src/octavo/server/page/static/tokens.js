@@ -16,12 +16,15 @@ function description(token) {
   return `${spoken(token.text)}, ${percent(token.probability)}`;
 }
 
+let leaves = 0;
+
 export class TokenList {
   // `choose(index, alternative)` makes alternatives buttons; `select(index)` hears of a token that is pressed.
   constructor({ label: name, choose = null, select = null, hint = "" }) {
     Object.assign(this, { choose, select, tokens: [], cells: [], over: null, timer: 0 });
     this.text = h("div", { class: "tokens", role: "group", "aria-label": name, dir: "auto" });
-    this.leaf = h("div", { class: "leaf", hidden: true, role: "group", "aria-label": "Alternatives" });
+    this.leaf = h("div", { class: "leaf", id: `leaf-${(leaves += 1)}`, hidden: true, role: "group",
+      "aria-label": "Alternatives" });
     this.element = h("div", { class: "token-list" }, this.text, this.leaf,
       hint && h("p", { class: "hint", text: hint }));
     this.take = rove(this.text, () => [this.cells], (cell) => this.open(this.cells.indexOf(cell)));
@@ -120,7 +123,14 @@ export class TokenList {
     this.over = index;
     this.leaf.replaceChildren(...this.about(index));
     this.leaf.hidden = false;
+    this.describe(index);
     this.put(this.cells[index]);
+  }
+
+  // What stands in the leaf is said of the token that it belongs to.
+  describe(index) {
+    this.text.querySelector("[aria-describedby]")?.removeAttribute("aria-describedby");
+    this.cells[index]?.setAttribute("aria-describedby", this.leaf.id);
   }
 
   about(index) {
@@ -162,6 +172,7 @@ export class TokenList {
     clearTimeout(this.timer);
     this.leaf.hidden = true;
     this.over = null;
+    this.describe(null);
   }
 }
 
