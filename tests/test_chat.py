@@ -116,6 +116,7 @@ def test_what_stands_for_a_message_cannot_be_said() -> None:
         ("{% for %}", "the chat template does not take this conversation: "),
         ("{{ messages[0].content.__class__.__mro__ }}", "does not take this conversation: .*unsafe"),
         ("{{ messages.append(1) }}", "does not take this conversation: .*unsafe"),
+        ("{{ '\U0010fffe99\U0010ffff' }}", "the chat template writes a message that nobody has said; take another"),
         ("{{ 'a' * 1000000000 }}", "does not take this conversation: MemoryError"),
         ("{{ '%1000000000d' % 1 }}", "does not take this conversation: MemoryError"),
         (

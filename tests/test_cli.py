@@ -16,7 +16,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from octavo.claim import Claim
-from octavo.cli import WORDS, app
+from octavo.cli import WORDS, app, run
+from octavo.disk import seal
 from texts import sentences
 from warm import Warm
 
@@ -145,6 +146,18 @@ def test_runs_are_listed_newest_first_with_what_their_trainings_came_to(said: Sa
     assert rows[3][4:] == ["–", "0", "of", "4,", "learning", "–"]
 
 
+def test_what_a_stranger_wrote_into_a_run_ends_no_list(said: Said) -> None:
+    said("train", "text.txt", *TINY)
+    (folder,) = Path("runs/text-1/checkpoints").glob("step-4")
+    facts = json.loads((folder / "training.json").read_text())
+    odd = {"best": "x", "step": "y", "schedule": [3]}
+    (folder / "training.json").write_text(json.dumps({**facts, **odd}))
+    seal(folder)
+    (listed,) = json.loads(said("runs", "--json")[1])
+    assert (listed["nats_per_character"], listed["step"], listed["steps"]) == (None, None, 4)
+    assert said("runs")[0] == 0
+
+
 def test_the_time_of_a_step_that_lasts_is_told_by_its_arithmetic(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "s as tried here" in said("plan", "text.txt", *TINY)[1]
     monkeypatch.setattr("octavo.probing.MOMENT", 0.0)
@@ -205,6 +218,28 @@ def test_a_lone_hyphen_is_standard_input(said: Said, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Emmy")))
     status, output, errors = said("generate", *words, "--max-new-tokens", "4")
     assert (status, errors) == (0, "") and output.startswith("Emmy") and output.count("Emmy") == max(1, len(words) - 1)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_piped_prompt_is_read_as_texts_are(said: Said, monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    said("train", "text.txt", *TINY)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("Emmy".encode(encoding))))
+    status, output, errors = said("generate", "--max-new-tokens", "4")
+    assert (status, errors) == (0, "") and output.startswith("Emmy")
+    monkeypatch.setattr(sys, "stdin", None)
+    assert said("generate") == (2, "", "octavo: standard input is closed; give a text, or pipe one into it\n")
+
+
+def test_a_letter_that_standard_output_has_no_sign_for_is_spelled_out(
+    said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said("train", "text.txt", *TINY)
+    for words in ((), ("--json",)):
+        written = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "ascii"))
+        assert run(["generate", "text-1", "Ж😀", "--max-new-tokens", "2", *words]) == 0
+        text = written.getvalue().decode("ascii")
+        assert json.loads(text)["prompt"] == "Ж😀" if words else text.startswith("\\u0416\\U0001f600")
 
 
 def test_a_single_argument_that_is_no_place_is_a_prompt(said: Said) -> None:
@@ -294,6 +329,9 @@ MISTAKES = {
     "resume and out": ("train --resume nothing --out x", "leave them out with --resume"),
     "no such config": ("train text.txt --config no.toml", "--config no.toml is no file; give the octavo.toml of a run"),
     "a config that is none": ("train text.txt --config text.txt", "cannot be read as TOML"),
+    "a name too long": (f"train text.txt --out {'x' * 300}", "is a name too long for a disk; give a shorter one"),
+    "a config too long": (f"train text.txt --config {'x' * 300}", "is a name too long for a disk; give a shorter one"),
+    "an import too long": (f"import folder --to {'x' * 300}", "is a name too long for a disk; give a shorter one"),
     "no such run": ("generate nothing prompt", "no run nothing"),
     "a run to be fetched": ("talk SmolLM2", "no run SmolLM2; octavo import smollm2 fetches it"),
     "no such file to import": (

@@ -209,6 +209,13 @@ def test_a_program_that_does_not_start_is_one_line(tmp_path: Path, monkeypatch: 
 
 
 @needs_pip
+def test_where_nothing_can_be_put_meanwhile_that_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/nowhere")
+    gone = pytest.raises(DownloadError, match=r"it has no place meanwhile: .*; set TMPDIR to a folder with room")
+    with gone, open_wheel(Wheel("bookwheel", "1.0", "0" * 64)):
+        pass
+
+
 def test_a_wheel_that_changed_on_the_way_is_refused(registry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_wheel(registry, {"bookwheel/input.txt": BOOK})
     monkeypatch.setattr(Wheel, "requirement", f"bookwheel==1.0 --hash=sha256:{make_wheel(registry, {}).sha256}")

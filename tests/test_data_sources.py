@@ -15,7 +15,7 @@ import pytest
 from octavo.data import Sources, decoding, find_texts
 from octavo.data.jsonl import LONGEST
 from octavo.data.packed import CHUNK
-from octavo.errors import TextError
+from octavo.errors import SaveError, TextError
 from octavo.events import Event, Note
 
 
@@ -263,6 +263,10 @@ def test_standard_input_that_gives_nothing_is_refused(monkeypatch: pytest.Monkey
         find_texts(["-", "-"])
     give(monkeypatch, b"")
     with pytest.raises(TextError, match="standard input is empty; pipe a text into it"):
+        find_texts(["-"])
+    unwritten = pytest.raises(SaveError, match="a copy of standard input could not be written: ")
+    with monkeypatch.context() as patch, unwritten:
+        patch.setattr("tempfile.tempdir", "/nowhere")
         find_texts(["-"])
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(TextError, match="standard input is closed; pipe a text into it"):

@@ -138,6 +138,7 @@ def written(kind: str = "llama", **other: Any) -> tuple[dict[str, Any], set[str]
             {"llama.rope.dimension_count": 8},
             "llama.rope.dimension_count is 8 where octavo's model has its head_width, 16; it cannot be another",
         ),
+        ({"llama.vocab_size": None, "tokenizer.ggml.tokens": 3}, "vocab_size is 0; give a number above zero"),
         ({"llama.attention.head_count": [4, 2]}, r"heads is [4, 2]; give a whole number"),
         ({"octavo.rope_scaling.factor": 8.0}, "is incomplete"),
         (

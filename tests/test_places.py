@@ -68,6 +68,8 @@ def test_new_runs_are_named_after_the_text_and_counted() -> None:
     make_run(Path("runs/my-book-1"))
     assert places.new_run("My Book.txt") == Path("runs/my-book-2")
     assert places.new_run("-") == Path("runs/text-1")
+    long = places.new_run("ä" * 127)  # as long as a name can be
+    assert long.name.endswith("ä-1") and len(long.name.encode()) < 110
 
 
 def test_home_is_in_the_users_home_unless_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:

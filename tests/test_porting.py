@@ -1,5 +1,6 @@
 """Models from elsewhere become runs, and runs become what other programs read: real ones read them back here."""
 
+import errno
 import json
 import os
 import re
@@ -34,6 +35,7 @@ from octavo.parts import Parts
 from octavo.readers import Reader
 from octavo.run import save
 from octavo.tokenizers import Tokenizer
+from octavo.tokenizers.byte_level import unused
 from test_chat import CHATML, tokenizer_with
 from test_gguf import CHARACTERS, RUN, TEXT, TOKENIZERS
 from texts import sentences
@@ -126,6 +128,7 @@ def test_what_octavo_does_not_read_is_refused_by_name(random_model: Models) -> N
 
 
 SIZE = 340
+UNUSED = [unused(place) for place in range(SIZE)]
 
 
 @pytest.mark.parametrize(
@@ -139,6 +142,14 @@ SIZE = 340
         ({"tokenizer_ggml_token_type": [6] * SIZE}, "tokenizer.ggml.token_type has kinds that byte pairs do not ha"),
         ({"tokenizer_ggml_eos_token_id": SIZE}, "tokenizer.ggml.eos_token_id is 340, which no token has; write the"),
         ({"tokenizer_ggml_tokens": ["a"] * SIZE}, "the file has the token 'a' twice; take another file"),
+        (
+            {
+                "tokenizer_ggml_tokens": UNUSED,
+                "tokenizer_ggml_token_type": [5] * SIZE,
+                "tokenizer_ggml_merges": ["a b"],
+            },
+            "the file has no token at all; take another file",
+        ),
         ({"tokenizer_ggml_tokens": ["a"] * (SIZE + 1)}, "the file has 341 tokens and its model knows 340"),
     ],
 )
@@ -218,6 +229,56 @@ def test_an_import_says_where_it_is_and_never_overwrites_unasked(random_model: M
         porting.bring("my.gguf", to=Path("taken"))
     with pytest.raises(RunError, match=r"my\.gguf is a file; give --to a folder"):
         porting.bring("my.gguf", to=Path("my.gguf"))
+
+
+def test_an_import_goes_where_a_link_leads_and_replaces_no_disk_and_not_where_one_stands(
+    random_model: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_gguf(random_model(RUN["llama"], dtype=torch.float32), CHARACTERS, "a.gguf")
+    for place in (Path("large"), Path("runs"), Path("disk")):
+        place.mkdir()
+    link = Path("runs/m")
+    link.symlink_to(Path("large/m").absolute())
+    for force in (False, True):
+        porting.bring("a.gguf", to=link, force=force)
+        assert link.is_symlink() and [len(list(Path(place).iterdir())) for place in ("large", "runs")] == [1, 1]
+    export(link, "hf", to="runs/m", force=True)
+    assert link.is_symlink() and (Path("large/m") / "README.md").is_file()
+    for place in (".", "..", "/"):
+        with pytest.raises(RunError, match=r"is (the folder that you are in|the root of a disk), which nothing can"):
+            porting.bring("a.gguf", to=Path(place))
+    monkeypatch.setattr(Path, "is_mount", lambda self: self.name == "disk")
+    with pytest.raises(
+        RunError, match=r"^disk is the root of a disk, which nothing can replace; give --to a folder in it$"
+    ):
+        porting.bring("a.gguf", to=Path("disk"))
+    with pytest.raises(
+        RunError, match=r"^disk is the root of a disk, which nothing can replace; give --to a folder in it$"
+    ):
+        export("a.gguf", "hf", to="disk", force=True)
+
+
+def test_what_cannot_take_the_place_of_a_run_is_one_line_and_the_run_stays(
+    random_model: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_gguf(random_model(RUN["llama"], dtype=torch.float32), CHARACTERS, "a.gguf")
+    run = porting.bring("a.gguf")
+    kept = {path.name: path.read_bytes() for path in run.iterdir()}
+
+    put = Path.replace
+
+    def busy(self: Path, target: Path) -> Path:
+        if self.is_dir():
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        return put(self, target)
+
+    unwritten = pytest.raises(
+        SaveError, match=r"a could not be written: Device or resource busy; what was saved before"
+    )
+    with monkeypatch.context() as patch, unwritten:
+        patch.setattr(Path, "replace", busy)
+        porting.bring("a.gguf", force=True)
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == kept and list(run.parent.iterdir()) == [run]
 
 
 def test_a_model_of_the_hub_is_found_in_its_cache_without_a_network(

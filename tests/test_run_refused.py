@@ -111,6 +111,22 @@ def test_weights_that_are_cut_off_are_refused(one: Path) -> None:
             load_model(one)
 
 
+def test_tables_of_older_versions_may_be_of_any_type(
+    tiny: dict[str, ModelConfig], random_model: Models, run: Path
+) -> None:
+    model = random_model(tiny["gpt2"], dtype=torch.float32)
+    save_model(model, run, end_of_text=0)
+    path = run / "model.safetensors"
+    tables = {"attn.bias": torch.ones(1, 1, 4, 4, dtype=torch.uint8), "attn.masked_bias": torch.tensor(-1e4)}
+    for prefix in ("transformer.h.0.", "h.0."):  # saved with the output, and without
+        weights = {
+            name.removeprefix("transformer." * (prefix[0] == "h")): weight for name, weight in load_file(path).items()
+        }
+        save_file({**weights, **{prefix + name: table for name, table in tables.items()}}, path, {"format": "pt"})
+        back = load_model(run).state_dict()
+        assert all(torch.equal(weight, back[name]) for name, weight in model.state_dict().items())
+
+
 def test_weights_that_do_not_fit_are_refused_by_name(one: Path) -> None:
     path = one / "model.safetensors"
     weights = load_file(path)

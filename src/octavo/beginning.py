@@ -12,14 +12,15 @@ from octavo.claim import Claim, claimed
 from octavo.config import RunConfig
 from octavo.disk import write_file
 from octavo.errors import RunError, SaveError
-from octavo.places import find_model, is_run
+from octavo.places import check_name, find_model, is_run
 from octavo.porting import SAVED
-from octavo.run import GENERATION
+from octavo.run import GENERATION, TOKENIZER
 from octavo.tokenizers import Tokenizer
 
 
 def check_free(run: Path, *, force: bool) -> None:
     """Raise `RunError` unless a training may write into this folder."""
+    check_name(run, "--out")
     if run.exists() and not run.is_dir():
         raise RunError(f"{run} is a file; give --out a folder")
     if is_run(run) and not force:
@@ -64,6 +65,8 @@ def begin_anew(run: Path, config: RunConfig, tokenizer: Tokenizer) -> None:
     """
     stays = goes_on_from(run, config)
     write_file(run / toml.NAME, toml.dump(config))  # first: whatever stands beside it from now on is known by it
+    if not stays:  # what a new text would be read by, if this were ended now
+        (run / TOKENIZER).unlink(missing_ok=True)
     for name in ("checkpoints", "snapshots", "tensorboard"):
         shutil.rmtree(run / name, ignore_errors=True)
     for name in ("metrics.jsonl", "samples.jsonl", "loss.svg", *(() if stays else SAVED)):

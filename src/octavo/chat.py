@@ -22,7 +22,7 @@ Message = Mapping[str, str]  # a role and a content
 ROLES = ("system", "user", "assistant")
 PATIENCE = 10.0  # seconds for a template that a process runs in a tenth of one
 OPEN, SPACE, CLOSE = "\U0010fffe", "\x0b", "\U0010ffff"  # what stands for a message: signs that no template writes
-PLACE = re.compile(f"({SPACE}?){OPEN}(\\d+){CLOSE}({SPACE}?)")
+PLACE = re.compile(f"({SPACE}?){OPEN}([0-9]{{1,9}}){CLOSE}({SPACE}?)")
 THOUGHT = "</think>"  # what ends the thoughts of a model that thinks before it answers
 LEAST = 3  # characters that begin a turn, where no special token does, and are worth looking for
 
@@ -166,6 +166,8 @@ def _chunks(frame: str, contents: Sequence[str]) -> Iterator[tuple[str, bool]]:
     end = 0
     for found in PLACE.finditer(frame):
         yield frame[end : found.start()], False
+        if int(found[2]) >= len(contents):
+            raise TokenizerError("the chat template writes a message that nobody has said; take another")
         said = contents[int(found[2])]
         said = said if found[1] else said.lstrip()
         yield said if found[3] else said.rstrip(), True

@@ -84,7 +84,7 @@ def replace_file(path: Path, write: Callable[[Path], None], *, size: int | None 
 
     Raises `SaveError` with the path and the reason; the target then is what it was before, and nothing is beside it.
     """
-    with saving(path, size), drafted(path) as temporary:
+    with saving(path, size), drafted(path, size) as temporary:
         write(temporary)
         temporary.chmod(_usual_mode())
         sync(temporary)
@@ -97,28 +97,30 @@ def write_folder(target: Path, write: Callable[[Path], None], *, size: int | Non
     """
     with saving(target, size):
         make_folder(target.parent)
-        with drafted(target) as temporary:
+        with drafted(target, size) as temporary:
             temporary.mkdir()
             write(temporary)
             seal(temporary)
 
 
 @contextmanager
-def drafted(target: Path) -> Iterator[Path]:
+def drafted(target: Path, size: int | None = None) -> Iterator[Path]:
     """A place beside the target to write a file or a folder to, which takes the target's place when all went well.
 
     Else it is removed, and the target is what it was. A folder that is replaced is put aside until the new one stands.
+    Raises `SaveError` where the target cannot be replaced.
     """
     draft = drafted_at(target)
     _remove(draft)
     try:
         yield draft
-        if draft.is_dir() and target.is_dir():  # a file never takes a folder's place
-            _remove(aside(target))
-            target.replace(aside(target))
+        with saving(target, size):
+            if draft.is_dir() and target.is_dir():  # a file never takes a folder's place
+                _remove(aside(target))
+                target.replace(aside(target))
+                sync(target.parent)
+            draft.replace(target)
             sync(target.parent)
-        draft.replace(target)
-        sync(target.parent)
         _remove(aside(target))
     finally:
         if aside(target).exists() and not target.exists():
@@ -145,7 +147,7 @@ def aside(target: Path) -> Path:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)

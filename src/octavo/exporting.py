@@ -19,7 +19,7 @@ from octavo.gguf_file import as_read_back, save_gguf
 from octavo.memory import give_back_memory
 from octavo.onnx_file import save_onnx
 from octavo.parts import Parts
-from octavo.porting import SAVED, Listener, ignore, open_parts, stem, told
+from octavo.porting import SAVED, Listener, check_replaceable, ignore, open_parts, stem, told
 from octavo.readers import READERS, read_by_octavo
 from octavo.reckoning import reckoning
 from octavo.run import save
@@ -86,8 +86,8 @@ def export(
         check_target(beside, "tokenizer", force)
     with (
         made_folder(target),
-        drafted(target) as draft,
-        nullcontext() if beside is None else drafted(beside) as words,
+        drafted(target.resolve()) as draft,  # where a link leads to, which stays
+        nullcontext() if beside is None else drafted(beside.resolve()) as words,
     ):
         _write(parts, tokenizer, kind, rounding, draft, told(f"writing {target}", on_event))
         if kind == "hf":
@@ -112,6 +112,7 @@ def tokenizer_of(target: Path) -> Path:
 
 def check_target(target: Path, kind: Format | Literal["tokenizer"], force: bool) -> None:
     """Raise `RunError` where an export may not be put: over anything unasked, and over what no export made."""
+    check_replaceable(target, "--to")
     if not target.exists():
         return
     if not force:

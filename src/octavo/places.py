@@ -10,6 +10,7 @@ from octavo.names import few, nearest
 
 RUNS = Path("runs")
 FETCHED = ("smollm2",)  # the models of octavo.data.weights
+LONGEST, SHOWN = 100, 40  # bytes of a text's name in its run's, and signs that are shown of one that is too long
 
 
 def home() -> Path:
@@ -35,6 +36,16 @@ def is_there(path: Path) -> bool:
         if error.errno != ENAMETOOLONG:
             raise
         return False
+
+
+def check_name(place: Path, flag: str) -> None:
+    """Raise `RunError` for a place whose name is longer than any can be, which a flag gave."""
+    try:
+        place.exists()
+    except OSError as error:
+        if error.errno != ENAMETOOLONG:
+            raise
+        raise RunError(f"{flag} {str(place)[:SHOWN]}… is a name too long for a disk; give a shorter one") from None
 
 
 def is_path(name: str) -> bool:
@@ -103,5 +114,6 @@ def new_run(text: str) -> Path:
     """A folder that does not exist yet, for a training on this text: `runs/<text>-<n>`."""
     name = re.sub(r"\.(zst|gz)$", "", Path(text).name, flags=re.IGNORECASE)
     stem = re.sub(r"[^\w-]+", "-", Path(name).stem).strip("-").lower() or "text"
+    stem = stem.encode()[:LONGEST].decode(errors="ignore")  # a file system takes names of 255 bytes
     taken = {folder.name for folder in RUNS.iterdir()} if RUNS.is_dir() else set()
     return RUNS / next(name for n in range(1, len(taken) + 2) if (name := f"{stem}-{n}") not in taken)

@@ -13,7 +13,7 @@ from octavo.disk import drafted
 from octavo.errors import RunError
 from octavo.events import Event, Preparing
 from octavo.hub import fetch_from_hub, is_hub_name
-from octavo.places import RUNS, is_run
+from octavo.places import RUNS, check_name, is_run
 from octavo.run import open_folder, save
 from octavo.tensors_file import check_float
 
@@ -76,13 +76,14 @@ def bring(
     source = fetch_weights(where, on_event=on_event) if where in WEIGHTS and not Path(where).exists() else where
     on_event(Preparing(f"reading {source}", 0, 0))
     parts, tokenizer = open_parts(source, dtype=dtype)
-    with drafted(run) as draft:
+    with drafted(run.resolve()) as draft:  # where a link leads to, which stays
         origin = where if is_name(where) else Path(where).name
         save(parts, tokenizer, draft, origin=origin, on_progress=told(f"writing {run}", on_event))
     return run
 
 
 def _check_target(run: Path, force: bool) -> None:
+    check_replaceable(run, "--to")
     if run.exists() and not run.is_dir():
         raise RunError(f"{run} is a file; give --to a folder")
     if is_run(run) and not force:
@@ -92,6 +93,14 @@ def _check_target(run: Path, force: bool) -> None:
     held = {path.name for path in run.iterdir()} if run.is_dir() else set()
     if held and (not is_run(run) or not held <= SAVED):
         raise RunError(f"{run} holds other files; give --to a new folder")
+
+
+def check_replaceable(target: Path, flag: str) -> None:
+    """Raise `RunError` for a place that nothing can replace: a name too long, the root of a disk, where one stands."""
+    check_name(target, flag)
+    if target.is_mount() or Path.cwd().is_relative_to(target.resolve()):
+        what = "the root of a disk" if target.is_mount() else "the folder that you are in"
+        raise RunError(f"{target} is {what}, which nothing can replace; give {flag} a folder in it")
 
 
 def told(what: str, on_event: Listener) -> Callable[[int, int], None]:

@@ -5,6 +5,7 @@ and read from whoever wrote it.
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import filterfalse
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -172,7 +173,7 @@ def open_model(where: Path | str, *, dtype: torch.dtype | None = None, exact: bo
         layout = layout_of(settings)
         config = layout.from_hf_config(settings)
         dtype = dtype or _dtype(settings)
-    weights = Weights(folder, None if exact else dtype)
+    weights = Weights(folder, None if exact else dtype, layout.is_buffer)
     with _naming(folder):
         check_fit(weights.shapes, config, layout, lambda state: layout.to_hf(state, tied=config.tied))
         ours = layout.from_hf(weights, tied=config.tied)
@@ -216,7 +217,9 @@ class Weights(Mapping[str, Tensor]):
     A file is opened anew for every few rows: what was mapped into memory of those before is let go.
     """
 
-    def __init__(self, folder: Path, dtype: torch.dtype | None) -> None:
+    def __init__(
+        self, folder: Path, dtype: torch.dtype | None, is_buffer: Callable[[str], bool] = lambda name: False
+    ) -> None:
         self.folder, self.dtype = folder, dtype
         self.places: dict[str, Path] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
@@ -226,7 +229,7 @@ class Weights(Mapping[str, Tensor]):
                 if names is not None and names != set(source.keys()):
                     odd = min(names ^ set(source.keys()))
                     raise DamagedError(f"{path} and {INDEX} do not agree about {odd}; copy the whole folder again")
-                for name in source.keys():  # noqa: SIM118 (it is no mapping)
+                for name in filterfalse(is_buffer, source.keys()):
                     self._describe(name, path, source.get_slice(name))
 
     def _describe(self, name: str, path: Path, part: Any) -> None:

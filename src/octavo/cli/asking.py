@@ -104,8 +104,10 @@ def read_base(config: Path | None) -> RunConfig | None:
         return None
     from octavo import toml
     from octavo.beginning import goes_on_from
+    from octavo.places import check_name
     from octavo.plain import from_dict
 
+    check_name(config, "--config")
     if not config.is_file():
         raise ConfigError(f"--config {config} is no file; give the octavo.toml of a run")
     base = from_dict(RunConfig, toml.read(config))

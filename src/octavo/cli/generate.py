@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from octavo.cli import STDIN
+from octavo.cli.output import is_narrow
 from octavo.config import USUAL, Device
+from octavo.data.decoding import decoded
 from octavo.errors import RunError, UserError
 
 if TYPE_CHECKING:
@@ -71,7 +73,11 @@ def generate(
         stream(model, tokenizer, texts[0], words)
         return
     for done in completions(model, tokenizer, texts, **words):
-        line = dumps(asdict(done), ensure_ascii=False) if json else printable(done.prompt + done.text) + "\n"
+        line = (
+            dumps(asdict(done), ensure_ascii=is_narrow(sys.stdout))
+            if json
+            else printable(done.prompt + done.text) + "\n"
+        )
         print(line, flush=True)
 
 
@@ -101,13 +107,15 @@ def which(run: str | None, prompts: tuple[str, ...], word: str = "generate") -> 
     only = None if prompts else run
     if only is not None and not _names_a_run(only, word):
         run, prompts = None, (only,)
+    if sys.stdin is None and (not prompts or STDIN in prompts):
+        raise UserError("standard input is closed; give a text, or pipe one into it")
     if not prompts and sys.stdin.isatty():
         taken = "" if run is None else f", {run} is taken for the run"
         name = "RUN" if run is None else quote(run)
         raise UserError(f'there is no text{taken}; give one: octavo {word} {name} "Once upon a time"')
     if prompts and STDIN not in prompts:
         return run, prompts
-    piped = sys.stdin.buffer.read().decode("utf-8", errors="replace")
+    piped = decoded(sys.stdin.buffer.read())
     return run, tuple(piped if text == STDIN else text for text in prompts or (STDIN,))
 
 

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
+from io import TextIOWrapper
 from typing import Any, TextIO, TypeVar, cast
 
 Result = TypeVar("Result")
@@ -44,14 +45,24 @@ def _taken(act: Callable[[], Result]) -> Result:
 
 @contextmanager
 def checked_output() -> Iterator[None]:
-    """Within it standard output tells its own errors, `OutputError` and `ReaderGone`, and at its end has taken all."""
+    """Within it standard output tells its own errors, `OutputError` and `ReaderGone`, and at its end has taken all.
+
+    A letter that it has no sign for is spelled out, as standard error does.
+    """
     if sys.stdout is None:  # it was closed from the beginning
         yield
         return
+    if isinstance(sys.stdout, TextIOWrapper) and is_narrow(sys.stdout):
+        sys.stdout.reconfigure(errors="backslashreplace")
     output = Output(sys.stdout)
     with redirect_stdout(cast(TextIO, output)):
         yield
         output.flush()
+
+
+def is_narrow(stream: TextIO) -> bool:
+    """Whether there are letters that a stream has no sign for."""
+    return not str(stream.encoding).lower().startswith("utf")
 
 
 def give_up_output() -> None:

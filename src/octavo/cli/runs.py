@@ -89,15 +89,20 @@ def look_at(run: Path) -> Listed:
     listed = Listed(name=run.name, learning=claimed(run), damaged=_damaged(run), written=_written(run))
     if config is None:
         return replace(listed, parameters=_stored(run))
-    best, schedule = facts.get("best") or {}, facts.get("schedule") or {}
     return replace(
         listed,
         texts=tuple("standard input" if text == "-" else text for text in config.data.texts),
         parameters=parameters(config.model),
-        nats_per_character=best.get("val_nats_per_character"),
-        step=facts.get("step", 0),
-        steps=schedule.get("steps", config.train.steps),
+        nats_per_character=_number(facts.get("best"), "val_nats_per_character"),
+        step=_number(facts, "step") if facts else 0,
+        steps=_number(facts.get("schedule"), "steps") or config.train.steps,
     )
+
+
+def _number(values: object, name: str) -> Any:
+    """What stands under this name, if it is a number: the file may be a stranger's."""
+    value = values.get(name) if isinstance(values, Mapping) else None
+    return value if isinstance(value, int | float) else None
 
 
 def _damaged(run: Path) -> tuple[str, ...]:

@@ -60,9 +60,24 @@ def read_text(path: Path, name: str, errors: Errors = "strict") -> Iterator[str]
         yield from _decoded(read_bytes(path, name), name, errors)
 
 
+def decoded(content: bytes) -> str:
+    """All of a text at once, without its byte order mark; bytes that are no text become U+FFFD.
+
+    >>> decoded("Ada".encode("utf-16")), decoded("Ada".encode("utf-8-sig"))
+    ('Ada', 'Ada')
+    """
+    mark, codec, _ = _marked(content)
+    return content[len(mark) :].decode(codec, errors="replace")
+
+
+def _marked(start: bytes) -> tuple[bytes, str, str]:
+    """The byte order mark that a text begins with, and the encoding that it tells: the codec's name, and ours."""
+    return next((mark for mark in _MARKS if start.startswith(mark[0])), (b"", "utf-8", "UTF-8"))
+
+
 def _decoded(chunks: Iterator[bytes], name: str, errors: Errors) -> Iterator[str]:
     start = next(chunks, b"")
-    mark, codec, encoding = next((m for m in _MARKS if start.startswith(m[0])), (b"", "utf-8", "UTF-8"))
+    mark, codec, encoding = _marked(start)
     decoder = codecs.getincrementaldecoder(codec)(errors)
     read = len(mark)
     for chunk in chain([start[len(mark) :]], chunks, [b""]):  # the empty one says that there is no more

@@ -205,7 +205,8 @@ def _spool(field: str, errors: Errors, on_event: Callable[[Event], None]) -> Tex
     """What comes from standard input, in a file of its own, packed as it was."""
     if sys.stdin is None or sys.stdin.closed:
         raise TextError("standard input is closed; pipe a text into it")
-    descriptor, name = tempfile.mkstemp(prefix="octavo-")
+    with saving(Path("a copy of standard input")):
+        descriptor, name = tempfile.mkstemp(prefix="octavo-")
     path = Path(name)
     try:
         with saving(path), open(descriptor, "wb") as file:  # noqa: PTH123 (a descriptor, which mkstemp made safely)

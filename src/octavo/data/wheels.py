@@ -40,11 +40,7 @@ def open_wheel(wheel: Wheel, patience: float = PATIENCE) -> Iterator[Traversable
 
     Raises `DownloadError` where there is neither pip nor uv, no network, or not this very file.
     """
-    with tempfile.TemporaryDirectory(prefix="octavo-") as folder:
-        requirements = Path(folder, "requirements.txt")
-        requirements.write_text(wheel.requirement + "\n")
-        target = Path(folder, "files")
-        target.mkdir()
+    with _asked_for(wheel) as (requirements, target):
         _call([*_program(target), "-r", str(requirements)], patience)
         wheels = list(target.glob("*.whl"))
         if not wheels:  # uv cannot download and leave it at that: it has unpacked the wheel there
@@ -52,6 +48,20 @@ def open_wheel(wheel: Wheel, patience: float = PATIENCE) -> Iterator[Traversable
             return
         with _opened(wheels[0], wheel) as root:
             yield root
+
+
+@contextmanager
+def _asked_for(wheel: Wheel) -> Iterator[tuple[Path, Path]]:
+    """A file that asks for a wheel, and a place for what comes, for as long as the context lasts."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="octavo-")
+        requirements, target = Path(folder.name, "requirements.txt"), Path(folder.name, "files")
+        requirements.write_text(wheel.requirement + "\n")
+        target.mkdir()
+    except OSError as error:
+        raise DownloadError(f"it has no place meanwhile: {error.strerror}; set TMPDIR to a folder with room") from None
+    with folder:
+        yield requirements, target
 
 
 def _program(target: Path) -> list[str]:

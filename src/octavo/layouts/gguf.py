@@ -1,6 +1,6 @@
 """GPT-2, Llama and Qwen3 as GGUF files name them: tensors and settings, one table each, read in both directions."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -67,7 +67,8 @@ class GgufLayout(Names):
         theirs = {key.removeprefix(prefix): value for key, value in settings.items() if key.startswith(prefix)}
         self._check(theirs)
         given = {ours: _shortest(theirs[key]) for key, ours in self.settings.items() if theirs.get(key) is not None}
-        given.setdefault("vocab_size", len(settings.get(TOKENS, ())))
+        tokens = settings.get(TOKENS)
+        given.setdefault("vocab_size", len(tokens) if isinstance(tokens, Sequence) else 0)
         scaling = _scaling(settings, names)
         config = from_dict(
             ModelConfig,

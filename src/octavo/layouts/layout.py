@@ -74,6 +74,10 @@ class Layout(Names):
         """Their weights under octavo's names. A tied output may be there or not."""
         return self._from_theirs(state, tied=tied)
 
+    def is_buffer(self, name: str) -> bool:
+        """The same of a name that may be without the prefix."""
+        return super().is_buffer(name) or super().is_buffer(self.prefix + name)
+
     def _full_names(self, names: Mapping[str, object]) -> dict[str, str]:
         """Each name as `rows` has it, with the name as it was given; buffers are left out."""
         short = not any(name.startswith(self.prefix) for name in names)

@@ -106,7 +106,11 @@ class Names:
 
     def _full_names(self, names: Mapping[str, object]) -> dict[str, str]:
         """Each name as `rows` has it, with the name as it was given; buffers are left out."""
-        return {name: name for name in names if LAYER.sub("{}", name) not in self.buffers}
+        return {name: name for name in names if not self.is_buffer(name)}
+
+    def is_buffer(self, name: str) -> bool:
+        """Whether this is a table that stands among the weights and is none."""
+        return LAYER.sub("{}", name) in self.buffers
 
 
 def split_name(name: str) -> tuple[str, str, str]:

@@ -169,6 +169,9 @@ def from_byte_level(found: ByteLevel, *, opening: str | None, settings: Mapping[
         for position, (token, kind) in enumerate(zip(found.tokens, found.kinds, strict=True))
         if not (kind == "unused" and token == unused(position))
     }
+    if not vocabulary or opening not in {None, *vocabulary}:
+        missing = repr(opening) if vocabulary else "at all"
+        raise TokenizerError(f"the file has no token {missing}; take another file")
     pairs = [merge.partition(" ") for merge in found.merges if merge != NEVER]
     merges = [(left, right) for left, _, right in pairs]
     try:
@@ -179,9 +182,12 @@ def from_byte_level(found: ByteLevel, *, opening: str | None, settings: Mapping[
     backend.decoder = decoders.ByteLevel()
     if found.cut in NORMAL_FORM:
         backend.normalizer = normalizers.NFC()
-    for token, kind in zip(found.tokens, found.kinds, strict=True):
-        if kind in ("control", "user_defined"):
-            backend.add_tokens([AddedToken(token, special=kind == "control", normalized=False)])
+    added = [
+        AddedToken(token, special=kind == "control", normalized=False)
+        for token, kind in zip(found.tokens, found.kinds, strict=True)
+        if kind in ("control", "user_defined")
+    ]
+    backend.add_tokens(added)
     if opening is not None:
         pair = (opening, vocabulary[opening])
         backend.post_processor = processors.TemplateProcessing(single=f"{opening} $A", special_tokens=[pair])
