@@ -449,7 +449,7 @@ def test_what_one_process_has_read_to_its_last_byte_the_others_open_as_it_is(
     assert one.prepared.fingerprint == other.prepared.fingerprint
     assert np.array_equal(one.prepared.train.tokens, other.prepared.train.tokens)
     assert one.at == other.at and torch.equal(one.model.embed.weight, other.model.embed.weight)
-    heard = other.prepared.fingerprint, "null", json.dumps([4, {}, "0" * 64])
+    heard = other.prepared.fingerprint, "yes", "null", json.dumps([4, {}, "0" * 64])
     with pytest.raises(OctavoError, match=r"process 1: .*step-4 is not the state that the first process goes on from;"):
         training.resume(Path("run"), Asked(), processes=second(*heard))
     (checkpoint_folder(Path("run"), 4) / "training.json").write_text("{}")

@@ -105,6 +105,20 @@ def test_a_training_that_is_repeated_reads_a_smaller_text_no_more_often_than_it_
     assert again.eval_every <= again.steps / 4 and again.save_every <= again.eval_every
 
 
+def test_a_model_that_is_slow_to_read_reads_less_of_what_is_held_out(machine: Callable[..., None]) -> None:
+    plan, prepared = planned(preset="smollm2-135m", context=64, minutes=5)
+    assert plan.config.train.val_tokens is None  # a quick machine reads all of it
+    machine(speed=5e9)
+    plan, prepared = planned(preset="smollm2-135m", context=64, minutes=5)
+    train, held = plan.config.train, len(held_out(prepared).tokens)
+    assert train.val_tokens is not None and 8192 <= train.val_tokens < held
+    assert f"; up to {train.val_tokens:,} tokens held out are read, to save time" in plan.lines[2]
+    assert 0 < len(held_out(prepared, train.val_tokens).tokens) <= train.val_tokens  # whole pieces of it
+    assert (
+        chosen(preset="smollm2-135m", context=64, steps=2).train.val_tokens is None
+    )  # nobody asked for an end in time
+
+
 def test_the_rows_of_a_large_model_share_one_update(monkeypatch: pytest.MonkeyPatch) -> None:
     def seconds(config: RunConfig) -> float:
         row = work_per_token(config.model, config.window).total * config.window

@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ import octavo
 from octavo import step, toml, training
 from octavo.checkpoint import newest_valid, snapshot_steps
 from octavo.config import Asked
-from octavo.errors import ConfigError, OctavoError, RunError, UserError
-from octavo.evaluation import examine
+from octavo.errors import ConfigError, OctavoError, RunError, SaveError, UserError
+from octavo.evaluation import examine, held_out
 from octavo.events import Evaluated, Event, Finished, Note, Sampled, Saved, Stepped
 from octavo.saved import checkpoint_folder, read_facts, snapshots, steps_saved
 from octavo.standing import Standing
@@ -399,7 +400,7 @@ def test_a_training_that_is_quicker_than_planned_does_not_read_a_text_too_often(
     assert finished.step == finished.steps == 20 and finished.seconds < 100
 
 
-@pytest.mark.parametrize(("minutes", "looks"), [(0.1, [0, 15]), (None, [0, 12, 14])])
+@pytest.mark.parametrize(("minutes", "looks"), [(0.1, [0, 13]), (None, [0, 12, 14])])
 def test_an_end_that_has_moved_is_not_looked_at_twice(ticking: None, minutes: float | None, looks: list[int]) -> None:
     trainer = begin(steps=14, eval_every=12)
     trainer.config = replace(trainer.config, train=replace(trainer.config.train, save_every=2))
@@ -452,6 +453,78 @@ def test_a_training_without_a_first_step_can_be_given_minutes() -> None:
     begin(steps=4)
     finished = whole(training.resume(Path("run"), Asked(minutes=0.02)))[-1]
     assert isinstance(finished, Finished) and finished.reason == "done"
+
+
+def test_what_was_done_before_the_first_step_is_no_step_s_where_minutes_are_given_anew() -> None:
+    trainer = begin(steps=40)
+    trainer.at.seconds = trainer.at.besides = 100.0  # as where what follows what was counted for so long
+    events = until(trainer, 3)
+    assert all(event.remaining < 100 for event in events if isinstance(event, Stepped))  # of 37 steps of milliseconds
+    resumed = training.resume(Path("run"), Asked(minutes=1.0))
+    assert resumed.at.seconds > 100 > resumed.at.learning > 0 and resumed.at.look > 0
+    assert resumed.at.schedule.steps > 100
+    begin("other", steps=40)  # and is killed here
+    assert training.resume(Path("other"), Asked(minutes=1.0)).at.schedule.steps == 40  # until the pace is known
+
+
+def test_to_save_takes_no_longer_where_more_is_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("octavo.trainer.GLANCE", 32)  # of more than a thousand tokens
+    save = Trainer._save
+    monkeypatch.setattr(Trainer, "_save", lambda *words: (time.sleep(0.5), save(*words))[1])
+    trainer = begin(steps=8)
+    next(trainer.events())
+    assert 0.5 < trainer.at.look < 0.5 * len(trainer.held_out.tokens) / 32 / 2
+
+
+def test_an_evaluation_that_a_stop_and_a_full_disk_interrupted_is_logged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole(begin("whole", steps=8))
+    trainer = begin(steps=8)
+    for event in trainer.events():
+        if isinstance(event, Stepped) and event.step == 4:
+            trainer.stop()  # so that the evaluation after it is still due
+    assert trainer.at.due is not None and steps_saved(Path("run"))[0] == 4
+    full = Mock(side_effect=SaveError("the disk is full"))
+    with monkeypatch.context() as patch, pytest.raises(SaveError):
+        patch.setattr("octavo.trainer.save_checkpoint", full)
+        whole(training.resume(Path("run"), Asked()))
+    gc.collect()
+    whole(training.resume(Path("run"), Asked()))
+    assert metrics("run") == metrics("whole")
+    assert Path("run/samples.jsonl").read_bytes() == Path("whole/samples.jsonl").read_bytes()
+
+
+def test_a_training_that_is_not_made_longer_after_all_keeps_its_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole(begin(steps=16))
+    before = metrics("run"), Path("run/samples.jsonl").read_bytes()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("octavo.training.prolong", Mock(side_effect=KeyboardInterrupt))
+        training.resume(Path("run"), Asked(steps=32))
+    gc.collect()
+    assert (metrics("run"), Path("run/samples.jsonl").read_bytes()) == before and steps_saved(Path("run"))[0] == 16
+    whole(training.resume(Path("run"), Asked(steps=32)))
+    assert [line["step"] for line in metrics("run")] == list(range(1, 33))
+
+
+def test_a_run_that_is_being_written_over_is_never_read_by_the_tokenizer_of_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole(begin(steps=4))
+    Path("other.txt").write_text("Ψάξε με 7 φορές. " * 300)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("octavo.beginning.shutil", Mock(rmtree=Mock(side_effect=KeyboardInterrupt)))
+        patch.setattr("octavo.training.check_room", Mock())
+        training.begin(["other.txt"], Asked(**TINY, steps=4), out="run", force=True)
+    gc.collect()
+    with pytest.raises(OctavoError, match=r"tokenizer\.json"):
+        training.resume(Path("run"), Asked())
+
+
+def test_an_evaluation_reads_as_much_of_what_is_held_out_as_was_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer, part = begin(steps=4), Mock(side_effect=held_out)
+    config = replace(trainer.config, train=replace(trainer.config.train, val_tokens=100))
+    monkeypatch.setattr("octavo.trainer.held_out", part)
+    Trainer(config, trainer.prepared, Path("other"))
+    part.assert_called_once_with(trainer.prepared, 100)
 
 
 def test_fewer_minutes_than_what_is_learned_anew_are_refused(ticking: None) -> None:

@@ -21,11 +21,21 @@ def _simplify(config: Any) -> None:
         object.__setattr__(config, f.name, simple(getattr(config, f.name)))
 
 
+def _fill(config: Any, **derived: Any) -> None:
+    for name, value in derived.items():
+        if getattr(config, name) is None:
+            object.__setattr__(config, name, value)
+
+
 def _check_positive(config: object, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= float_info.max:
             raise ConfigError(f"{name} is {value!r}; give a number above zero")
+
+
+def _given(config: object, *names: str) -> list[str]:
+    return [name for name in names if getattr(config, name) is not None]
 
 
 def _check_whole(config: object, *names: str) -> None:
@@ -110,16 +120,14 @@ class ModelConfig:
         if self.head_width is None and self.width % self.heads:
             raise ConfigError(f"width {self.width} does not divide into {self.heads} heads; choose a multiple")
         modern = self.dialect == "modern"
-        derived = {
-            "kv_heads": self.heads,
-            "head_width": self.width // self.heads,
-            "feed_forward": -(-8 * self.width // (3 * 64)) * 64 if modern else 4 * self.width,
-            "norm_epsilon": 1e-6 if modern else 1e-5,
-            "qk_norm": modern,
-        }
-        for name, value in derived.items():
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, value)
+        _fill(
+            self,
+            kv_heads=self.heads,
+            head_width=self.width // self.heads,
+            feed_forward=-(-8 * self.width // (3 * 64)) * 64 if modern else 4 * self.width,
+            norm_epsilon=1e-6 if modern else 1e-5,
+            qk_norm=modern,
+        )
 
     def _check_gpt2(self) -> None:
         if self.dialect != "gpt2":
@@ -205,6 +213,7 @@ class TrainConfig:
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
     eval_every: int = 100
     save_every: int = DERIVED  # steps; eval_every, where nothing else is said
+    val_tokens: int | None = None  # of the held-out text, its first ones, that an evaluation reads; none: up to 500,000
     start: str | None = None  # the model whose weights it began with; none: random ones
     window: int | None = None  # tokens that a row has, where that is less than the model's context
     pack: Literal["documents"] | None = None  # what stands side by side in a row and is not seen by its neighbours
@@ -215,26 +224,17 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _simplify(self)
-        if self.lr is None:
-            object.__setattr__(self, "lr", 0.02 if self.optimizer == "muon" else 1e-3)
-        if self.weight_decay is None:
-            object.__setattr__(self, "weight_decay", 0.0 if self.optimizer == "muon" else 0.1)
-        if self.save_every is None:
-            object.__setattr__(self, "save_every", self.eval_every)
-        _check_whole(self, "steps", "batch", "micro_batches", "eval_every", "save_every")
-        for name in ("window", "most_steps", "pairs"):
-            if getattr(self, name) is not None:
-                _check_whole(self, name)
-        _check_positive(self, "lr", "clip")
+        lr, weight_decay = (0.02, 0.0) if self.optimizer == "muon" else (1e-3, 0.1)
+        _fill(self, lr=lr, weight_decay=weight_decay, save_every=self.eval_every)
+        whole = _given(self, "window", "most_steps", "pairs", "val_tokens")
+        _check_whole(self, "steps", "batch", "micro_batches", "eval_every", "save_every", *whole)
+        _check_positive(self, "lr", "clip", *_given(self, "minutes", "forecast", "forecast_within"))
         _check_either(self, "recompute", "compile")
         for name in ("dropout", "warmup", "decay"):
             if not 0 <= getattr(self, name) < (1.0001 if name == "decay" else 1):
                 raise ConfigError(f"{name} is {getattr(self, name)}; give a fraction from 0 to 1")
         if not 0 <= self.weight_decay < float("inf"):
             raise ConfigError(f"weight_decay is {self.weight_decay}; give zero or more")
-        for name in ("minutes", "forecast", "forecast_within"):
-            if getattr(self, name) is not None:
-                _check_positive(self, name)
         if self.micro_batches > self.batch:
             raise ConfigError(f"{self.micro_batches} micro_batches are more than the {self.batch} rows of a batch")
 
@@ -294,6 +294,6 @@ class Asked:
         if self.minutes is not None and self.steps is not None:
             raise ConfigError("minutes and steps both say when to end; give one of them")
         given = ("minutes", "steps", "vocab_size", "layers", "heads", "kv_heads", "width", "context", "batch", "lr")
-        _check_positive(self, *(name for name in (*given, "eval_every") if getattr(self, name) is not None))
+        _check_positive(self, *_given(self, *given, "eval_every"))
         if self.seed is not None and self.seed < 0:
             raise ConfigError(f"seed is {self.seed}; give zero or a positive number")

@@ -60,7 +60,8 @@ def _size(size: int) -> str:
 
 def _besides(train: TrainConfig) -> str:
     pieces = f"; each batch in {train.micro_batches} pieces, to save memory" if train.micro_batches > 1 else ""
-    return ("" if train.pairs is None else "; what follows what is counted first") + pieces
+    read = "" if train.val_tokens is None else f"; up to {train.val_tokens:,} tokens held out are read, to save time"
+    return ("" if train.pairs is None else "; what follows what is counted first") + pieces + read
 
 
 def _expected(config: RunConfig, prepared: Prepared, copied: float) -> str:

@@ -33,9 +33,9 @@ class Evaluation:
     val_bits_per_byte: float
 
 
-def held_out(prepared: Prepared) -> Part:
-    """What is validated on: all of the validation text, or its beginning where it is long."""
-    return prepared.val.head(VALIDATION_TOKENS)
+def held_out(prepared: Prepared, tokens: int | None = None) -> Part:
+    """What is validated on: all of the validation text, or its beginning where it is long, or for so many tokens."""
+    return prepared.val.head(min(VALIDATION_TOKENS, tokens or VALIDATION_TOKENS))
 
 
 def rows_at_once(window: int, vocab_size: int) -> int:

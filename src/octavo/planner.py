@@ -12,7 +12,7 @@ from octavo.data.nature import known, repeated
 from octavo.describing import COPIED, described, epochs
 from octavo.devices import choose_device
 from octavo.errors import ConfigError
-from octavo.evaluation import held_out
+from octavo.evaluation import GLANCE, held_out
 from octavo.forecast import forecast
 from octavo.making import LARGE
 from octavo.memory import free_memory
@@ -25,6 +25,7 @@ from octavo.spreading import Team
 MINUTES = 5.0  # where neither minutes nor steps are asked for
 EVALUATIONS = 10  # in one training, or as many as fit into this share of its time
 EVALUATION_SHARE = 0.1
+LOOK = 20.0  # seconds that an evaluation may take, however short the time
 SAVING = 0.5  # seconds that a sample and a checkpoint take besides
 SAVES = 6  # at least, for only then may the end be moved to where the time is over
 READING = 1 / 3  # of the time that learning from a token takes
@@ -120,8 +121,7 @@ def _in_time(
 ) -> tuple[RunConfig, float]:
     """A training of as many steps as its time is enough for, or its text is good for, and its share of that time."""
     tokens = len(prepared.train.tokens) - 1
-    looks, steps = _looks_and_steps(config, len(held_out(prepared).tokens), seconds, pace)
-    config = replace(config, train=replace(config.train, minutes=seconds / 60))
+    config, looks, steps = _timed(config, prepared, seconds, pace)
     config = _bounded(config, steps, tokens)
     return _with_steps(config, config.train.steps, looks, tokens, asked), config.train.steps / steps
 
@@ -180,8 +180,7 @@ def _of_model(config: RunConfig, asked: Asked, prepared: Prepared, room: Room) -
     if config.train.device != "cpu":  # where many rows may take hardly longer than one
         pace, config = probed(config, room)
     config, pace = _compiled(config, pace, seconds, room)
-    looks, steps = _looks_and_steps(config, len(held_out(prepared).tokens), seconds, pace)
-    config = replace(config, train=replace(config.train, minutes=seconds / 60))
+    config, looks, steps = _timed(config, prepared, seconds, pace)
     return _with_steps(config, steps, looks, tokens, asked)
 
 
@@ -218,12 +217,20 @@ def _affordable(configs: list[RunConfig], room: Room) -> list[RunConfig]:
     return found
 
 
-def _looks_and_steps(config: RunConfig, held_out: int, seconds: float, pace: float) -> tuple[int, int]:
-    """How often to evaluate, and the steps that the rest of the time is enough for."""
-    look = SAVING + READING * pace * held_out / (config.train.batch * config.window)
+def _timed(config: RunConfig, prepared: Prepared, seconds: float, pace: float) -> tuple[RunConfig, int, int]:
+    """The same for so many seconds, how often to evaluate, and the steps that the rest of the time is enough for.
+
+    A model may be so slow that to read all that is held out takes longer than that: then it reads some of it. One that
+    begins with weights is measured once more, before its first step.
+    """
+    held, token = len(held_out(prepared).tokens), READING * pace / (config.train.batch * config.window)
+    most = max(GLANCE, int(max(EVALUATION_SHARE * seconds, LOOK) / max(token, 1e-12)))
+    train = replace(config.train, minutes=seconds / 60, val_tokens=most if most < held else None)
+    look = SAVING + token * min(held, most)
     looks = min(EVALUATIONS, max(1, int(EVALUATION_SHARE * seconds / look)))
     between = max(0, SAVES - looks) * SAVING / 2
-    return looks, max(1, round((seconds - looks * look - between) / pace))
+    left = seconds - (looks + (train.start is not None)) * look - between
+    return replace(config, train=train), looks, max(1, round(left / pace))
 
 
 def _by_time(rungs: list[Rung], different: float, seconds: float, room: Room) -> tuple[RunConfig, float]:

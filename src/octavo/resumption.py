@@ -89,8 +89,12 @@ def found_again(run: Path, data: DataConfig) -> DataConfig:
     return replace(data, texts=tuple(map(there, data.texts)), val=None if data.val is None else there(data.val))
 
 
-def go_back(trainer: Trainer, *, before: int | None = None, allow_mismatch: bool = False) -> list[Note]:
+def go_back(
+    trainer: Trainer, *, before: int | None = None, allow_mismatch: bool = False, cut: bool = True
+) -> list[Note]:
     """Back to the newest state that is whole; without any, to the beginning. What was found is told.
+
+    What was logged of later steps is cut off. The evaluation that a stop interrupted is still to be logged.
 
     Raises `RunError` where the text or a setting is not what it was and that is not allowed, where no state is whole,
     and where those that there were have been removed.
@@ -114,7 +118,8 @@ def go_back(trainer: Trainer, *, before: int | None = None, allow_mismatch: bool
         trainer.at.gathered = trainer.spread.gathered  # as it was decided for those who go on
     trainer.take_less(recompute=trainer.at.recompute, gathered=trainer.at.gathered)
     trainer.let_decay(trainer.at.weight_decay)
-    trainer.journal.cut(step)
+    if cut:
+        trainer.journal.cut(step if trainer.at.due is None else step - 1)
     return notes
 
 
@@ -174,9 +179,10 @@ def plateau(trainer: Trainer) -> int:
 
 
 def rewind(trainer: Trainer) -> list[Note]:
-    """Go back to the newest state from before the rate fell; the best weights stay the best."""
+    """Go back to the newest state from before the rate fell; the best weights stay the best, the logs as they are."""
     best = trainer.at.best
-    notes = go_back(trainer, before=trainer.at.schedule.level_until, allow_mismatch=True)  # it was found a moment ago
+    until = trainer.at.schedule.level_until
+    notes = go_back(trainer, before=until, allow_mismatch=True, cut=False)  # it was found a moment ago
     trainer.at.best = best
     return notes
 
@@ -191,6 +197,7 @@ def prolong(trainer: Trainer, steps: int, minutes: float | None) -> Iterator[Eve
     trainer.let_decay(at.weight_decay)
     if trainer.processes.first:
         forget_after(trainer.run, at.step)  # the way that is not taken any more; the best weights stay
+        trainer.journal.cut(at.step)
     yield from trainer.save_state()
 
 

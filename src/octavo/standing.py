@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from octavo.config import RunConfig
+from octavo.config import RunConfig, TrainConfig
 from octavo.data.batches import more_pieces
 from octavo.errors import ConfigError, DamagedError
 from octavo.evaluation import Evaluation
@@ -15,7 +15,8 @@ from octavo.schedule import Schedule
 from octavo.step import StepResult
 
 WHERE = {"train.device", "train.compile"}
-NEWER = {"recompute", "gathered", "threads", "weight_decay"}  # not in what earlier versions saved, where they were off
+# not in what earlier versions saved, where they were off
+NEWER = {"recompute", "gathered", "threads", "weight_decay", "besides", "look"}
 
 
 @dataclass(kw_only=True)
@@ -31,9 +32,31 @@ class Standing:
     weight_decay: float | None = None  # another than was planned, for the text is read another number of times
     step: int = 0  # as many are done, and as many global batches are read
     seconds: float = 0.0  # of training
+    besides: float = 0.0  # seconds of them in which something else was done than a step
+    look: float = 0.0  # seconds that it takes to read the held-out text once, as far as that is known
     best: Evaluation | None = None
     failures: int = 0  # steps in a row that came to no finite number
     due: Stepped | None = None  # the last step, where its evaluation was interrupted
+
+    @property
+    def learning(self) -> float:
+        """Seconds of steps alone."""
+        return self.seconds - self.besides
+
+    @property
+    def over(self) -> bool:
+        """Whether all steps are done, and no evaluation is due that a stop interrupted."""
+        return self.step >= self.schedule.steps and self.due is None
+
+    def forecast(self, train: TrainConfig) -> tuple[float, float] | None:
+        """The loss that was expected, and how surely, where this training has come to the end that was planned."""
+        planned = self.minutes == train.minutes and (self.minutes is not None or self.schedule.steps == train.steps)
+        loss, within = train.forecast, train.forecast_within
+        return (loss, within) if planned and self.over and loss is not None and within is not None else None
+
+    def looked(self, seconds: float, look: float) -> None:
+        """Say how long an evaluation took, and how long one of all of the held-out text does."""
+        self.besides, self.look = self.besides + seconds, look
 
     def stepped(self, result: StepResult, config: RunConfig, pace: float) -> Stepped:
         """What there is to tell of the last step, where one takes so many seconds."""

@@ -50,7 +50,7 @@ class Trainer(Learner):
     ) -> None:
         super().__init__(config, prepared, processes, parallel, start)
         self.run, train = run, config.train
-        self.held_out = held_out(prepared)
+        self.held_out = held_out(prepared, train.val_tokens)
         self.journal = Journal(run) if processes.first else Unwritten(run)
         self.at = Standing(
             schedule=Schedule.planned(train.steps, warmup=train.warmup, decay=train.decay),
@@ -70,13 +70,11 @@ class Trainer(Learner):
     @property
     def over(self) -> bool:
         """Whether it has come to its end: all steps are done, and no evaluation is due that a stop interrupted."""
-        return self.at.step >= self.at.schedule.steps and self.at.due is None
+        return self.at.over
 
     def events(self) -> Iterator[Event]:
         """Train until the last step, or until asked to stop. Raises `SaveError` when the disk does not take more."""
         self._clock, self.pace = time.monotonic() - self.at.seconds, Pace()
-        if self.at.step == 0:
-            self.pace.looking = self.at.seconds  # what came before the first step is no step's
         self._read, self._told = self.at.step >= self.config.train.eval_every, self.at.schedule.steps
         try:
             self.threads.use(self.at.threads)
@@ -87,7 +85,7 @@ class Trainer(Learner):
             yield from self._try_room()
             while self.at.step < self.at.schedule.steps and not self._ends():
                 yield from self._advance()
-            if self._ends() and not (self.at.due is None and self._known() and self.at.step in steps_saved(self.run)):
+            if self._ends() and not (self.at.due is None and self._known() and self._is_saved()):
                 yield from self._save_unmeasured()
             yield self._finished()
         finally:
@@ -101,6 +99,10 @@ class Trainer(Learner):
         self._ended = self._ended or self.processes.any(self.stopping)
         return self._ended
 
+    def _is_saved(self) -> bool:
+        """Whether the state stands on the disk as the first process sees it, for others may see it later."""
+        return bool(self.processes.told("yes" if self.at.step in steps_saved(self.run) else ""))
+
     def _advance(self) -> Iterator[Event]:
         result = self.learn(self.at.step, self.at.micro_batches, self.at.schedule.rate(self.at.step))
         if result is None:
@@ -109,7 +111,7 @@ class Trainer(Learner):
         self.at.step += 1
         self.at.seconds = time.monotonic() - self._clock
         self._count_failures(result)
-        stepped = self.at.stepped(result, self.config, self.pace.seen(self.at.step, self.at.seconds))
+        stepped = self.at.stepped(result, self.config, self.pace.seen(self.at.step, self.at.learning))
         yield stepped
         if self.at.step in snapshot_steps(self.at.schedule.steps, self.snapshots):
             self.spread.lend(lambda model: save_snapshot(self.run, self.at.step, model))
@@ -132,7 +134,8 @@ class Trainer(Learner):
             yield event
         if self.at.due is None:
             self.journal.metrics(line)
-            self.pace.looked(time.monotonic() - begin)
+            took = time.monotonic() - begin
+            self.at.looked(took, look=took)
             yield from self._replan()
             yield from self.save_state()
 
@@ -199,14 +202,16 @@ class Trainer(Learner):
         evaluated = self.with_room(lambda: read(stopped=ends, spread=self.spread))
         if evaluated is None:
             return
+        took = time.monotonic() - self._clock - before
         self._read = self._read or self.at.step > 0
         improved = self.at.betters(evaluated, glanced=self.config.train.pairs is not None)
         if improved:
             self.at.best = evaluated
             self.spread.lend(self._save)
         self.at.seconds = time.monotonic() - self._clock
-        if self.at.step == 0:
-            self.pace.looked(self.at.seconds - before, len(part.tokens) / len(self.held_out.tokens))
+        if self.at.step == 0:  # of a part of the text perhaps; to save what was read takes as long for all of it
+            passed, share = self.at.seconds - before, len(part.tokens) / len(self.held_out.tokens)
+            self.at.looked(passed, look=passed + took / share - took)
         yield Evaluated(
             **asdict(evaluated),
             steps=self.at.schedule.steps,
@@ -237,9 +242,10 @@ class Trainer(Learner):
 
     def _replan(self) -> Iterator[Event]:
         """Where the end is a time, fit the number of steps to the pace seen: recorded with the state saved next."""
-        minutes, seen = self.at.minutes, (time.monotonic() - self._clock, self.pace.looking, self.pace.look)
-        self.at.seconds, self.pace.looking, self.pace.look = json.loads(self.processes.told(json.dumps(seen)))
-        steps = self.pace.fitting(self.at.step, self.at.seconds, 60 * (minutes or 0.0), self.config.train.eval_every)
+        minutes, seen = self.at.minutes, (time.monotonic() - self._clock, self.at.besides, self.at.look)
+        self.at.seconds, self.at.besides, self.at.look = json.loads(self.processes.told(json.dumps(seen)))
+        left, every = 60 * (minutes or 0.0) - self.at.seconds, self.config.train.eval_every
+        steps = self.pace.fitting(self.at.step, self.at.learning, left, every, self.at.look)
         if minutes is None or self.at.step >= self.at.schedule.steps:
             return
         most = self.config.train.most_steps if minutes == self.config.train.minutes else None  # nobody asked for more
@@ -287,12 +293,5 @@ class Trainer(Learner):
             reason="done" if self.over else "stopped",
             evaluated=self._known() or not self._ended,
             read=self._read,
-            forecast=self._forecast(),
+            forecast=self.at.forecast(self.config.train),
         )
-
-    def _forecast(self) -> tuple[float, float] | None:
-        """What was expected of this training, where it has come to the end that was planned."""
-        train, at = self.config.train, self.at
-        planned = at.minutes == train.minutes and (at.minutes is not None or at.schedule.steps == train.steps)
-        loss, within = train.forecast, train.forecast_within
-        return (loss, within) if planned and self.over and loss is not None and within is not None else None

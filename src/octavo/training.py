@@ -179,7 +179,7 @@ def _begun(
         weights = begun_with_pairs(config, prepared.train.tokens)
     seconds = time.monotonic() - clock
     trainer = Trainer(config, prepared, run, processes, parallel, weights)
-    trainer.at.seconds = seconds
+    trainer.at.seconds = trainer.at.besides = float(processes.told(repr(seconds)))  # all go on by the same clock
     return trainer
 
 
@@ -213,7 +213,7 @@ def resume(
     with processes.together(), processes.by_itself():  # what the first has read and encoded the others find
         prepared = prepared or as_the_first(fingerprint, lambda: same_text(run, config, on_event))
     # a training that was ended before it had saved what it begins with begins with it once more
-    saved = processes.in_turn(lambda: bool(steps_saved(run)))
+    saved = bool(processes.told("yes" if steps_saved(run) else ""))
     start = None if saved else processes.in_turn(lambda: opened_start(Asked(), config))
     opened = Trainer if saved else partial(_begun, start=start, on_event=on_event)
     trainer = opened(config, prepared, run, processes, way_before(run, processes, parallel))
@@ -244,7 +244,7 @@ def _prolong(trainer: Trainer, asked: Asked, on_event: Listener, told: Sequence[
     steps, at = asked.steps, trainer.at
     if steps is not None and steps <= at.step:
         raise ConfigError(f"--steps {steps} are already behind: {at.step} are done; give more")
-    pace = at.seconds / max(1, at.step)  # of the checkpoint, in which all processes read the same
+    pace = at.learning / at.step if at.step else 0.0  # of the checkpoint, in which all processes read the same
     again = at.step - plateau(trainer) if at.step else 0
     if steps is None and pace and 60 * (asked.minutes or 0) <= again * pace:
         raise ConfigError(
