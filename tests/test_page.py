@@ -839,6 +839,17 @@ def test_the_report_is_waited_for_and_says_what_was_found(visit: Visit, running:
     assert found["duplicates"]["longest"] and page.get_by_text(re.compile(r"text\.txt, line \d+, as in ")).count() > 0
 
 
+def test_a_model_that_sees_little_is_looked_into_with_a_text_as_short(visit: Visit) -> None:
+    def narrow(told: Json) -> Json:
+        return told | {"models": [{**one, "context": 16} for one in told["models"]]}
+
+    visit.tell("/page/state", narrow)
+    page = visit.open("look")
+    expect(page.locator(".tokens .token").first).to_be_visible()
+    assert 0 < len(page.get_by_label("A text").input_value()) <= 16
+    assert all(len(asked["text"]) <= 16 for path, asked in visit.asked if path == "/page/look")
+
+
 def test_what_a_token_might_have_been_is_said_of_it(visit: Visit) -> None:
     page = visit.open("look")
     page.locator(".tokens .token").nth(1).focus()

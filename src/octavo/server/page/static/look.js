@@ -21,7 +21,8 @@ class Look {
   // `step` is the one to begin with, where its weights were kept.
   constructor(place, model, step) {
     Object.assign(this, { model, off: new Set(), at: Infinity, layer: 0, head: 0, attended: new Map() });
-    this.text = h("textarea", { rows: 3, spellcheck: "false", value: remembered("sessionStorage", "look", FIRST),
+    this.first = FIRST.slice(0, model.context); // a character may be a token
+    this.text = h("textarea", { rows: 3, spellcheck: "false", value: remembered("sessionStorage", "look", this.first),
       oninput: () => this.refresh() });
     this.tokens = new TokenList({ label: "The text as tokens; the arrow keys go from token to token",
       select: (index) => this.select(index) });
@@ -244,12 +245,13 @@ class Look {
 
 // A model of another alphabet does not know the letters of the text that stands here at first: it gets some of its own.
 async function inItsOwnLetters(room) {
-  const { tokens } = room.result ?? { tokens: [] };
-  if (room.text.value !== FIRST || tokens.map(({ text }) => text).join("") === FIRST || !room.model.learned) return;
-  const { samples } = await get(`/page/learn?model=${encodeURIComponent(room.model.name)}`);
+  const { first, model, result } = room;
+  const read = (result?.tokens ?? []).map(({ text }) => text).join("");
+  if (room.text.value !== first || read === first || !model.learned) return;
+  const { samples } = await get(`/page/learn?model=${encodeURIComponent(model.name)}`);
   const written = samples.findLast(({ text }) => text);
-  if (!written || room.text.value !== FIRST) return; // somebody has begun to write meanwhile
-  room.text.value = [...written.text].slice(0, FIRST.length).join("");
+  if (!written || room.text.value !== first) return; // somebody has begun to write meanwhile
+  room.text.value = [...written.text].slice(0, first.length).join("");
   await room.refresh();
 }
 
