@@ -98,8 +98,9 @@ def _check_target(run: Path, force: bool) -> None:
 def check_replaceable(target: Path, flag: str) -> None:
     """Raise `RunError` for a place that nothing can replace: a name too long, the root of a disk, where one stands."""
     check_name(target, flag)
-    if target.is_mount() or Path.cwd().is_relative_to(target.resolve()):
-        what = "the root of a disk" if target.is_mount() else "the folder that you are in"
+    place = target.resolve()  # for "." says of itself that it is its own parent, as only a root is
+    if place.is_mount() or Path.cwd().is_relative_to(place):
+        what = "the root of a disk" if place.is_mount() else "the folder that you are in"
         raise RunError(f"{target} is {what}, which nothing can replace; give {flag} a folder in it")
 
 
