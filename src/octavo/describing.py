@@ -7,6 +7,7 @@ from octavo.data import Prepared
 from octavo.data.nature import script
 from octavo.evaluation import held_out
 from octavo.forecast import FEWEST, RATES
+from octavo.names import several
 from octavo.ngrams import spread
 from octavo.probing import Room, step_memory
 from octavo.progress import duration
@@ -37,7 +38,7 @@ def described(
         f"{prepared.val.characters:,} held out to validate; a vocabulary of {words:,} {unit}",
         f"model     {model.dialect}, {model.layers} layers of width {model.width}, {model.heads} heads, "
         f"context {model.context}: {parameters(model) / 1e6:.2f} million parameters",
-        f"training  {train.steps:,} step{'s' * (train.steps != 1)} of {train.batch} × {config.window} tokens, "
+        f"training  {several(train.steps, 'step')} of {train.batch} × {config.window} tokens, "
         f"{times:.1f} times the text, on {train.device} in {train.dtype}{_besides(train)}",
         f"memory    about {_size(step_memory(config, room))}"
         + ("" if room.free is None else f" of {_size(room.free)} free")

@@ -208,7 +208,7 @@ def yet_to_take(optimizers: Iterable[torch.optim.Optimizer]) -> int:
 
 MOMENTUM = 0.9  # Muon's usual 0.95 remembers too long for a training of a few thousand steps
 OUTER_RATE = 0.3  # AdamW's rate beside Muon's
-COUNTED_RATE = 0.075  # and where embedding and output begin with what was counted, which most of is to be kept
+COUNTED_RATE = 0.075  # and where embedding and output begin with what was counted, so that most of it is kept
 OUTER_EPSILON = 1e-4  # AdamW's: a token that does not come should not become the less likely the less likely it is
 
 
