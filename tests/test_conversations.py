@@ -16,6 +16,7 @@ import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer
 
 import octavo
@@ -28,6 +29,7 @@ from octavo.errors import TextError, TokenizerError
 from octavo.events import Event, Note
 from octavo.exporting import export
 from octavo.tokenizers import BPETokenizer, SimpleTokenizer, Tokenizer, load_tokenizer
+from octavo.tokenizers.base import END_OF_TEXT
 from octavo.tokenizers.turns import TEMPLATE, TURNS
 from test_chat import PLAIN, TEMPLATES, tokenizer_with
 from test_gguf import LlamaCpp
@@ -159,6 +161,48 @@ def test_a_model_that_answers_already_goes_on_in_its_own_words(cache: Path, name
     assert found.train.tokens.tolist() == [token for record in records for token in ids_of(record, tokenizer)]
     own = read(cache, "talks.jsonl", by=BPETokenizer.train(sentences(50), vocab_size=300, chat=True), val="talks.jsonl")
     assert own.text_sha256 != found.text_sha256
+
+
+def spelled(record: Talk | str) -> str:
+    """A document as one text, special tokens in it spelled out."""
+    plain = isinstance(record, str)
+    return record if plain else "".join(f"{TURNS[0]}{one['role']}\n{one['content']}{TURNS[1]}\n" for one in record)
+
+
+def metaspace(scheme: str) -> dict[str, Any]:
+    return {"pre_tokenizer": pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)}
+
+
+PREFIXES: dict[str, dict[str, Any]] = {
+    "llama 2": {"normalizer": normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])},
+    "always": metaspace("always"),
+    "first": metaspace("first"),
+    "never": metaspace("never"),
+    "gpt2": {"pre_tokenizer": pre_tokenizers.Sequence([pre_tokenizers.ByteLevel(add_prefix_space=True)])},
+}
+
+
+@pytest.mark.parametrize("name", PREFIXES)
+def test_a_space_that_a_tokenizer_puts_before_a_text_is_not_put_within_it(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    backend = BPETokenizer.train(sentences(50), vocab_size=400, chat=True).backend
+    if name != "gpt2":
+        backend.pre_tokenizer = pre_tokenizers.Metaspace()
+        named = [END_OF_TEXT, *TURNS]
+        backend.train_from_iterator([sentences(50)], trainers.BpeTrainer(special_tokens=named, show_progress=False))
+        backend.pre_tokenizer = None
+    for part, rule in PREFIXES[name].items():
+        setattr(backend, part, rule)
+    tokenizer = BPETokenizer(backend, {"eos_token": END_OF_TEXT, "chat_template": TEMPLATE})
+    for module in ("conversations", "sources"):
+        monkeypatch.setattr(f"octavo.data.{module}.cut_pieces", partial(cut_pieces, limit=40))
+    records: list[Talk | str] = [sentences(20, seed=5), *talks(10, seed=4), "".join(sentences(3, seed=6).split())]
+    write("all.jsonl", records)
+    found = read(cache, "all.jsonl", by=tokenizer, val="all.jsonl")
+    ids = [tokenizer.encode(spelled(record) + END_OF_TEXT, special=True) for record in records]
+    assert [ids_of(record, tokenizer) for record in records] == ids
+    assert found.train.tokens.tolist() == [token for record in ids for token in record]
 
 
 def test_a_template_that_writes_the_date_learns_the_same_on_every_day(cache: Path) -> None:

@@ -97,7 +97,11 @@ def read_conversation(tokenizer: Tokenizer, messages: Sequence[Message], *, answ
     """
     ids: list[int] = []
     for text, special in Spelling.of(tokenizer).parts(messages, answering=answering):
-        ids += [tokenizer.special_ids[text]] if special else tokenizer.encode(text)
+        if special:
+            ids.append(tokenizer.special_ids[text])
+        else:
+            (found,) = tokenizer.encode_pieces([text], ["special" if ids else "nothing"])
+            ids += found.tolist()
     return ids
 
 

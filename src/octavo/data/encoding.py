@@ -78,7 +78,8 @@ def _other_text() -> DamagedError:
 
 
 def _encoded(pieces: Sequence[Piece], tokenizer: Tokenizer) -> Iterator[Encoded]:
-    for piece, ids in zip(pieces, tokenizer.encode_array([piece.text for piece in pieces]), strict=True):
+    found = tokenizer.encode_pieces([piece.text for piece in pieces], [piece.behind for piece in pieces])
+    for piece, ids in zip(pieces, found, strict=True):
         hidden = piece.bytes - int(tokenizer.token_bytes[ids].sum()) if isinstance(tokenizer, SimpleTokenizer) else 0
         before, after = ([tokenizer.special_ids[name] for name in names] for names in (piece.before, piece.after))
         if piece.ends and tokenizer.end_of_text is not None:

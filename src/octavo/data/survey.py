@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from octavo.data.conversations import Marked
 from octavo.data.sources import Document
 from octavo.events import Event, Preparing
+from octavo.tokenizers.prefixes import Behind
 
 BOUNDARY, MARK = b"\xff", b"\xfe"  # ends a document in the hash, and a special token; no text in UTF-8 has these bytes
 TICK = 0.1  # seconds from one event to the next
@@ -31,7 +32,8 @@ class Survey:
 class Piece:
     """A piece of a document, the part it belongs to, its size in UTF-8, and whether the document ends with it.
 
-    `sha256` is that of all that was read as far as its end. Special tokens stand `before` and `after` its text.
+    `sha256` is that of all that was read as far as its end. Special tokens stand `before` and `after` its text; what
+    the text is `behind` is one of them, other text of the document, or nothing.
     """
 
     text: str
@@ -41,6 +43,7 @@ class Piece:
     sha256: Digest
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    behind: Behind = "nothing"
 
 
 class Progress:
@@ -70,10 +73,11 @@ class Reader:
         self.source, self.cuts = documents, cuts
         self.hash = hashlib.sha256()
         self.characters = self.bytes = self.documents = self.conversations = self.spoken_from = 0
+        self.behind: Behind = "nothing"
 
     def __iter__(self) -> Iterator[Piece]:
         for document in self.source:
-            start, spoken = self.characters, False
+            start, spoken, self.behind = self.characters, False, "nothing"
             for text, last in _with_last(document.pieces):
                 spoken = spoken or isinstance(text, Marked)
                 yield from self._cut(text, last)
@@ -89,12 +93,13 @@ class Reader:
             part = bisect_right(self.cuts, self.characters)
             room = self.cuts[part] - self.characters if part < len(self.cuts) else len(text)
             here, text = text[:room], text[room:]
-            encoded, behind = here.encode(), () if text else after
-            self.hash.update(_marks(before) + encoded + _marks(behind))
+            encoded, marks = here.encode(), () if text else after
+            self.hash.update(_marks(before) + encoded + _marks(marks))
             self.characters += len(here)
             self.bytes += len(encoded)
-            yield Piece(here, part, len(encoded), last and not text, self.hash.digest(), before, behind)
-            before = ()
+            behind: Behind = "special" if before else self.behind
+            yield Piece(here, part, len(encoded), last and not text, self.hash.digest(), before, marks, behind)
+            before, self.behind = (), "special" if marks else "text"
 
     def survey(self) -> Survey:
         """What has been read so far."""

@@ -14,6 +14,7 @@ from octavo.errors import DamagedError
 from octavo.events import Event
 from octavo.randomness import seed_for
 from octavo.tokenizers import BPETokenizer, SimpleTokenizer, Tokenizer, load_tokenizer
+from octavo.tokenizers.prefixes import without_prefix
 
 Kind = Literal["character", "word", "bpe"]
 SAMPLE = 64_000_000  # bytes of text that a vocabulary of byte pairs or of words is learned from, at most
@@ -34,7 +35,9 @@ def fingerprint(*facts: object) -> str:
 
 def fingerprint_of(tokenizer: Tokenizer) -> str:
     """The sha256 of everything that decides a tokenizer's ids."""
-    return fingerprint(tokenizer.kind, tokenizer.end_of_text, tokenizer.backend.to_str())
+    bare = without_prefix(tokenizer.backend, "text")
+    within = () if bare is None else (bare.to_str(),)
+    return fingerprint(tokenizer.kind, tokenizer.end_of_text, tokenizer.backend.to_str(), *within)
 
 
 def vocabulary(

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer as Backend
 
 from octavo.disk import make_folder, saving, write_file
 from octavo.errors import TokenizerError
+from octavo.tokenizers.prefixes import Behind
 from octavo.tokenizers.streams import TextStream
 from octavo.tokenizers.turns import END_OF_TURN, TEMPLATE
 
@@ -142,6 +143,13 @@ class Tokenizer(ABC):
             for group in groups(pieces)
             for encoding in encode(group, add_special_tokens=False)
         ]
+
+    def encode_pieces(self, pieces: Sequence[str], behind: Sequence[Behind]) -> list[Ids]:
+        """The ids of pieces of longer texts, each standing behind nothing, text or a special token there.
+
+        Joined, those of a text are the ids of the whole, if it was cut as `octavo.data.pieces` does it.
+        """
+        return self.encode_array(pieces)
 
     @abstractmethod
     def stream(self, after: Sequence[int] = ()) -> TextStream:

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -10,8 +12,9 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
 
 from octavo.errors import TokenizerError
-from octavo.tokenizers.base import END_OF_TEXT, Tokenizer, check_vocab_size, checked_text, pieces_of
+from octavo.tokenizers.base import END_OF_TEXT, Ids, Tokenizer, check_vocab_size, checked_text, pieces_of
 from octavo.tokenizers.files import read_object, read_text
+from octavo.tokenizers.prefixes import Behind, without_prefix
 from octavo.tokenizers.streams import BackendStream, ByteStream, TextStream
 from octavo.tokenizers.turns import TURNS, template_of
 
@@ -86,6 +89,22 @@ class BPETokenizer(Tokenizer):
             raise TokenizerError(f"encoder.json has no {END_OF_TEXT}; fetch GPT-2's own")
         backend.add_special_tokens([AddedToken(END_OF_TEXT, special=True, normalized=False)])
         return cls(backend)
+
+    def encode_pieces(self, pieces: Sequence[str], behind: Sequence[Behind]) -> list[Ids]:
+        """The ids of pieces of longer texts; a space that is put before a text is not put before what is within it."""
+        if not self._bare:
+            return self.encode_array(pieces)
+        found: list[Ids] = []
+        for place, side_by_side in groupby(zip(pieces, behind, strict=True), key=itemgetter(1)):
+            found += self._bare.get(place, self).encode_array([piece for piece, _ in side_by_side])
+        return found
+
+    @cached_property
+    def _bare(self) -> "dict[Behind, BPETokenizer]":
+        """What encodes in its place where no space is put before a piece."""
+        places: tuple[Behind, ...] = ("text", "special")
+        found = {place: without_prefix(self.backend, place) for place in places}
+        return {place: BPETokenizer(bare, self.settings) for place, bare in found.items() if bare is not None}
 
     def stream(self, after: Sequence[int] = ()) -> TextStream:
         """A stream in which the bytes of an unfinished character wait for the rest of it."""
