@@ -15,7 +15,8 @@ from octavo import training
 from octavo.cli.asking import read_base
 from octavo.config import Asked
 from octavo.errors import ConfigError, RunError
-from octavo.events import Event, Planned, Saved, Stepped
+from octavo.evaluation import examine
+from octavo.events import Event, Finished, Planned, Saved, Stepped
 from octavo.gguf_file import save_gguf
 from octavo.saved import steps_saved
 from octavo.trainer import Trainer
@@ -73,6 +74,22 @@ def test_it_is_gone_on_with_to_the_same_bits_without_the_model(stop: int, first:
     first.rename("elsewhere")
     list(training.resume(Path("run"), Asked()).events())
     assert same(left("run", 12), left("whole", 12))
+
+
+def test_a_stop_need_not_wait_until_all_that_is_held_out_was_read(monkeypatch: pytest.MonkeyPatch, first: Path) -> None:
+    Path("val.txt").write_text(sentences(1500, seed=6))
+    list(on(steps=8, val="val.txt").events())
+    Path("run").rename("whole")
+    monkeypatch.setattr("octavo.trainer.GLANCE", 64)
+    monkeypatch.setattr("octavo.trainer.examine", read := Mock(side_effect=examine))
+    trainer = on(steps=8, val="val.txt")
+    trainer.stop()
+    *_, finished = trainer.events()
+    assert isinstance(finished, Finished) and finished.reason == "stopped"
+    whole, glance = (len(call.args[1].tokens) for call in read.call_args_list)
+    assert whole == len(trainer.held_out.tokens) > 2 * glance
+    list(training.resume(Path("run"), Asked()).events())
+    assert same(left("run", 8), left("whole", 8))
 
 
 def test_a_kill_before_the_first_save_of_its_own_goes_back_to_the_model(first: Path) -> None:

@@ -7,13 +7,14 @@ from typing import Any
 
 from octavo.config import RunConfig, TrainConfig
 from octavo.data.batches import more_pieces
-from octavo.errors import ConfigError, DamagedError
+from octavo.errors import ConfigError, DamagedError, OctavoError
 from octavo.evaluation import Evaluation
 from octavo.events import Stepped
 from octavo.plain import as_dict, from_dict
 from octavo.schedule import Schedule
 from octavo.step import StepResult
 
+FAILURES = 3  # steps in a row that came to no finite number, until the training gives up
 WHERE = {"train.device", "train.compile"}
 # not in what earlier versions saved, where they were off
 NEWER = {"recompute", "gathered", "threads", "weight_decay", "besides", "look"}
@@ -73,6 +74,15 @@ class Standing:
             tokens_per_second=round(per_step / pace, 1),
             remaining=(self.schedule.steps - self.step) * pace,
         )
+
+    def count_failures(self, result: StepResult, lr: float) -> None:
+        """Count steps in a row that came to no finite number; raises `OctavoError` where the training gives up."""
+        self.failures = 0 if result.used else self.failures + 1
+        if self.failures >= FAILURES:
+            raise OctavoError(
+                f"{FAILURES} steps in a row came to no finite loss (step {self.step}); the last checkpoint is "
+                f"intact, train again with a smaller --lr than {lr:g}"
+            )
 
     def betters(self, found: Evaluation, *, glanced: bool) -> bool:
         """Whether these weights are the best so far.

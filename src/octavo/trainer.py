@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
@@ -11,7 +11,7 @@ from pathlib import Path
 from octavo.checkpoint import prune, save_checkpoint, save_snapshot, snapshot_steps, snapshots_kept
 from octavo.claim import Claim
 from octavo.config import RunConfig
-from octavo.data import Prepared
+from octavo.data import Part, Prepared
 from octavo.errors import OctavoError
 from octavo.evaluation import GLANCE, VALIDATION, examine, held_out, sample
 from octavo.events import Evaluated, Event, Finished, Note, Sampled, Saved, Stepped
@@ -30,10 +30,8 @@ from octavo.scale import parameters
 from octavo.schedule import Schedule
 from octavo.spreading import Parallel
 from octavo.standing import Standing
-from octavo.step import StepResult
 
 MOVED, TOLD = 0.02, 0.25  # shares of the steps by which the end is moved, and by which that is worth another line
-FAILURES = 3  # steps in a row that came to no finite number, until the training gives up
 
 
 class Trainer(Learner):
@@ -80,7 +78,8 @@ class Trainer(Learner):
             self.threads.use(self.at.threads)
             if self.at.due is not None:  # the evaluation that a stop interrupted comes first
                 yield from self._examine(self.at.due)
-            elif self.at.best is None:
+            elif self.at.step == 0:  # where a stop made that a glance, once more
+                self.at.best = None
                 yield from self._look()
             yield from self._try_room()
             while self.at.step < self.at.schedule.steps and not self._ends():
@@ -110,7 +109,7 @@ class Trainer(Learner):
             return
         self.at.step += 1
         self.at.seconds = time.monotonic() - self._clock
-        self._count_failures(result)
+        self.at.count_failures(result, self.config.train.lr)
         stepped = self.at.stepped(result, self.config, self.pace.seen(self.at.step, self.at.learning))
         yield stepped
         if self.at.step in snapshot_steps(self.at.schedule.steps, self.snapshots):
@@ -184,23 +183,15 @@ class Trainer(Learner):
         yield Note(f"{where} ran out of memory: from step {self.at.step} on {how}")
         yield from self.save_state()
 
-    def _count_failures(self, result: StepResult) -> None:
-        self.at.failures = 0 if result.used else self.at.failures + 1
-        if self.at.failures >= FAILURES:
-            raise OctavoError(
-                f"{FAILURES} steps in a row came to no finite loss (step {self.at.step}); the last checkpoint is "
-                f"intact, train again with a smaller --lr than {self.config.train.lr:g}"
-            )
-
     def _look(self, stepped: Stepped | None = None) -> Iterator[Event]:
         """Read the held-out text, keep the weights if they are the best so far, and write a sample, unless stopped."""
-        whole = self.at.step > 0 or self.config.train.start is not None  # what was learned may be the best there is
-        part = self.held_out if whole else self.held_out.head(GLANCE)
-        read = partial(examine, self.model, part, step=self.at.step, dtype=self.dtype, window=self.config.window)
-        ends = self._ends if self.at.step else lambda: False  # the glance before the first step is short, and needed
         before = self.at.seconds
-        evaluated = self.with_room(lambda: read(stopped=ends, spread=self.spread))
-        if evaluated is None:
+        read = partial(examine, step=self.at.step, dtype=self.dtype, window=self.config.window, spread=self.spread)
+        for part, ends in self._read_of():
+            evaluated = self.with_room(partial(read, self.model, part, stopped=ends))
+            if evaluated is not None:
+                break
+        else:
             return
         took = time.monotonic() - self._clock - before
         self._read = self._read or self.at.step > 0
@@ -222,6 +213,13 @@ class Trainer(Learner):
         )
         if stepped is not None:
             yield from self._write()
+
+    def _read_of(self) -> Iterator[tuple[Part, Callable[[], bool]]]:
+        """What to read of the held-out text, and what stops that. Before the first step at least a glance is needed."""
+        if self.at.step > 0 or self.config.train.start is not None:  # what was learned may be the best there is
+            yield self.held_out, self._ends
+        if self.at.step == 0:
+            yield self.held_out.head(GLANCE), lambda: False
 
     def _write(self) -> Iterator[Event]:
         """The last of an evaluation, if no stop comes before its end: a sample."""
