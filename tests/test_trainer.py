@@ -467,6 +467,17 @@ def test_what_was_done_before_the_first_step_is_no_step_s_where_minutes_are_give
     assert training.resume(Path("other"), Asked(minutes=1.0)).at.schedule.steps == 40  # until the pace is known
 
 
+def test_minutes_given_anew_leave_time_to_evaluate() -> None:
+    trainer = begin(steps=40)
+    for event in trainer.events():
+        if isinstance(event, Stepped) and event.step == 3:
+            trainer.at.look = 40.0  # seconds
+            trainer.stop()
+    pace = trainer.at.learning / trainer.at.step
+    steps = training.resume(Path("run"), Asked(minutes=1.0)).at.schedule.steps
+    assert steps - 3 == pytest.approx(20 / pace, abs=2)
+
+
 def test_to_save_takes_no_longer_where_more_is_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("octavo.trainer.GLANCE", 32)  # of more than a thousand tokens
     save = Trainer._save

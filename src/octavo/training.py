@@ -20,6 +20,7 @@ from octavo.devices import choose_device
 from octavo.disk import make_folder, saving
 from octavo.errors import ConfigError, RunError
 from octavo.events import Note, Planned
+from octavo.pace import Pace
 from octavo.pairs import begun_with_pairs
 from octavo.parts import Parts
 from octavo.places import find_model, new_run
@@ -251,13 +252,15 @@ def _prolong(trainer: Trainer, asked: Asked, on_event: Listener, told: Sequence[
             f"--minutes {asked.minutes:g} are no more than the {again * pace / 60:.3g} of the last {again} steps, "
             "which are learned anew from before the rate fell; give more"
         )
+    every, left = trainer.config.train.eval_every, 60 * (asked.minutes or 0)
+    more = Pace().fitting(at.step, at.learning, left, every, at.look) - at.step
     if again:
         on_event(Note(f"{again} of the {at.step} steps are learned anew, those from where the learning rate fell"))
     for note in rewind(trainer) if at.step else []:
         if note not in told:
             on_event(note)
     if steps is None and pace:
-        steps = trainer.at.step + max(1, round(60 * (asked.minutes or 0) / pace))
+        steps = trainer.at.step + more
     elif steps is None:  # before the first step nobody knows; the pace will tell
         steps = trainer.at.schedule.steps
     for event in prolong(trainer, steps, asked.minutes):
