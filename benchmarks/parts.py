@@ -2,9 +2,9 @@
 
     python benchmarks/parts.py      # two minutes; nothing else may run meanwhile
 
-First what a process takes while its part is made and while the whole is written, as /proc tells it; then the seconds of
-a step, read in more and more pieces: with a copy in each process, with parts that are put together for each piece, and
-with parts that stay whole for all of the step (`gathered`). The three take turns; medians.
+First what a process takes to learn, while its part is made and while the whole is written, as /proc tells it; then the
+seconds of a step, read in more and more pieces: with a copy in each process, with parts that are put together for each
+piece, and with parts that stay whole for all of the step (`gathered`). The three take turns; medians.
 """
 
 import os
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from statistics import median
@@ -23,16 +24,19 @@ import torch
 from octavo.config import ModelConfig, RunConfig, TrainConfig
 from octavo.imagined import imagine
 from octavo.memory import give_back_memory
+from octavo.model import GPT
 from octavo.optim import make_optimizers
 from octavo.parallel import Spread
 from octavo.processes import Processes, joined
 from octavo.run import save_model
+from octavo.scale import parameters
 from octavo.spreading import spread_over
 from octavo.step import training_step
 
 PIECES, TURNS, ROWS, WINDOW = (1, 2, 4, 8), 5, 2, 64
 LEARNS = ModelConfig(dialect="modern", vocab_size=2048, context=WINDOW, layers=6, heads=4, width=256)
 LARGE = ModelConfig(dialect="modern", vocab_size=10240, context=8, layers=16, heads=8, width=640)
+FEW, MANY = (ModelConfig(vocab_size=64, context=8, layers=8, heads=4, width=width) for width in (64, 768))
 WAYS = {"copies": False, "parts, for each piece": False, "parts, gathered": True}
 
 
@@ -57,6 +61,30 @@ def height(work: Callable[[], object]) -> int:
 
 
 kept: list[object] = []  # what was made is held
+
+
+def learned(processes: Processes) -> Iterator[str]:
+    """What three steps of AdamW take beside those of a small model, of all of it in a process and of a part in each."""
+    train, taken = TrainConfig(steps=3, batch=2, optimizer="adamw"), []
+
+    def learn(shape: ModelConfig, in_parts: bool) -> None:
+        config = RunConfig(model=shape, train=train)
+        over = spread_over(processes, config, "fsdp") if in_parts else Spread(GPT(shape))
+        over.gathered = False
+        optimizers = make_optimizers(over.model, train, over.weights, over.matrices)
+        tokens = torch.arange(8)[None] + processes.rank
+        for _ in range(3):
+            training_step(over.model, optimizers, [(tokens, tokens)], rate=1.0, clip=1.0, spread=over)
+
+    for in_parts in (False, True):
+        _, small, large = (height(partial(learn, shape, in_parts)) for shape in (FEW, FEW, MANY))  # the first one loads
+        taken.append(large - small)
+    alone, part = taken
+    count = parameters(MANY) / 1e6
+    yield (
+        f"one of {count:.0f} million parameters learns by AdamW: a process takes {alone / 1e6:,.0f} MB alone and "
+        f"{part / 1e6:,.0f} MB as one of two, {part / alone:.2f} times as much"
+    )
 
 
 def made_and_written(processes: Processes) -> Iterator[str]:
@@ -114,7 +142,7 @@ def main() -> None:
         subprocess.run(launch, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
         return
     with joined() as processes:
-        for line in chain(made_and_written(processes), [""], steps(processes)):
+        for line in chain(learned(processes), made_and_written(processes), [""], steps(processes)):
             if processes.first:
                 print(line, flush=True)
 
