@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from copy import deepcopy
 from itertools import pairwise
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from octavo.config import GPT2, MODERN_1M, MODERN_5M, ModelConfig, RopeScaling
+from octavo.errors import ConfigError
 from octavo.loss import cross_entropy
 from octavo.model import GPT, FeedForward, MultiHeadAttention, Rotary, SelfAttention, rotary_frequencies, rotate
 from octavo.tap import Tap
@@ -211,6 +213,29 @@ def test_rotary_tables_are_those_of_float32_in_every_dtype() -> None:
     assert torch.equal(model.double().rotary.cosine, cosine.double())
 
 
+def test_a_model_is_the_same_in_new_memory_and_back_from_half_precision(model: GPT, tokens: Tensor) -> None:
+    expected, weights = model(tokens), deepcopy(model.state_dict())
+    again = deepcopy(model).to("meta")
+    assert again(tokens.to("meta")).shape == expected.shape
+    again.to_empty(device="cpu").load_state_dict(weights)
+    assert torch.equal(again(tokens), expected)
+    assert (again.unembed.weight is again.embed.weight) == model.config.tied
+    narrow = deepcopy(model).bfloat16().double()
+    narrow.load_state_dict(weights)
+    assert torch.equal(narrow(tokens), expected)
+
+
+def test_a_model_may_be_made_in_any_type_and_nowhere(config: ModelConfig, tokens: Tensor) -> None:
+    for dtype in (torch.bfloat16, torch.float64):
+        torch.set_default_dtype(dtype)
+        try:
+            assert GPT(config)(tokens).dtype == dtype
+        finally:
+            torch.set_default_dtype(torch.float32)
+    with torch.device("meta"):
+        assert GPT(config)(tokens.to("meta")).is_meta
+
+
 def test_llama3_scaling_keeps_fast_pairs_and_slows_slow_ones() -> None:
     scaling = RopeScaling(factor=8.0, low_frequency_factor=1.0, high_frequency_factor=4.0, original_context=8192)
     plain = ModelConfig(dialect="modern", heads=1, width=128, rope_base=500000.0)
@@ -316,6 +341,18 @@ def test_a_tied_output_is_the_embedding(model: GPT, config: ModelConfig) -> None
 def test_a_text_longer_than_the_context_is_refused_in_one_line(model: GPT) -> None:
     with pytest.raises(ValueError, match=r"^17 tokens do not fit into a context of 16; give fewer"):
         model(torch.zeros(1, 17, dtype=torch.long))
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_one_text_by_itself_is_refused_in_one_line(config: ModelConfig, model: GPT) -> None:
+    x = torch.zeros(5, config.width, dtype=torch.float64)
+    for part in (model.blocks[0], model.blocks[0].attention, model.blocks[0].attention.heads):
+        with pytest.raises(
+            ConfigError, match=rf"^\(5, {config.width}\) is not B T C; give a batch, x\[None\] is one of"
+        ):
+            part(x)
+    with pytest.raises(ConfigError, match=r"^\(3,\) is not B T; give a batch"):
+        model(torch.zeros(3, dtype=torch.long))
 
 
 def test_a_wrong_shape_is_refused_under_test(config: ModelConfig, model: GPT) -> None:

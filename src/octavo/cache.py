@@ -55,6 +55,17 @@ def check_context(length: int, context: int) -> None:
         raise ConfigError(f"{length} tokens do not fit into a context of {context}; give fewer, or the newest ones")
 
 
+def check_batched(x: Tensor, shape: str) -> None:
+    """Raise `ConfigError` where a model or a part of it is not given a batch.
+
+    >>> check_batched(torch.zeros(5, 16), "B T C")
+    Traceback (most recent call last):
+    octavo.errors.ConfigError: (5, 16) is not B T C; give a batch, x[None] is one of a single text
+    """
+    if x.dim() != len(shape.split()):
+        raise ConfigError(f"{tuple(x.shape)} is not {shape}; give a batch, x[None] is one of a single text")
+
+
 class NoCache:
     """Remembers nothing: the text is read from its beginning, in one go, as in training.
 
@@ -111,7 +122,7 @@ class Documents(NoCache):
 class StaticCache:
     """Room for `capacity` tokens in each row, taken once. Rows may differ in length.
 
-    It is for writing: no gradient finds its way back through what is remembered.
+    It is for writing: no gradient finds its way back through what is remembered, the newest token's included.
 
     >>> cache = StaticCache(ModelConfig(layers=1, heads=1, width=4), batch=2, capacity=8)
     >>> cache.keep([3, 1])

@@ -33,6 +33,8 @@ def embody(model: GPT, weights: State) -> GPT:
     model.load_state_dict(weights, strict=not tied, assign=True)
     if tied:
         model.unembed.weight = model.embed.weight
+    if model.rotary is not None:
+        model.rotary.to_empty(device=model.embed.weight.device)  # which fills them
     return model
 
 

@@ -187,9 +187,7 @@ def open_model(place: Path, step: int | None = None) -> tuple[GPT, Tokenizer]:
     """
     if step is None and (place.is_file() or (place / "config.json").is_file()):
         parts, tokenizer = open_parts(place)
-        if parts.dtype.itemsize < 4:  # its rotary tables too are to be those of float32, not rounded before
-            parts = replace(parts, dtype=torch.float32)
-        return parts.whole(), tokenizer
+        return replace(parts, dtype=torch.promote_types(parts.dtype, torch.float32)).whole(), tokenizer
     kept = snapshots(place)
     if step is None and not kept:
         raise RunError(f"{place} has no weights yet; wait for the first")

@@ -8,13 +8,15 @@ Llama and Qwen3: RMSNorm, rotary positions, SwiGLU, grouped keys and values, no 
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from octavo.cache import Cache, LayerCache, NoCache
+from octavo.cache import Cache, LayerCache, NoCache, check_batched
 from octavo.config import ModelConfig
 from octavo.dropout import Dropout
 from octavo.norm import RMSNorm
@@ -34,13 +36,20 @@ class Rotary(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        # on the CPU even when the weights are only being imagined on the meta device: no checkpoint holds these
-        positions = torch.arange(config.context, dtype=torch.float32, device="cpu")
-        angles = (positions[:, None] * rotary_frequencies(config)).repeat(1, 2)
-        half = torch.ones(config.head_width, device="cpu")
-        half[: config.head_width // 2] = -1
-        self.register_buffer("cosine", angles.cos(), persistent=False)
-        self.register_buffer("sine", angles.sin() * half, persistent=False)
+        self.config = config
+        self.register_buffer("cosine", torch.empty(config.context, config.head_width), persistent=False)
+        self.register_buffer("sine", torch.empty(config.context, config.head_width), persistent=False)
+        self._apply(lambda table: table)
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> nn.Module:
+        """Computes the tables anew, in float32, for new memory or another type: no checkpoint holds them."""
+        super()._apply(fn, recurse)
+        if not self.cosine.is_meta:
+            positions = torch.arange(self.config.context, dtype=torch.float32, device="cpu")
+            angles = positions[:, None] * rotary_frequencies(self.config)
+            self.cosine.copy_(angles.cos().repeat(1, 2))
+            self.sine.copy_(torch.cat([-angles.sin(), angles.sin()], -1))
+        return self
 
     def forward(self, positions: Int[Tensor, "B T"]) -> Rotation:
         return self.cosine[positions][:, None], self.sine[positions][:, None]
@@ -96,11 +105,11 @@ class SelfAttention(nn.Module):
     def forward(
         self, x: Float[Tensor, "B T C"], rotation: Rotation | None = None, cache: LayerCache | None = None
     ) -> Float[Tensor, "B H T D"]:
+        check_batched(x, "B T C")
         q, k, v = self.project(x, rotation)
         k, v, mask = (k, v, None) if cache is None else cache.append(k, v)
-        if (
-            self.scores.heard or self.weights.heard or fused_is_slower(q, mask)
-        ):  # else the T x S weights are never formed
+        heard = self.scores.heard or self.weights.heard  # else the T x S weights are never formed
+        if heard or fused_is_slower(q, mask):
             return self.heads(self.explicit(q, k, v, mask))
         causal = mask is None and q.size(2) > 1
         return self.heads(F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal, enable_gqa=self.grouped))
@@ -204,12 +213,20 @@ class GPT(nn.Module):
             self.unembed.weight = self.embed.weight
         initialise(self)
 
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> nn.Module:
+        tied = getattr(self.unembed, "weight", None) is self.embed.weight
+        super()._apply(fn, recurse)
+        if tied:  # in new memory there would be two
+            self.unembed.weight = self.embed.weight
+        return self
+
     def forward(self, tokens: Int[Tensor, "B T"], cache: Cache | None = None) -> Float[Tensor, "B T V"]:
-        """The logits of what follows each token; with a cache, the tokens follow those it remembers."""
+        """The logits of what follows each token, at most a context of them; with a cache, behind those it remembers."""
         return self.unembed(self.read(tokens, cache))
 
     def read(self, tokens: Int[Tensor, "B T"], cache: Cache | None = None) -> Float[Tensor, "B T C"]:
         """All but the last layer: what the model knows at each position, for those who want few logits."""
+        check_batched(tokens, "B T")
         cache = NoCache(self.config, tokens.size(0), tokens.device) if cache is None else cache
         x, rotation = self.enter(tokens, cache.positions(tokens.size(1)))
         for index, block in enumerate(self.blocks):

@@ -151,13 +151,11 @@ class Sharded(Spread):
             fully_shard(block, mesh=mesh, mp_policy=policy)
         self.objective.dtype = torch.float32  # the policy casts what it puts together
         fully_shard(self.objective, mesh=mesh, mp_policy=policy)
-        buffers = [(module, *named) for module in model.modules() for named in module.named_buffers(recurse=False)]
         if model.embed.weight.is_meta:
             self.objective.to_empty(device=device)
-            if model.config.tied:
-                model.unembed.weight = model.embed.weight
-        for module, name, buffer in buffers:
-            setattr(module, name, buffer.to(device, dtype if half else buffer.dtype))
+        for module in model.modules():
+            for name, buffer in module.named_buffers(recurse=False):
+                setattr(module, name, buffer.to(device, dtype if half else buffer.dtype))
         self.parts: dict[str, Any] = dict(model.named_parameters())
         self.weights = {name: nn.Parameter(part.detach().to_local()) for name, part in self.parts.items()}
 

@@ -33,6 +33,8 @@ def reckoning(config: ModelConfig, weights: Mapping[str, Tensor], rounded: Round
     shapes = {name: weight.dim() for name, weight in model.named_parameters()}
     small = {name: rounded(name, weights[name]) for name, dim in shapes.items() if dim == 1 or name in SMALL}
     model.load_state_dict(small, strict=False, assign=True)
+    if model.rotary is not None:
+        model.rotary.to_empty(device="cpu")  # which fills them
     with torch.inference_mode(), _Reckoned(model, weights, rounded):
         yield model.eval()
 
