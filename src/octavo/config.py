@@ -1,11 +1,10 @@
 """Everything that is asked of a model, its data and its training, as frozen values: no torch, no files."""
 
-from dataclasses import dataclass, field, fields
-from sys import float_info
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
+from octavo.checking import check_either, check_positive, check_whole, fill, given, simplify
 from octavo.errors import ConfigError
-from octavo.plain import simple
 
 Dialect = Literal["gpt2", "modern"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -14,42 +13,6 @@ LOGITS = 2**26  # at once: of more, the surprise is summed up piece by piece
 USUAL, ANSWERING = 0.8, 0.3  # temperatures: of a text that goes on, and of an answer, where small models soon wander
 BASE_STOP = "\n\n"  # where a model ends in a talk that was never taught to hold one
 DERIVED: Any = None  # stands for a value that __post_init__ works out from the others, so that its type stays plain
-
-
-def _simplify(config: Any) -> None:
-    for f in fields(config):
-        object.__setattr__(config, f.name, simple(getattr(config, f.name)))
-
-
-def _fill(config: Any, **derived: Any) -> None:
-    for name, value in derived.items():
-        if getattr(config, name) is None:
-            object.__setattr__(config, name, value)
-
-
-def _check_positive(config: object, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= float_info.max:
-            raise ConfigError(f"{name} is {value!r}; give a number above zero")
-
-
-def _given(config: object, *names: str) -> list[str]:
-    return [name for name in names if getattr(config, name) is not None]
-
-
-def _check_whole(config: object, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise ConfigError(f"{name} is {value!r}; give a whole number")
-    _check_positive(config, *names)
-
-
-def _check_either(config: object, *names: str) -> None:
-    for name in names:
-        if not isinstance(getattr(config, name), bool):
-            raise ConfigError(f"{name} is {getattr(config, name)!r}; give True or False")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +25,8 @@ class RopeScaling:
     original_context: int
 
     def __post_init__(self) -> None:
-        _simplify(self)
-        _check_positive(self, "factor", "low_frequency_factor", "high_frequency_factor", "original_context")
+        simplify(self)
+        check_positive(self, "factor", "low_frequency_factor", "high_frequency_factor", "original_context")
         if self.high_frequency_factor <= self.low_frequency_factor:
             raise ConfigError(
                 f"high_frequency_factor {self.high_frequency_factor} is not above low_frequency_factor "
@@ -74,6 +37,8 @@ class RopeScaling:
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """The shape of a GPT. What is not given follows from the rest; without more it is GPT-2 of 2019, the small one.
+
+    Once it is made, `dataclasses.replace` keeps what followed, and `but` lets it follow anew.
 
     >>> ModelConfig(layers=2, heads=4, width=64).head_width
     16
@@ -97,17 +62,19 @@ class ModelConfig:
     rope_scaling: RopeScaling | None = None
 
     def __post_init__(self) -> None:
-        _simplify(self)
+        simplify(self)
         if self.dialect not in get_args(Dialect):
             raise ConfigError(f"dialect is {self.dialect!r}; octavo speaks gpt2 and modern")
-        _check_whole(self, "vocab_size", "context", "layers", "heads", "width")
-        _check_positive(self, "rope_base")
+        check_whole(self, "vocab_size", "context", "layers", "heads", "width")
+        check_positive(self, "rope_base")
         if self.context > LONGEST:
             raise ConfigError(f"context {self.context} is longer than {LONGEST} tokens; choose a shorter one")
-        self._derive()
-        _check_whole(self, "kv_heads", "head_width", "feed_forward")
-        _check_positive(self, "norm_epsilon")
-        _check_either(self, "qk_norm", "tied")
+        if self.head_width is None and self.width % self.heads:
+            raise ConfigError(f"width {self.width} does not divide into {self.heads} heads; choose a multiple")
+        fill(self, **self._derived())
+        check_whole(self, "kv_heads", "head_width", "feed_forward")
+        check_positive(self, "norm_epsilon")
+        check_either(self, "qk_norm", "tied")
         if self.rope_scaling is not None and not isinstance(self.rope_scaling, RopeScaling):
             raise ConfigError(f"rope_scaling is {self.rope_scaling!r}; give a RopeScaling")
         if self.heads % self.kv_heads:
@@ -116,18 +83,27 @@ class ModelConfig:
             raise ConfigError(f"head_width {self.head_width} is odd; rotary positions turn pairs, choose an even one")
         self._check_gpt2()
 
-    def _derive(self) -> None:
-        if self.head_width is None and self.width % self.heads:
-            raise ConfigError(f"width {self.width} does not divide into {self.heads} heads; choose a multiple")
+    def _derived(self) -> dict[str, Any]:
         modern = self.dialect == "modern"
-        _fill(
-            self,
-            kv_heads=self.heads,
-            head_width=self.width // self.heads,
-            feed_forward=-(-8 * self.width // (3 * 64)) * 64 if modern else 4 * self.width,
-            norm_epsilon=1e-6 if modern else 1e-5,
-            qk_norm=modern,
-        )
+        return {
+            "kv_heads": self.heads,
+            "head_width": self.width // self.heads,
+            "feed_forward": -(-8 * self.width // (3 * 64)) * 64 if modern else 4 * self.width,
+            "norm_epsilon": 1e-6 if modern else 1e-5,
+            "qk_norm": modern,
+        }
+
+    def but(self, **changes: Any) -> "ModelConfig":
+        """The same shape with some values changed, and with what followed from them following anew.
+
+        Raises `ConfigError` where there is no such shape.
+
+        >>> small = ModelConfig(dialect="modern", layers=2, heads=4, width=64)
+        >>> small.but(width=256).head_width, replace(small, width=256).head_width
+        (64, 16)
+        """
+        followed = {name: None for name, value in self._derived().items() if getattr(self, name) == value}
+        return replace(self, **{**followed, **changes})
 
     def _check_gpt2(self) -> None:
         if self.dialect != "gpt2":
@@ -180,7 +156,7 @@ class DataConfig:
     shuffle: Literal["documents"] | None = None  # draw the parts and the order from these; none: as they come
 
     def __post_init__(self) -> None:
-        _simplify(self)
+        simplify(self)
         if self.split is not None and not 0 < self.split < 1:
             raise ConfigError(f"split is {self.split}; give the training part as a fraction between 0 and 1")
         if self.split is not None and self.val is not None:
@@ -188,7 +164,7 @@ class DataConfig:
         if self.val == "-":
             raise ConfigError("val is -, and what is validated on is read again later; give a file or a folder")
         if self.vocab_size is not None:
-            _check_positive(self, "vocab_size")
+            check_positive(self, "vocab_size")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,13 +199,13 @@ class TrainConfig:
     compile: bool = False  # each block, by PyTorch's compiler
 
     def __post_init__(self) -> None:
-        _simplify(self)
+        simplify(self)
         lr, weight_decay = (0.02, 0.0) if self.optimizer == "muon" else (1e-3, 0.1)
-        _fill(self, lr=lr, weight_decay=weight_decay, save_every=self.eval_every)
-        whole = _given(self, "window", "most_steps", "pairs", "val_tokens")
-        _check_whole(self, "steps", "batch", "micro_batches", "eval_every", "save_every", *whole)
-        _check_positive(self, "lr", "clip", *_given(self, "minutes", "forecast", "forecast_within"))
-        _check_either(self, "recompute", "compile")
+        fill(self, lr=lr, weight_decay=weight_decay, save_every=self.eval_every)
+        whole = given(self, "window", "most_steps", "pairs", "val_tokens")
+        check_whole(self, "steps", "batch", "micro_batches", "eval_every", "save_every", *whole)
+        check_positive(self, "lr", "clip", *given(self, "minutes", "forecast", "forecast_within"))
+        check_either(self, "recompute", "compile")
         for name in ("dropout", "warmup", "decay"):
             if not 0 <= getattr(self, name) < (1.0001 if name == "decay" else 1):
                 raise ConfigError(f"{name} is {getattr(self, name)}; give a fraction from 0 to 1")
@@ -290,10 +266,10 @@ class Asked:
     start: str | None = None
 
     def __post_init__(self) -> None:
-        _simplify(self)
+        simplify(self)
         if self.minutes is not None and self.steps is not None:
             raise ConfigError("minutes and steps both say when to end; give one of them")
-        given = ("minutes", "steps", "vocab_size", "layers", "heads", "kv_heads", "width", "context", "batch", "lr")
-        _check_positive(self, *_given(self, *given, "eval_every"))
+        sizes = ("vocab_size", "layers", "heads", "kv_heads", "width", "context", "batch")
+        check_positive(self, *given(self, "minutes", "steps", *sizes, "lr", "eval_every"))
         if self.seed is not None and self.seed < 0:
             raise ConfigError(f"seed is {self.seed}; give zero or a positive number")
