@@ -1,5 +1,6 @@
 """The quick copy of a model says what the model says."""
 
+import math
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import Any
@@ -12,7 +13,7 @@ from octavo import fused as fusing
 from octavo import products as module
 from octavo.cache import StaticCache
 from octavo.config import ModelConfig
-from octavo.errors import ConfigError, SamplingError
+from octavo.errors import ConfigError, OctavoError, SamplingError
 from octavo.fused import fused, memory_dtype
 from octavo.generation import generate
 from octavo.model import GPT
@@ -119,7 +120,10 @@ def test_half_precision_is_held_whole_where_the_processor_is_not_made_for_it(
     config: ModelConfig, random_model: Models, tokens: Tensor, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = random_model(config, deviation=0.1).to(dtype)
-    exact = deepcopy(model).double()(tokens).detach()  # of these weights
+    wide = deepcopy(model).double()
+    for buffer, narrow in zip(wide.buffers(), model.buffers(), strict=True):
+        buffer.copy_(narrow)  # rotary tables, which would be exact
+    exact = wide(tokens).detach()  # of these weights
     monkeypatch.setattr("octavo.fused.has_bfloat16_units", lambda: False)
     swift = fused(model)
     assert {part.weight.dtype for part in swift.modules() if isinstance(part, Product)} == {torch.float32}
@@ -251,6 +255,43 @@ def test_where_eight_bits_cannot_be_had_a_line_says_so(
     monkeypatch.setattr(torch.ops.quantized, "linear_dynamic", None)
     with pytest.raises(ConfigError, match="this PyTorch does not multiply in int8 on this processor; leave quantize"):
         fused(model, quantize="int8")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("name", ["embed.weight", "blocks.0.feed_forward.up.weight", "norm.weight"])
+def test_damaged_weights_are_not_rounded_away(model: GPT, name: str, value: float) -> None:
+    with torch.no_grad():
+        model.get_parameter(name).view(-1)[3] = value
+    with pytest.raises(OctavoError, match="the model has weights that are not finite; its training diverged or they"):
+        fused(model.float(), quantize="int8")
+
+
+class Turned(GPT):
+    """A model of somebody else's making, who changes all of it."""
+
+    def forward(self, *given: Any) -> Tensor:
+        return -super().forward(*given)
+
+
+@pytest.mark.parametrize("how", ["hook", "class", "patched model", "patched block", "patched matrix"])
+def test_what_is_done_to_a_model_is_done_to_what_it_writes(model: GPT, how: str) -> None:
+    model = model.float().eval()
+    before = deepcopy(model)
+    if how == "hook":
+        model.register_forward_hook(lambda part, given, logits: -logits)
+    elif how == "class":
+        model.__class__ = Turned
+    else:
+        part = {"patched model": model, "patched block": model.blocks[1], "patched matrix": model.unembed}[how]
+        forward = part.forward
+        part.forward = lambda *given: -forward(*given)
+    prompt = torch.tensor([[1, 2, 3]])
+    with torch.no_grad():
+        expected = model(prompt)[0, -1]
+        assert not torch.allclose(expected, before(prompt)[0, -1])
+    step = next(generate(model, prompt, max_new_tokens=1, temperature=0))
+    assert step.tokens == [expected.argmax().item()]
+    assert step.logprobs[0] == pytest.approx(expected.log_softmax(-1).max().item(), rel=1e-5)
 
 
 class Adapted(nn.Linear):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from octavo.cache import LayerCache
 from octavo.dropout import Dropout
-from octavo.errors import ConfigError
+from octavo.errors import ConfigError, OctavoError
 from octavo.model import GPT, FeedForward, GPTBlock, MultiHeadAttention, Rotary, Rotation, SelfAttention, rotate
 from octavo.norm import RMSNorm
 from octavo.optim import has_bfloat16_units
@@ -54,11 +54,11 @@ def fused(
 
     A copy is of the model as it is now: what the model learns later, it knows in part at most. It has no dropout, and
     none of its taps can be listened to: a model on which somebody listens comes back as it is, and so does one of which
-    a part is not octavo's own, one that is a copy already, or on a device without room for another. For one of `rows`,
-    bfloat16 weights are laid out for one text. With `everywhere` there is a copy on any device, and if it is to be
-    `bitwise`, no row of it asks how many others there are.
-    `quantize="int8"` rounds weights to eight bits, which is said to be near, not the same; it raises `ConfigError`
-    where that cannot be had.
+    a part is not octavo's own or was given another `forward` (the part itself; a class of octavo's that was changed is
+    not noticed), one that is a copy already, or on a device without room for another. For one of `rows`, bfloat16
+    weights are laid out for one text. With `everywhere` there is a copy on any device, and if it is to be `bitwise`, no
+    row of it asks how many others there are. `quantize="int8"` rounds weights to eight bits, which is said to be near,
+    not the same; it raises `ConfigError` where that cannot be had, `OctavoError` where a weight is not finite.
     """
     heard = overheard(model) or foreign(model)
     if quantize is not None:
@@ -93,8 +93,15 @@ def overheard(model: GPT) -> bool:
 
 
 def foreign(model: GPT) -> bool:
-    """Whether a part is of somebody else's making, and may do with its weights whatever it likes."""
-    return not isinstance(model.unembed, Product) and any(type(part) not in OWN for part in model.modules())
+    """Whether a part is of somebody else's making, or was given another `forward`, and may do whatever it likes."""
+    own = isinstance(model.unembed, Product)
+    return not own and any(type(part) not in OWN or is_patched(part) for part in model.modules())
+
+
+def is_patched(part: nn.Module) -> bool:
+    """Whether somebody put a `forward` of his own in the place of that of the class."""
+    patch = vars(part).get("forward")
+    return patch is not None and not getattr(patch, "changes_nothing", False)
 
 
 def check_quantize(model: GPT, quantize: str, heard: bool) -> None:
@@ -113,6 +120,8 @@ def check_quantize(model: GPT, quantize: str, heard: bool) -> None:
         raise ConfigError("the model is a quick copy already, with whole weights; quantize the model that it is of")
     if not counts_in_eight_bits():
         raise ConfigError("this PyTorch does not multiply in int8 on this processor; leave quantize out")
+    if not all(weight.isfinite().all() for weight in model.parameters()):
+        raise OctavoError("the model has weights that are not finite; its training diverged or they are damaged")
 
 
 def kind_for(model: GPT, rows: int | None, quantize: str | None) -> type[Product]:

@@ -67,8 +67,10 @@ class Reader:
             self.steps = self.steps if self.steps and self.steps.fits(cache) else Replayed(self.model, cache)
             return self.steps.read([text[-1] for text in texts])
         with giving_way(len(texts) <= FEW and cache.memory[0, 0].numel() < ALONE_UNDER):  # which changes no bit here
-            x = self.model.read(self._stack([text[-1:] for text in texts], 1), cache)
-            return self.model.unembed(x[:, -1])
+            newest = self._stack([text[-1:] for text in texts], 1)
+            if isinstance(self.model.unembed, Product):
+                return self.model.unembed(self.model.read(newest, cache)[:, -1])
+            return self.model(newest, cache)[:, -1]  # somebody may listen to it, or have changed it
 
     def _slide(self, cache: StaticCache, texts: Texts, starts: Sequence[int]) -> None:
         """Read again, from position 0, what is left of each text whose window moves on."""

@@ -17,8 +17,8 @@ class Tap(nn.Module):
 
     @property
     def heard(self) -> bool:
-        """Whether anybody listens: the fused kernels are left only then."""
-        return bool(self._forward_hooks)
+        """Whether anybody listens, on the way there or back: the fused kernels are left only then."""
+        return any((self._forward_pre_hooks, self._forward_hooks, self._backward_pre_hooks, self._backward_hooks))
 
     def forward(self, value: Tensor) -> Tensor:
         return value
