@@ -42,3 +42,9 @@ def test_nothing_and_everything(p: float) -> None:
 
 def test_it_hides_nothing_when_it_does_not_learn() -> None:
     assert Dropout(0.5).eval()(torch.ones(5)).tolist() == [1.0] * 5
+
+
+def test_within_torch_func_each_row_hides_its_own() -> None:
+    torch.manual_seed(4)
+    y = torch.func.vmap(Dropout(0.5), randomness="different")(torch.ones(2, 1000))
+    assert set(y.unique().tolist()) == {0.0, 2.0} and not torch.equal(y[0], y[1])

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
@@ -173,6 +174,13 @@ def test_a_prompt_may_be_a_list_lists_or_a_tensor(model: GPT) -> None:
     assert texts([[5, 6, 7], [5, 6, 7]]) == [tokens * 2 for tokens in one]
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_so_may_it_be_tensors_or_numbers_of_numpy_one_by_one(model: GPT) -> None:
+    expected = grown(model, [[1, 2], [3]], 4, temperature=0)[0]
+    for prompt in ([torch.tensor([1, 2]), torch.tensor([3])], [np.array([1, 2]), [np.int64(3)]]):
+        assert grown(model, prompt, np.int64(4), temperature=np.float32(0), stop=np.array([22]))[0] == expected
+
+
 def test_a_stop_token_ends_its_own_row_alone(model: GPT) -> None:
     free, numbers = grown(model, PROMPTS, 25, seed=8)
     stop = free[0][6]
@@ -290,6 +298,7 @@ def test_taps_are_heard_while_generating(model: GPT) -> None:
     assert tokens == grown(model, PROMPTS[:2], 5, temperature=0)[0]
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("prompt", "words", "kind", "line"),
     [
@@ -299,6 +308,11 @@ def test_taps_are_heard_while_generating(model: GPT) -> None:
         ([True], {}, TextError, "the prompt holds token True; the vocabulary has 0 to 22"),
         ([[1], [-1]], {}, TextError, "prompt 1 holds token -1; the vocabulary has 0 to 22"),
         (list(range(16)), {"slide": False}, TextError, "of 16 tokens fills the context of 16; shorten it or let it"),
+        (5, {}, TextError, "the prompt is 5; give token ids, which a tokenizer's encode makes of a text"),
+        ("abc", {}, TextError, "the prompt is 'abc'; give token ids"),
+        ([1], {"stop": 3}, SamplingError, "stop is 3; give a row of token ids"),
+        ([1], {"forbidden": 3}, SamplingError, "forbidden is 3; give a row of token ids"),
+        ([1], {"samplings": Sampling()}, SamplingError, "samplings is Sampling.*; give one for each prompt, in a list"),
         ([1], {"max_new_tokens": 0}, SamplingError, "max_new_tokens is 0; give a whole number from 1"),
         ([1], {"temperature": -0.5}, SamplingError, "temperature is -0.5; give 0 for the likeliest token"),
         ([1], {"stop": [23]}, SamplingError, "stop names token 23; the vocabulary has 0 to 22"),

@@ -126,6 +126,16 @@ def test_the_parts_sum_to_the_logit(model: GPT, changes: dict[str, float]) -> No
         assert len(heads) == model.config.layers * model.config.heads
 
 
+@pytest.mark.parametrize("tap", ["attention_out", "feed_forward_out", "stream"])
+def test_what_a_hook_put_in_has_its_share(model: GPT, tap: str) -> None:
+    handle = getattr(model.blocks[1], tap).register_forward_hook(lambda part, given, value: value + 0.01)
+    seen = lens.trace(model, TEXT)
+    shares = lens.contributions(seen, 4, 9)
+    handle.remove()
+    assert sum(share.value for share in shares) == pytest.approx(seen.logits[4, 9].item(), abs=1e-10)
+    assert [share.name for share in shares if "changed" in share.name] == ["1.changed"] * (tap != "feed_forward_out")
+
+
 def test_a_head_that_is_off_says_nothing_in_the_sum(model: GPT) -> None:
     shares = {share.name: share.value for share in lens.contributions(lens.trace(model, TEXT, {"1.1": 0}), 5, 2)}
     assert shares["1.1"] == 0 != shares["1.0"]

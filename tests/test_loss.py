@@ -44,6 +44,11 @@ def test_the_loss_in_pieces_is_the_loss_and_so_are_its_gradients(at_once: int) -
         torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
 
 
+def test_nothing_to_read_is_no_loss() -> None:
+    nothing = torch.zeros(1, 0, dtype=torch.long)
+    assert cross_entropy_in_pieces(torch.ones(1, 0, 3), torch.zeros(8, 3), nothing).item() == 0
+
+
 def test_a_gradient_is_taken_of_what_learns_and_of_nothing_else(at_once: int) -> None:
     known, unembed, targets = drawn()
     alone = cross_entropy_in_pieces(known.detach(), unembed, targets)

@@ -49,3 +49,16 @@ def test_it_is_differentiated_twice_as_the_one_of_pytorch_is() -> None:
     assert theirs.abs().max() > 0.1 and torch.allclose(ours, theirs, rtol=1e-10, atol=1e-12)
     for inputs in ((x, weight), (x.detach(), weight), (x, weight.detach())):
         assert torch.autograd.gradgradcheck(lambda x, weight: WrittenOut.apply(x, weight, 1e-3), inputs)
+
+
+def test_a_small_vector_has_a_finite_gradient_in_float16_and_in_mixed_types() -> None:
+    norm, x = RMSNorm(8, eps=1e-6), numbers(3, 8, dtype=torch.float64) / 100
+    for kind, given in ((torch.float16, torch.float16), (torch.float32, torch.bfloat16)):
+        norm.to(kind)
+        value, exact = x.to(given).requires_grad_(), x.to(given).double().requires_grad_()
+        norm(value).float().sum().backward()
+        F.rms_norm(exact, (8,), eps=1e-6).sum().backward()
+        assert value.grad is not None and exact.grad is not None
+        torch.testing.assert_close(value.grad.double(), exact.grad, rtol=0, atol=0.02 * float(exact.grad.abs().max()))
+        assert norm.weight.grad is not None and norm.weight.grad.dtype == kind
+        norm.weight.grad = None

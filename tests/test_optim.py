@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from octavo.config import ModelConfig, TrainConfig
+from octavo.errors import ConfigError
 from octavo.model import GPT
 from octavo.optim import Muon, make_optimizers, newton_schulz_dtype, orthogonalise
 
@@ -96,6 +97,21 @@ def test_weights_without_a_gradient_stay_as_they_are() -> None:
     before = weight.detach().clone()
     Muon([weight], lr=0.1, weight_decay=0.1).step()
     assert torch.equal(weight, before)
+
+
+def test_muon_asks_a_closure_and_is_for_matrices_alone() -> None:
+    weight = nn.Parameter(drawn(4, 4))
+    before, optimizer = weight.detach().clone(), Muon([weight], lr=0.1, weight_decay=0.0)
+
+    def loss() -> float:
+        optimizer.zero_grad()
+        value = weight.square().sum()
+        value.backward()
+        return value.item()
+
+    assert optimizer.step(loss) == before.square().sum().item() and not torch.equal(weight, before)
+    with pytest.raises(ConfigError, match="Muon learns matrices, and a weight has 1 dimensions; give it to AdamW"):
+        Muon([nn.Parameter(torch.ones(4))], lr=0.1, weight_decay=0.0)
 
 
 def test_newton_schulz_runs_in_float64_for_those_who_train_in_it() -> None:

@@ -70,6 +70,11 @@ def test_a_model_with_other_weights_than_its_config_says_is_not_written(model: G
     assert not run.exists()
 
 
+def test_a_compiled_model_is_saved_as_what_it_was_made_of(model: GPT, run: Path) -> None:
+    save_model(torch.compile(model.float()), run)
+    assert same(state_of(model), state_of(load_model(run)))
+
+
 @pytest.mark.parametrize("dtype", ["float32", torch.int8, torch.float8_e4m3fn])
 def test_a_type_that_no_weight_is_stored_in_is_refused(model: GPT, run: Path, dtype: torch.dtype) -> None:
     with pytest.raises(ConfigError, match=r"dtype is .*; give one of torch\.float"):

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -234,6 +235,12 @@ def test_log_probabilities_of_unlikely_tokens_are_finite() -> None:
     assert choose(logits, [Sampling(forbidden=(0,))], [[]]).logprobs == [-1e4]
 
 
+@pytest.mark.parametrize("temperature", [0, 1.0])
+def test_where_forbidden_tokens_alone_have_a_logit_none_is_chosen(temperature: float) -> None:
+    with pytest.raises(OctavoError, match="the model's logits are not finite"):
+        choose(torch.tensor([[1.0, -math.inf]]), [Sampling(temperature=temperature, forbidden=(0,))], [[]])
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("temperature", [0, 1.0])
 def test_logits_that_are_no_numbers_are_said_in_one_line(value: float, temperature: float) -> None:
@@ -242,6 +249,7 @@ def test_logits_that_are_no_numbers_are_said_in_one_line(value: float, temperatu
         choose(logits, [Sampling(temperature=temperature)], [[]])
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("words", "line"),
     [
@@ -262,11 +270,21 @@ def test_logits_that_are_no_numbers_are_said_in_one_line(value: float, temperatu
         ({"seed": -1}, r"seed is -1; give a whole number from 0 to 2\^63 - 1"),
         ({"seed": 2**63}, f"seed is {2**63}; give a whole number from 0"),
         ({"logit_bias": {3: math.inf}}, "logit_bias of token 3 is inf; give a finite number"),
+        ({"logit_bias": [1]}, r"logit_bias is \[1\]; give a number for each of some token ids"),
+        ({"forbidden": 3}, "forbidden is 3; give a row of token ids"),
     ],
 )
 def test_a_value_out_of_its_range_is_refused_in_one_line(words: dict[str, Any], line: str) -> None:
     with pytest.raises(SamplingError, match=line):
         Sampling(**words)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_numbers_of_numpy_and_tokens_in_any_row_are_taken() -> None:
+    words = {"temperature": np.float32(0.5), "top_k": np.int64(3), "seed": np.int64(7)}
+    given = Sampling(**words, forbidden={np.int64(2)})
+    assert given == Sampling(temperature=0.5, top_k=3, seed=7, forbidden=(2,))
+    assert isinstance(given.top_k, int) and not isinstance(given.top_k, np.integer)
 
 
 def test_a_penalty_may_be_any_whole_number() -> None:

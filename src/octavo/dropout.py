@@ -11,7 +11,7 @@ class Dropout(nn.Dropout):
     """While it learns, a part `p` of the numbers is hidden, and the others grow by as much  [Srivastava 2014].
 
     On a CPU four decisions are cut from one random word of torch's generator: drawn one by one they took a quarter of
-    a training step. On other devices, PyTorch's own is used.
+    a training step. On other devices, and within `torch.func`, PyTorch's own is used.
 
     >>> sorted(Dropout(0.5)(torch.ones(64)).unique().tolist())
     [0.0, 2.0]
@@ -19,7 +19,8 @@ class Dropout(nn.Dropout):
 
     def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         hidden = round(self.p * LEVELS)
-        if not self.training or not hidden or hidden == LEVELS or x.device.type != "cpu":
+        usual = x.device.type == "cpu" and not torch._C._are_functorch_transforms_active()
+        if not self.training or not hidden or hidden == LEVELS or not usual:
             return super().forward(x)
         words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
         kept = words.view(torch.int16)[: x.numel()].view(x.shape) >= hidden - LEVELS // 2

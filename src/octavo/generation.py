@@ -17,8 +17,9 @@ from torch import Tensor
 from octavo.config import ModelConfig
 from octavo.errors import SamplingError, TextError
 from octavo.model import GPT
+from octavo.plain import simple
 from octavo.reading import BitwiseReader, Reader
-from octavo.sampling import Number, Sampling, choose
+from octavo.sampling import Number, Sampling, choose, ids_of
 
 Prompt = Sequence[int] | Sequence[Sequence[int]] | Int[Tensor, "..."]
 
@@ -51,9 +52,11 @@ def generate(
     """Yield one `Step` (a token and its log-probability per row) until every row has ended or has so many new tokens.
 
     A row ends with a token of `stop`, which is yielded, or, where the window may not `slide`, when it fills the
-    context. `samplings` gives each row its own way of choosing, instead of the words before it. In the `bitwise` mode
-    a row's numbers are the same to the last bit whatever its neighbours, in every dtype, at some cost in speed. What
-    writes is the model as it is at the call: a hook or a switch set later may not be heard.
+    context. What is drawn does not depend on the row: the same prompt twice comes to the same text twice, unless
+    `samplings` gives each row its own way of choosing, and seed, instead of the words from `temperature` to `forbidden`
+    (each of which `Sampling` explains). In the `bitwise` mode a row's numbers are the same to the last bit whatever its
+    neighbours, in every dtype, at some cost in speed. What writes is the model as it is at the call: a hook or a switch
+    set later may not be heard.
     Raises `SamplingError` and `TextError` here, at the call.
 
     >>> from octavo.config import ModelConfig
@@ -61,7 +64,7 @@ def generate(
     >>> [len(step.tokens) for step in generate(model, [[1], [2, 3]], max_new_tokens=3)]
     [2, 2, 2]
     """
-    prompts, ends = _rows(prompt), frozenset(stop)
+    prompts, ends = _rows(prompt), frozenset(ids_of("stop", stop))
     if samplings is None:
         sampling = Sampling(
             temperature=temperature,
@@ -70,19 +73,25 @@ def generate(
             min_p=min_p,
             repetition_penalty=repetition_penalty,
             seed=seed,
-            forbidden=tuple(forbidden),
+            forbidden=ids_of("forbidden", forbidden),
         )
         samplings = [sampling] * len(prompts)
     _check_prompts(prompts, model.config, slide)
-    _check_choices(samplings, len(prompts), model.config.vocab_size, ends, max_new_tokens)
-    return Generation(model, prompts, samplings, ends, max_new_tokens, slide, bitwise)
+    limit = simple(max_new_tokens)
+    _check_choices(samplings, len(prompts), model.config.vocab_size, ends, limit)
+    return Generation(model, prompts, samplings, ends, limit, slide, bitwise)
 
 
-def _rows(prompt: Prompt) -> list[list[int]]:
-    rows: list[Any] = prompt.tolist() if hasattr(prompt, "tolist") else list(prompt)
+def _rows(prompt: Any) -> list[list[Any]]:
+    """The prompts, each a list of plain numbers if they are any, whatever they came in."""
+    rows = prompt.tolist() if hasattr(prompt, "tolist") else prompt
+    if isinstance(rows, str) or not isinstance(rows, Iterable):
+        raise TextError(f"the prompt is {rows!r:.80}; give token ids, which a tokenizer's encode makes of a text")
+    rows = [row.tolist() if hasattr(row, "tolist") else row for row in rows]
     if not rows:
         raise TextError("the prompt is empty; give at least one token")
-    return [list(row) for row in rows] if all(isinstance(row, Sequence) for row in rows) else [rows]
+    several = all(isinstance(row, Sequence) and not isinstance(row, str) for row in rows)
+    return [list(map(simple, row)) for row in (rows if several else [rows])]
 
 
 def _check_prompts(prompts: Sequence[Sequence[int]], config: ModelConfig, slide: bool) -> None:
@@ -101,6 +110,8 @@ def _check_prompts(prompts: Sequence[Sequence[int]], config: ModelConfig, slide:
 def _check_choices(samplings: Sequence[Sampling], rows: int, size: int, ends: frozenset[int], limit: int) -> None:
     if not isinstance(limit, int) or limit < 1:
         raise SamplingError(f"max_new_tokens is {limit!r}; give a whole number from 1")
+    if not isinstance(samplings, Sequence):
+        raise SamplingError(f"samplings is {samplings!r:.80}; give one for each prompt, in a list")
     if len(samplings) != rows:
         raise SamplingError(f"{len(samplings)} samplings do not fit {rows} prompts; give one for each")
     for sampling in samplings:

@@ -12,14 +12,16 @@ class RMSNorm(nn.RMSNorm):
     """x / √(mean(x²) + ε) · g  [Zhang 2019, eq. 4].
 
     On a CPU, PyTorch reads and learns through this in a dozen small operations, in bfloat16 by way of float32; written
-    out it takes a third of the time. On other devices, and within `torch.func`, PyTorch's own is used.
+    out it takes a third of the time. On other devices, within `torch.func`, and in float16, whose range is too small
+    for it, PyTorch's own is used.
 
     >>> RMSNorm(2, eps=0.0)(torch.tensor([3.0, 4.0])).mul(5 / 2**0.5).round(decimals=4).tolist()
     [3.0, 4.0]
     """
 
     def forward(self, x: Float[Tensor, "*rows C"]) -> Float[Tensor, "*rows C"]:
-        if x.device.type == "cpu" and self.eps is not None and not torch._C._are_functorch_transforms_active():
+        usual = x.device.type == "cpu" and self.eps is not None and not torch._C._are_functorch_transforms_active()
+        if usual and x.dtype != torch.float16:
             normed: Tensor = WrittenOut.apply(x, self.weight, self.eps)
             return normed
         return super().forward(x)
@@ -56,8 +58,8 @@ class WrittenOut(torch.autograd.Function):
                 )
             )
             return next(found) if ctx.needs_input_grad[0] else None, next(found, None), None
-        dy = dy.contiguous()  # of heads it comes turned round
+        dy, gain = dy.contiguous(), weight.to(x.dtype)  # of heads the gradient comes turned round
         product = (dy * x).view(-1, width)
-        along = (product @ weight).view(r.shape)  # how much of the gradient only makes x longer
-        dx = torch.addcmul((dy * weight).mul_(r), x, along.mul_(r.pow(3)).div_(-width))
-        return dx, (r.view(1, -1) @ product).view(width), None
+        along = (product @ gain).view(r.shape)  # how much of the gradient only makes x longer
+        dx = torch.addcmul((dy * gain).mul_(r), x, along.mul_(r.pow(3)).div_(-width))
+        return dx, (r.view(1, -1) @ product).view(width).to(weight.dtype), None

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from inspect import unwrap
+from itertools import chain
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from octavo.config import TrainConfig
+from octavo.errors import ConfigError
 
 
 def orthogonalise(matrices: Float[Tensor, "n rows columns"], dtype: torch.dtype) -> Float[Tensor, "n rows columns"]:
@@ -63,9 +65,13 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
         self.matrices = matrices or Matrices()
+        for weight in chain.from_iterable(group["params"] for group in self.param_groups):
+            if weight.dim() != 2:
+                raise ConfigError(f"Muon learns matrices, and a weight has {weight.dim()} dimensions; give it to AdamW")
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        loss = None if closure is None else torch.enable_grad()(closure)()
         for group in self.param_groups:
             by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
             for weight in group["params"]:
@@ -73,6 +79,7 @@ class Muon(torch.optim.Optimizer):
                     by_shape[self.matrices.shape(weight)].append(weight)
             for shape, weights in by_shape.items():
                 self._update(weights, shape, group)
+        return loss
 
     def _update(self, weights: list[Tensor], shape: torch.Size, group: Mapping[str, Any]) -> None:
         gradients = [weight.grad for weight in weights if weight.grad is not None]

@@ -34,6 +34,7 @@ def parts_of(model: GPT | Parts) -> Parts:
     """A model that is in memory already, in parts. Raises `ConfigError` where it has others than its config says."""
     if isinstance(model, Parts):
         return model
+    model = getattr(model, "_orig_mod", model)  # which `torch.compile` wraps
     odd = imagine(model.config).state_dict().keys() ^ model.state_dict().keys()
     if odd:
         raise ConfigError(

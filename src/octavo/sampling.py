@@ -7,7 +7,7 @@ same whatever the neighbours ask for.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from sys import float_info
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from octavo.errors import OctavoError, SamplingError
+from octavo.plain import simple
 
 History = Sequence[Sequence[int]]
 Number = int | float
@@ -29,6 +30,13 @@ def _number(value: Any) -> bool:
 
 def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def ids_of(name: str, tokens: Any) -> tuple[Any, ...]:
+    """Token ids in a row, as plain numbers; raises `SamplingError` where there is no row."""
+    if not isinstance(tokens, Iterable):
+        raise SamplingError(f"{name} is {tokens!r}; give a row of token ids")
+    return tuple(map(simple, tokens))
 
 
 RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
@@ -45,7 +53,12 @@ RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How one row's next tokens are chosen.
+    """How one row's next tokens are chosen. Raises `SamplingError` for a value out of its range.
+
+    `top_k`, `top_p` and `min_p` leave out what is unlikely, nothing said, nothing. `repetition_penalty` makes tokens of
+    the text so far less likely; `frequency_penalty`, for each time, and `presence_penalty`, once, are taken away from
+    the logits of those that were written after the prompt. `logit_bias` is added to logits by token id; those that are
+    `forbidden` are never chosen. What is drawn depends on `seed` and on the length of the text.
 
     >>> Sampling(temperature=0).greedy
     True
@@ -67,9 +80,13 @@ class Sampling:
 
     def __post_init__(self) -> None:
         for name, (fits, advice) in RANGES.items():
-            value = getattr(self, name)
+            value = simple(getattr(self, name))
+            object.__setattr__(self, name, value)
             if not fits(value):
                 raise SamplingError(f"{name} is {value!r}; give {advice}")
+        if not isinstance(self.logit_bias, Mapping):
+            raise SamplingError(f"logit_bias is {self.logit_bias!r:.80}; give a number for each of some token ids")
+        object.__setattr__(self, "forbidden", ids_of("forbidden", self.forbidden))
         for token, bias in self.logit_bias.items():
             if not _number(bias):
                 raise SamplingError(f"logit_bias of token {token} is {bias!r}; give a finite number")
@@ -117,7 +134,8 @@ def choose(
         tokens, logprobs = torch.stack([chosen.double(), found.double()]).tolist()
     else:
         tokens, logprobs = chosen.tolist(), found.tolist()
-    if not all(map(math.isfinite, logprobs)):
+    banned = any(token in sampling.forbidden for token, sampling in zip(tokens, samplings, strict=True))
+    if banned or not all(map(math.isfinite, logprobs)):  # the only number among them may be that of a forbidden token
         raise OctavoError("the model's logits are not finite; its training diverged or its weights are damaged")
     return Choice(list(map(int, tokens)), logprobs)
 

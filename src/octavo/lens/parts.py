@@ -12,10 +12,15 @@ from octavo.lens.shown import Rows
 from octavo.lens.trace import Trace, at_rest, checked
 from octavo.model import GPT, GPTBlock
 
+ROUNDING = 256  # times what one number is rounded by: sums of as many parts are off by no more
+
 
 @dataclass(frozen=True)
 class Share:
-    """What a part puts into a logit: `embedding`, a head (`2.0`), `2.feed_forward`, a bias (`2.bias`, `norm.bias`)."""
+    """What a part puts into a logit: `embedding`, a head (`2.0`), `2.feed_forward`, a bias (`2.bias`, `norm.bias`).
+
+    Where a hook of somebody's replaced what a block said, what that made of the stream is `2.changed`.
+    """
 
     name: str
     value: float
@@ -67,4 +72,8 @@ def _parts(trace: Trace, position: int) -> list[tuple[str, Float[Tensor, " C"]]]
             found.append((f"{layer}.bias", mix.bias * factor))
         # what was heard is what was added, whatever it was multiplied by
         found.append((f"{layer}.feed_forward", trace.feed_forward[layer][position]))
+        after = trace.stream[layer + 1][position]
+        rest = after - torch.stack([value for _, value in found]).sum(0)
+        if rest.abs().max() > ROUNDING * torch.finfo(rest.dtype).eps * after.abs().max():
+            found.append((f"{layer}.changed", rest))
     return found
