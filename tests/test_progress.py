@@ -90,6 +90,26 @@ def test_weights_from_before_a_training_went_back_are_said_to_be_kept() -> None:
     assert said in buffer.getvalue()
 
 
+def test_a_training_that_helped_nothing_is_not_called_better_than_expected() -> None:
+    display, buffer = Display(), io.StringIO()
+    display.console.file = buffer
+    display.show(Finished(Path("runs/x-1"), 9, 9, 9.0, 0, 6.1, 6.1, 8.8, "done", forecast=(9.6, 0.6, 9)))
+    said = (
+        "finished after 9 steps in 9 s; nothing it learned helped on the held-out text, and the weights it began with"
+    )
+    assert said in buffer.getvalue() and "better" not in buffer.getvalue()
+
+
+def test_on_a_terminal_lines_are_cut_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    buffer = io.StringIO()
+    monkeypatch.setattr("octavo.progress.Telling", lambda: Console(file=buffer, force_terminal=True, width=40))
+    line = "training  100 steps of 16 × 128 tokens, 2.5 times the text, on cpu in float32"
+    Display().show(Planned((line,), CONFIG, 99))
+    first, *others = buffer.getvalue().splitlines()
+    assert first == "training  100 steps of 16 × 128 tokens," and all(other.startswith(" " * 10) for other in others)
+    assert " ".join([first, *map(str.strip, others)]) == line
+
+
 def test_a_token_of_several_characters_is_counted_both_ways() -> None:
     display, buffer = Display(), io.StringIO()
     display.console.file = buffer

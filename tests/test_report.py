@@ -428,6 +428,7 @@ def test_the_curve_is_the_planners_forecast_and_falls(place: Path, monkeypatch: 
     prepared = same_text(MINE, config, lambda event: None)
     assert curve(config, prepared, prepared.test) == ()  # of so few steps nothing is known
     longer = replace(config, train=replace(config.train, steps=120))
+    assert making.as_it_went(MINE, longer) == config  # which made fewer steps than this says
     found = curve(longer, prepared, prepared.test)
     assert [further.times for further in found] == [0.25, 1.0, 4.0, 16.0]
     much_read = replace(config, train=replace(config.train, steps=30_000))

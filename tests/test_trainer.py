@@ -467,6 +467,15 @@ def test_what_was_done_before_the_first_step_is_no_step_s_where_minutes_are_give
     assert training.resume(Path("other"), Asked(minutes=1.0)).at.schedule.steps == 40  # until the pace is known
 
 
+def test_what_is_left_counts_the_evaluations() -> None:
+    left = {}
+    for event in (trainer := begin(steps=11, eval_every=4)).events():
+        if isinstance(event, Stepped):
+            left[event.step] = event.remaining
+            trainer.at.look = 50.0  # seconds, until the next one is measured
+    assert [round(left[step] / 50) for step in (2, 3, 7, 8, 11)] == [3, 3, 2, 1, 0]
+
+
 def test_minutes_given_anew_leave_time_to_evaluate() -> None:
     trainer = begin(steps=40)
     for event in trainer.events():

@@ -82,7 +82,8 @@ class Saved:
 class Finished:
     """The training is over, by its own end or because it was asked to stop; figures are of the best weights.
 
-    `forecast` is the loss that was expected, in nats per token, and how near two of three trainings come to it.
+    `forecast` is the loss that was expected, in nats per token, how near two of three trainings come to it, and the
+    steps it was of.
     """
 
     run: Path
@@ -96,7 +97,7 @@ class Finished:
     reason: Literal["done", "stopped"]
     evaluated: bool = True  # whether the weights that were kept are those of the figures
     read: bool = True  # whether the held-out text was read after a step, too
-    forecast: tuple[float, float] | None = None
+    forecast: tuple[float, float, int] | None = None
 
 
 Event = Note | Preparing | Planned | Stepped | Evaluated | Sampled | Saved | Finished

@@ -3,6 +3,7 @@
 import sys
 import unicodedata
 from contextlib import suppress
+from textwrap import TextWrapper
 from types import TracebackType
 from typing import TextIO
 
@@ -29,6 +30,9 @@ def printable(text: str) -> str:
     )
 
 
+LABEL = 10  # signs before what a line of a plan says
+ROOMY = 100  # signs of a terminal from which on its bar has room for the speed beside it
+MOVED = 0.1  # of the steps that were planned: by more, and the forecast was of another training
 _COMMANDS = {"Cc", "Cf", "Cs", "Co"}
 _JOINERS = "\u200c\u200d"  # they change how letters join, in Persian and in emoji, and nothing else
 
@@ -50,6 +54,18 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes_left} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def folded(line: str, width: int, indent: int = 0) -> str:
+    """A line in as many as fit into so many signs each, cut between words; all but the first begin further in.
+
+    >>> print(folded("model     modern, 6 layers of width 128", 24, indent=10))
+    model     modern, 6
+              layers of
+              width 128
+    """
+    words = TextWrapper(width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+    return words.fill(line)
 
 
 def say(line: str, file: TextIO | None = None) -> None:
@@ -101,12 +117,15 @@ class Display:
         with suppress(OSError):  # a full disk under what is said is no reason to lose what was learned
             self.console.print(Text(printable(line)), soft_wrap=True)
 
+    def _folded(self, line: str, indent: int = 0) -> str:
+        return folded(line, self.console.width, indent) if self.console.is_terminal else line
+
     def _line(self, event: Event) -> str:
         match event:
             case Note(text):
-                return text
+                return self._folded(text)
             case Planned(lines):
-                return "\n".join(lines)
+                return "\n".join(self._folded(line, LABEL) for line in lines)
             case Evaluated():
                 return "" if self.live and event.step and event.step < event.steps else evaluation_line(event)
             case Preparing(what, 0, total) if not self.live and total > 20_000_000:
@@ -133,8 +152,10 @@ def closing_lines(event: Finished) -> list[str]:
     head = "finished" if event.reason == "done" else "stopped and saved"
     steps = "1 step" if event.step == 1 else f"{event.step} steps"
     best = f"{head} after {steps} in {duration(event.seconds)}; {found(event)}"
-    lines = [best] if event.forecast is None else [best, judged(event.val_loss, *event.forecast)]
-    hint = f'octavo generate {name} "…"   octavo talk {name}'
+    lines = [best]
+    if event.forecast is not None and not unhelped(event):
+        lines.append(judged(event.val_loss, *event.forecast, event.step))
+    hint = f'try: octavo generate {name} "…"   or: octavo talk {name}'
     return [*lines, hint if event.reason == "done" else f"go on with: {started_by()} train --resume {name}"]
 
 
@@ -149,19 +170,31 @@ def found(event: Finished) -> str:
         return f"the held-out text {known}"
     token, character = f"{event.val_loss:.4f}", f"{event.val_nats_per_character:.4f}"
     nats = f"{token} nats a token, " + (f"{character} nats a character, " if character != token else "")
+    figures = f"{nats}{event.val_bits_per_byte:.4f} bits a byte"
+    if unhelped(event):
+        return f"nothing it learned helped on the held-out text, and the weights it began with are kept: {figures}"
     earlier = ", before it went back, which is kept" if event.best_step > event.step else ""
-    return f"best at step {event.best_step}{earlier}: {nats}{event.val_bits_per_byte:.4f} bits a byte"
+    return f"best at step {event.best_step}{earlier}: {figures}"
 
 
-def judged(loss: float, forecast: float, within: float) -> str:
-    """How good the forecast was.
+def unhelped(event: Finished) -> bool:
+    """Whether all steps left the held-out text worse predicted than it was before the first one."""
+    return event.best_step == 0 < event.step
 
-    >>> judged(1.523, 1.55, 0.04)
+
+def judged(loss: float, forecast: float, within: float, planned: int, steps: int) -> str:
+    """How good the forecast was, which was of so many steps.
+
+    >>> judged(1.523, 1.55, 0.04, 100, 102)
     'forecast 1.55 ± 0.04 nats a token, and it came to 1.523: 0.027 better'
+    >>> judged(3.541, 3.12, 0.17, 124, 66)
+    'forecast 3.12 ± 0.17 nats a token for 124 steps, and 66 came to 3.541: 0.421 worse'
     """
     off = round(loss - forecast, 3)
     how = "just so" if off == 0 else f"{abs(off):.3f} {'worse' if off > 0 else 'better'}"
-    return f"forecast {forecast:.2f} ± {within:.2f} nats a token, and it came to {loss:.3f}: {how}"
+    others = abs(steps - planned) > MOVED * planned
+    came = f"for {planned} steps, and {steps} came" if others else "and it came"
+    return f"forecast {forecast:.2f} ± {within:.2f} nats a token{' ' if others else ', '}{came} to {loss:.3f}: {how}"
 
 
 class _Live:
@@ -193,8 +226,9 @@ class _Live:
                 self.stop()
 
     def _figures(self, event: Stepped) -> str:
-        speed = f"  {event.tokens_per_second:,.0f} tokens/s  {duration(event.remaining)} left"
-        return f"{event.step}/{event.steps}  training {event.train_loss:.3f}{self.held_out}{speed}"
+        speed = f"  {event.tokens_per_second:,.0f} tokens/s" if self.live.console.width >= ROOMY else ""
+        left = f"  {duration(event.remaining)} left"
+        return f"{event.step}/{event.steps}  loss {event.train_loss:.3f}{self.held_out}{speed}{left}"
 
     def _update(self, what: str, done: int, total: int, figures: str) -> None:
         if not self.running:

@@ -49,11 +49,12 @@ class Standing:
         """Whether all steps are done, and no evaluation is due that a stop interrupted."""
         return self.step >= self.schedule.steps and self.due is None
 
-    def forecast(self, train: TrainConfig) -> tuple[float, float] | None:
-        """The loss that was expected, and how surely, where this training has come to the end that was planned."""
+    def forecast(self, train: TrainConfig) -> tuple[float, float, int] | None:
+        """The loss that was expected, how surely, and after how many steps, where the end that was planned has come."""
         planned = self.minutes == train.minutes and (self.minutes is not None or self.schedule.steps == train.steps)
-        loss, within = train.forecast, train.forecast_within
-        return (loss, within) if planned and self.over and loss is not None and within is not None else None
+        if not (planned and self.over) or train.forecast is None or train.forecast_within is None:
+            return None
+        return train.forecast, train.forecast_within, train.steps
 
     def looked(self, seconds: float, look: float) -> None:
         """Say how long an evaluation took, and how long one of all of the held-out text does."""
@@ -63,16 +64,18 @@ class Standing:
         """What there is to tell of the last step, where one takes so many seconds."""
         train = config.train
         per_step = train.batch * config.window
+        steps, every = self.schedule.steps, train.eval_every
+        looks = -(-steps // every) - self.step // every if self.step < steps else 0  # after this step
         return Stepped(
             step=self.step,
-            steps=self.schedule.steps,
+            steps=steps,
             seconds=round(self.seconds, 3),
             tokens=self.step * per_step,
             lr=train.lr * self.schedule.rate(self.step - 1),
             train_loss=result.loss,
             grad_norm=result.grad_norm,
             tokens_per_second=round(per_step / pace, 1),
-            remaining=(self.schedule.steps - self.step) * pace,
+            remaining=(steps - self.step) * pace + looks * self.look,
         )
 
     def count_failures(self, result: StepResult, lr: float) -> None:

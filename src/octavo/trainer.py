@@ -250,7 +250,8 @@ class Trainer(Learner):
         steps = min(steps, max(self.at.step + 1, most or steps))
         moved = abs(steps - self.at.schedule.steps) / self.at.schedule.steps
         if abs(steps - self._told) > TOLD * self._told:
-            yield Note(f"{steps} steps fit into the time, not {self._told}: the end is moved")
+            how = "slower" if steps < self._told else "faster"
+            yield Note(f"{how} than expected: the end is moved to step {steps}, which fits into the time")
             self._told = steps
         if moved > MOVED:
             self.at.schedule = self.at.schedule.replanned(self.at.step, steps, self.config.train.decay)

@@ -1,6 +1,7 @@
 """A report on a run, from its weights and its texts."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +29,7 @@ from octavo.report.texts import PartName, Passage, Texts, texts_of
 from octavo.resumption import found_again, same_text
 from octavo.sampling import SEEDS
 from octavo.saved import newest_facts, steps_saved
+from octavo.standing import Standing
 from octavo.tokenizers import Tokenizer
 
 Listener = Callable[[Event], None]
@@ -73,6 +75,13 @@ def trained(run: Path) -> RunConfig:
     if not (run / toml.NAME).is_file():
         raise RunError(f"{run} was not trained here, so no text is known to be new to it; report on a trained run")
     return toml.load(run)
+
+
+def as_it_went(run: Path, config: RunConfig) -> RunConfig:
+    """The settings of a run, with as many steps as there came to be: an end that is a time moves them."""
+    facts = newest_facts(run)
+    steps = config.train.steps if facts is None else Standing.of(facts).schedule.steps
+    return replace(config, train=replace(config.train, steps=steps))
 
 
 def opened(run: Path, config: RunConfig, on_event: Listener) -> Prepared:
@@ -135,7 +144,7 @@ class _Making:
             model=scored("this model", float(readings.nats.sum()), part),
             interval=interval(cost, config.window, self.seed),
             baselines=tuple(self._baselines(text)),
-            curve=curve(config, self.subject.prepared, part),
+            curve=curve(as_it_went(self.run, config), self.subject.prepared, part),
             calibration=calibration(readings),
             easiest=easiest,
             hardest=hardest,
