@@ -11,12 +11,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from shlex import quote
+from unittest.mock import Mock
 
 import pytest
 from safetensors.numpy import load_file
 
 from octavo.claim import Claim
 from octavo.cli import WORDS, app, run
+from octavo.cli.output import seen
 from octavo.disk import seal
 from texts import sentences
 from warm import Warm
@@ -320,7 +322,11 @@ MISTAKES = {
     "two ends": ("train text.txt --steps 2 --minutes 2", "minutes and steps both say when to end"),
     "long context": ("train text.txt --steps 2 --context 99999", "context is 99999, and the text has only"),
     "nothing to do": ("train", "say what to do"),
-    "text and resume": ("train text.txt --resume x", "say what to do"),
+    "text and resume": (
+        "train text.txt --resume x",
+        "a TEXT begins a new run, and --resume goes on with one; give one of",
+    ),
+    "settings alone": ("train --config octavo.toml", "--out, --force and --config are for new runs; give a TEXT to"),
     "parts of one process": (
         "train text.txt --parallel fsdp",
         "--parallel is for several processes; start them: torch",
@@ -336,7 +342,7 @@ MISTAKES = {
     "a run to be fetched": ("talk SmolLM2", "no run SmolLM2; octavo import smollm2 fetches it"),
     "no such file to import": (
         "import x.gguf",
-        "x.gguf does not exist; name a run, a folder that Hugging Face wrote, or",
+        "x.gguf does not exist; name a folder that Hugging Face wrote, a .gguf",
     ),
     "not a run": ("generate folder prompt", "folder is not a run"),
     "no run yet": ("talk", "there is no run under runs/ yet"),
@@ -473,10 +479,18 @@ def test_short_texts_are_trained_on_and_what_was_adapted_is_said(said: Said, tmp
     assert said("generate", "short-1", "To", "--max-new-tokens", "3")[0] == 0
 
 
+def test_a_text_is_piped_as_it_is_and_cannot_command_a_terminal(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    said("train", "text.txt", *TINY)
+    prompt = "Ada\r\nand \x1b[31m"
+    assert said("generate", "text-1", prompt, "--max-new-tokens", "2")[1].startswith(prompt)
+    monkeypatch.setattr("octavo.cli.output.sys", Mock(stdout=Mock(isatty=lambda: True)))
+    assert seen(prompt) == "Ada\nand ␛[31m"
+
+
 def test_quiet_says_only_the_end(said: Said) -> None:
     status, output, errors = said("train", "text.txt", *TINY, "--quiet")
     assert (status, output) == (0, "")
-    assert re.fullmatch(r"finished after 4 steps in .*\noctavo generate runs/text-1 .*\n", errors)
+    assert re.fullmatch(r"finished after 4 steps in .*\ntry: octavo generate runs/text-1 .*\n", errors)
 
 
 def test_a_fifo_and_an_unreadable_file_are_refused(said: Said, tmp_path: Path) -> None:

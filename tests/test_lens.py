@@ -325,8 +325,11 @@ def test_a_notebook_shows_what_a_lens_returns(model: GPT) -> None:
         (lambda model: lens.trace(model, [1] * 17), "the text has 17 tokens and the model sees 16; give 1 to 16"),
         (lambda model: lens.trace(model, [1, 23]), "id 23 is no token; the model knows 0 to 22"),
         (lambda model: lens.trace(model, [1]).weights(2), "there is no layer 2; the model has layers 0 to 1"),
-        (lambda model: lens.parse("0.9", model), "there is no 0.9; the model has layers 0 to 1 and heads 0 to"),
-        (lambda model: lens.parse("2", model), "there is no 2; the model has layers 0 to 1"),
+        (
+            lambda model: lens.parse("0.9", model),
+            "there is no head 9 in layer 0; the model has layers 0 to 1 and heads 0 to",
+        ),
+        (lambda model: lens.parse("2", model), "there is no layer 2; the model has layers 0 to 1"),
         (lambda model: lens.parse("../0", model), "'../0' is no part of a model; name a head"),
         (lambda model: lens.parse("00.attention", model), "'00.attention' is no part of a model; name a head"),
         (lambda model: lens.parse("0.٣", model), "'0.٣' is no part of a model; name a head"),

@@ -179,14 +179,14 @@ def test_what_is_no_picture_is_refused(folder: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["book", TEXT, "--layer", "2"], "there is no 2; the model has layers 0 to 1"),
+        (["book", TEXT, "--layer", "2"], "there is no layer 2; the model has layers 0 to 1"),
         (
             ["book", TEXT, "--layer", "0", "--head", "5"],
-            "there is no 0.5; the model has layers 0 to 1 and heads 0 to 1",
+            "there is no head 5 in layer 0; the model has layers 0 to 1 and heads 0 to 1",
         ),
         (["book", TEXT, "--layer", "-1"], "'-1' is no part of a model; name a head"),
         (["book", TEXT, "--head", "1"], "--head 1 of which layer? say --layer too"),
-        (["book", TEXT, "--off", "9"], "there is no 9; the model has layers 0 to 1"),
+        (["book", TEXT, "--off", "9"], "there is no layer 9; the model has layers 0 to 1"),
         (["book", TEXT, "--step", "39"], "kept no weights of step 39; there are 1, 2"),
         (["book", TEXT, "--top", "0"], "top is 0; give 1 to 100"),
         (["book", TEXT, "more"], "there are 2 texts; look at one at a time"),

@@ -326,7 +326,7 @@ def test_the_page_is_told_how_good_it_is(port: int, run: Path, monkeypatch: pyte
         ("look", {"text": "a", "model": "../here"}, 404, "no model '../here' can be looked into; there is here"),
         ("look", {"text": TEXT * 5}, 400, "64 can be looked at together"),
         ("look", {"text": "a", "step": 3000}, 400, "kept no weights of step 3000"),
-        ("look", {"text": "a", "off": ["7.0"]}, 400, "there is no 7.0; the model has layers 0 to 1"),
+        ("look", {"text": "a", "off": ["7.0"]}, 400, "there is no layer 7; the model has layers 0 to 1"),
         ("look", {"text": "a\x00"}, 400, "it holds U+0000"),
         ("look", {"text": "a", "top": 1000}, 400, "top"),
         ("layers", {"text": "a", "off": ["x"]}, 400, "'x' is no part of a model"),

@@ -4,9 +4,7 @@ import os
 import signal
 import sys
 
-from octavo.cli import INTERRUPTED, run
-from octavo.cli.output import settle_errors
-from octavo.cli.stopping import interrupted, terminated
+INTERRUPTED = 130  # the exit status of what Ctrl-C has ended
 
 
 def main() -> None:
@@ -14,12 +12,18 @@ def main() -> None:
     # threads that spin for long while they wait make a step ten times slower as soon as another program wants a core,
     # those that hardly do a fifth slower where none does; read when torch is loaded, which no word has done yet
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
-    signal.signal(signal.SIGINT, interrupted)
-    signal.signal(signal.SIGTERM, terminated)
     try:
+        from octavo.cli.stopping import interrupted, terminated
+
+        signal.signal(signal.SIGINT, interrupted)
+        signal.signal(signal.SIGTERM, terminated)
+        from octavo.cli import run  # which takes a while to load
+
         status = run(sys.argv[1:])
     except KeyboardInterrupt:  # before or after all that `run` does
         status = INTERRUPTED
+    from octavo.cli.output import settle_errors
+
     settle_errors()
     sys.exit(status)
 

@@ -207,8 +207,10 @@ def _held(name: str, reading: Reading, rounded: Probe, allowed: float, probe: Pr
         raise OctavoError(
             f"{name} reads logits that are off by {off:.2g}, {allowed:.2g} may be; the file was removed{advice}"
         )
+    same, many = probe.same(reading), len(probe.greedy)
+    others = "" if same == many else ", the others as near as rounding allows"
+    what = "log-probabilities of them" if reading.logits is None else "logits"
     return (
-        f"read back by {name}: {probe.same(reading)} of {len(probe.greedy)} greedy tokens are those of the model; "
-        f"logits are off by {probe.off(reading):.2g} at most, and differ by {probe.spread:.2g} among each other "
-        "(their standard deviation)"
+        f"read back by {name}: {same} of {many} greedy tokens are those of the model{others}; "
+        f"{what} are off by {probe.off(reading):.2g} at most (the standard deviation of logits is {probe.spread:.2g})"
     )

@@ -62,7 +62,7 @@ class _Reader:
 
     def header(self) -> Header:
         if self.take(4) != MAGIC:
-            raise self.wrong("it does not begin with GGUF")
+            raise DamagedError(f"{self.path} is no GGUF file, for it does not begin with GGUF; give another")
         version = self.number("I")
         if version not in VERSIONS:
             raise self.wrong(f"it is of version {version}; octavo reads {' and '.join(map(str, VERSIONS))}")

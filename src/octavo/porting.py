@@ -13,7 +13,7 @@ from octavo.disk import drafted
 from octavo.errors import RunError
 from octavo.events import Event, Preparing
 from octavo.hub import fetch_from_hub, is_hub_name
-from octavo.places import RUNS, check_name, is_run
+from octavo.places import RUNS, check_name, is_run, is_there
 from octavo.run import open_folder, save
 from octavo.tensors_file import check_float
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from octavo.tokenizers import Tokenizer
 
 Listener = Callable[[Event], None]
+KNOWN = f"a model of the hub (Qwen/Qwen3-0.6B) or {' or '.join(WEIGHTS)}"
 SAVED = {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
 
 
@@ -68,11 +69,13 @@ def bring(
     Raises `RunError` where the run is there already and `force` is not given, and where the folder holds what no import
     wrote; and what `load` raises.
     """
+    if not is_name(where) and not is_there(Path(where)):
+        near = get_close_matches(where, WEIGHTS, n=1)
+        if near:
+            raise RunError(f"{where} is nothing here; the name nearest to it is {near[0]}")
+        raise RunError(f"{where} does not exist; name a folder that Hugging Face wrote, a .gguf file, {KNOWN}")
     run = to or RUNS / stem(where)
     _check_target(run, force)
-    near = get_close_matches(where, WEIGHTS, n=1)
-    if near and not is_name(where) and not Path(where).exists():
-        raise RunError(f"{where} is nothing here; the name nearest to it is {near[0]}")
     source = fetch_weights(where, on_event=on_event) if where in WEIGHTS and not Path(where).exists() else where
     on_event(Preparing(f"reading {source}", 0, 0))
     parts, tokenizer = open_parts(source, dtype=dtype)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from octavo.cli import STDIN
+from octavo.cli.flags import unless_named
 from octavo.config import Asked, Device, Dialect, RunConfig
 from octavo.errors import ConfigError
 
@@ -77,14 +78,12 @@ class Shape:
 class Manner:
     """How a training is done and shown; nothing of it changes what is learned, but for the last bits."""
 
-    quiet: Annotated[bool, Parameter(help="Say nothing but the end.", negative=())] = False
+    quiet: Annotated[bool, unless_named("Say nothing but the end.")] = False
     parallel: Annotated[
         Literal["auto", "ddp", "fsdp"], Parameter(help="Under torchrun: the model whole in each process, or in parts.")
     ] = "auto"
-    page: Annotated[
-        bool, Parameter(help="Watch it, stop it and go on with it in a browser, on this machine.", negative=())
-    ] = False
-    track: Annotated[bool, Parameter(help="Write its figures for tensorboard, too.", negative=())] = False
+    page: Annotated[bool, unless_named("Watch it, stop it and go on with it in a browser, on this machine.")] = False
+    track: Annotated[bool, unless_named("Write its figures for tensorboard, too.")] = False
 
 
 def gather(time: Time | None, text: Text | None, shape: Shape | None) -> Asked:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from octavo.cli.flags import unless_named
 from octavo.cli.generate import which
 from octavo.config import USUAL
 from octavo.errors import UserError
@@ -17,7 +18,12 @@ if TYPE_CHECKING:
 
 
 def explain(
-    run: Annotated[str | None, Parameter(name="RUN", help="A run, by path or name; left out, the newest.")] = None,
+    run: Annotated[
+        str | None,
+        Parameter(
+            name="RUN", help="A run by path or name, a Hugging Face folder or a .gguf; left out, the newest run."
+        ),
+    ] = None,
     /,
     *texts: Annotated[
         str, Parameter(name="TEXT", help="What the model is to read, - for standard input; a few words are best.")
@@ -26,7 +32,7 @@ def explain(
     head: Annotated[int, Parameter(help="The head of it, from 0.")] = 0,
     temperature: Annotated[float, Parameter(help="0: the likeliest token; 1: as the model believes.")] = USUAL,
     seed: Annotated[int, Parameter(help="Same seed, same choice.")] = 0,
-    json: Annotated[bool, Parameter(help="Print the steps as one JSON list.", negative=())] = False,
+    json: Annotated[bool, unless_named("Print the steps as one JSON list.")] = False,
 ) -> None:
     """Go through the forward pass step by step: equation, shapes, line of code, and this model's own numbers."""
     name, given = which(run, texts, "explain")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from octavo.cli import STDIN
-from octavo.cli.output import is_narrow
+from octavo.cli.flags import unless_named
+from octavo.cli.output import is_narrow, seen
 from octavo.config import USUAL, Device
 from octavo.data.decoding import decoded
 from octavo.errors import RunError, UserError
@@ -43,25 +44,30 @@ class Knobs:
 
 
 def generate(
-    run: Annotated[str | None, Parameter(name="RUN", help="A run, by path or name; left out, the newest.")] = None,
+    run: Annotated[
+        str | None,
+        Parameter(
+            name="RUN", help="A run by path or name, a Hugging Face folder or a .gguf; left out, the newest run."
+        ),
+    ] = None,
     /,
     *prompts: Annotated[
         str, Parameter(name="PROMPT", help="What to go on from, - for standard input; several are written at once.")
     ],
     knobs: Knobs | None = None,
-    stop: Annotated[tuple[str, ...], Parameter(help="Stop before this text; may be given again.", negative=())] = (),
+    stop: Annotated[tuple[str, ...], unless_named("Stop before this text; may be given again.")] = (),
     n: Annotated[int, Parameter(help="So many completions of each prompt.")] = 1,
     slide: Annotated[
         bool, Parameter(name="--slide", help="Go on when the context is full, from its newer half.")
     ] = True,
-    json: Annotated[bool, Parameter(help="One JSON object for each completion, one a line.", negative=())] = False,
+    json: Annotated[bool, unless_named("One JSON object for each completion, one a line.")] = False,
     quantize: Quantize = None,
     device: Where = "auto",
 ) -> None:
     """Complete a text, or several at once."""
     from octavo.cli.opening import open_run, unknown_note
     from octavo.completion import completions
-    from octavo.progress import printable, say
+    from octavo.progress import say
 
     name, texts = which(run, prompts)
     model, tokenizer = open_run(name, rows=len(texts) * n, quantize=quantize, device=device)
@@ -73,11 +79,7 @@ def generate(
         stream(model, tokenizer, texts[0], words)
         return
     for done in completions(model, tokenizer, texts, **words):
-        line = (
-            dumps(asdict(done), ensure_ascii=is_narrow(sys.stdout))
-            if json
-            else printable(done.prompt + done.text) + "\n"
-        )
+        line = dumps(asdict(done), ensure_ascii=is_narrow(sys.stdout)) if json else seen(done.prompt + done.text) + "\n"
         print(line, flush=True)
 
 
@@ -90,12 +92,11 @@ def settled(knobs: Knobs | None, temperature: float) -> Knobs:
 def stream(model: "GPT", tokenizer: "Tokenizer", prompt: str, words: dict[str, Any]) -> None:
     """Print the prompt and what follows it as it is written."""
     from octavo.completion import complete
-    from octavo.progress import printable
 
     pieces = complete(model, tokenizer, prompt, **words)
-    print(printable(prompt), end="", flush=True)
+    print(seen(prompt), end="", flush=True)
     for piece in pieces:
-        print(printable(piece.text), end="", flush=True)
+        print(seen(piece.text), end="", flush=True)
     print()
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from octavo.cli.flags import unless_named
 from octavo.cli.generate import which
 from octavo.errors import UserError
 from octavo.names import several
@@ -17,22 +18,27 @@ USUAL: tuple[Lens, ...] = ("surprise", "next", "heads", "logits")
 
 
 def look(
-    run: Annotated[str | None, Parameter(name="RUN", help="A run, by path or name; left out, the newest.")] = None,
+    run: Annotated[
+        str | None,
+        Parameter(
+            name="RUN", help="A run by path or name, a Hugging Face folder or a .gguf; left out, the newest run."
+        ),
+    ] = None,
     /,
     *texts: Annotated[str, Parameter(name="TEXT", help="What the model is to read, - for standard input.")],
     lens: Annotated[
         tuple[Lens, ...],
-        Parameter(help="What to look at; may be given again (surprise, next, heads, logits).", negative=()),
+        unless_named("What to look at; may be given again (surprise, next, heads, logits)."),
     ] = (),
     layer: Annotated[int | None, Parameter(help="The layer to look at, from 0.")] = None,
     head: Annotated[int | None, Parameter(help="The head of it, from 0.")] = None,
     off: Annotated[
         tuple[str, ...],
-        Parameter(help="Switch a part off: a head (2.0), 2.attention, 2.feed_forward, a layer (2).", negative=()),
+        unless_named("Switch a part off: a head (2.0), 2.attention, 2.feed_forward, a layer (2)."),
     ] = (),
     step: Annotated[int | None, Parameter(help="Look at the model as it was after this step.")] = None,
     top: Annotated[int, Parameter(help="So many tokens where several could come.")] = 5,
-    json: Annotated[bool, Parameter(help="Print everything as one JSON object.", negative=())] = False,
+    json: Annotated[bool, unless_named("Print everything as one JSON object.")] = False,
     svg: Annotated[Path | None, Parameter(help="Draw the first lens into this file.")] = None,
     png: Annotated[Path | None, Parameter(help="The same as a PNG.")] = None,
 ) -> None:

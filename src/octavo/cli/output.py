@@ -65,6 +65,13 @@ def is_narrow(stream: TextIO) -> bool:
     return not str(stream.encoding).lower().startswith("utf")
 
 
+def seen(text: str) -> str:
+    """A text as standard output wants it: as it is, but on a terminal such that it cannot command it."""
+    from octavo.progress import printable
+
+    return printable(text.replace("\r", "")) if sys.stdout.isatty() else text
+
+
 def give_up_output() -> None:
     """Let what is still to be written go nowhere, so that the end of the process does not try it again."""
     _give_up(sys.stdout)

@@ -1,10 +1,12 @@
 """`octavo plan`: what a training would be, before it is done."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from math import isfinite
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -42,13 +44,14 @@ def plan(
         print("\n".join(of_size(asked, hardware(asked, gpus, tflops, memory))))
         return
 
-    from octavo.progress import Display
+    from octavo.progress import LABEL, Display, folded
     from octavo.training import opened_start, plan_training
 
     start = opened_start(asked, base)
     with Display() as display, naming_the_way(asked, told):
         chosen, _ = plan_training(named(texts), asked, base=base, start=start, on_event=display.show)
-    print("\n".join(chosen.lines))
+    for line in chosen.lines:
+        print(folded(line, get_terminal_size().columns, LABEL) if sys.stdout.isatty() else line)
     if chosen.config.train.minutes is None:
         print(time_of(chosen.config))
     if any(value is not None for value in told.values()):

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from octavo.cli.flags import unless_named
+
 
 def bring(
     where: Annotated[str, Parameter(name="WHERE", help="A folder, a .gguf file, a name of the hub, or smollm2.")],
@@ -14,7 +16,7 @@ def bring(
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"] | None, Parameter(help="Keep the weights in this type.")
     ] = None,
-    force: Annotated[bool, Parameter(help="Overwrite the run in --to.", negative=())] = False,
+    force: Annotated[bool, unless_named("Overwrite the run in --to.")] = False,
 ) -> None:
     """Make a run of a model from elsewhere."""
     import torch
@@ -29,7 +31,12 @@ def bring(
 
 
 def export(
-    run: Annotated[str | None, Parameter(name="RUN", help="A run, by path or name; left out, the newest.")] = None,
+    run: Annotated[
+        str | None,
+        Parameter(
+            name="RUN", help="A run by path or name, a Hugging Face folder or a .gguf; left out, the newest run."
+        ),
+    ] = None,
     /,
     *,
     kind: Annotated[
@@ -39,7 +46,7 @@ def export(
         Literal["f32", "f16", "bf16", "q8_0"] | None, Parameter(help="How weights are rounded (as they are).")
     ] = None,
     to: Annotated[Path | None, Parameter(help="The file or folder to write (named after the run).")] = None,
-    force: Annotated[bool, Parameter(help="Overwrite what is there.", negative=())] = False,
+    force: Annotated[bool, unless_named("Overwrite what is there.")] = False,
     push: Annotated[
         str | None, Parameter(help="Send it to the hub under this name, with the token that is set.")
     ] = None,

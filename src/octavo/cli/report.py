@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from octavo.cli.flags import unless_named
 from octavo.cli.tables import plain_console, plain_table, put
 from octavo.config import Device
 from octavo.errors import UserError
@@ -26,7 +27,7 @@ def report(
     /,
     *,
     markdown: Annotated[Path | None, Parameter(help="Write the report into this file, too.")] = None,
-    json: Annotated[bool, Parameter(help="Print one JSON object and nothing else.", negative=())] = False,
+    json: Annotated[bool, unless_named("Print one JSON object and nothing else.")] = False,
     samples: Annotated[int, Parameter(help="How many samples are looked through for copies.")] = 20,
     seed: Annotated[int, Parameter(help="Of samples and intervals; same seed, same report.")] = 0,
     device: Annotated[Device, Parameter(help="Where to compute.")] = "auto",

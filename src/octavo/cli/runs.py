@@ -9,11 +9,11 @@ from math import prod
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import Parameter
 from safetensors import SafetensorError, safe_open
 
 from octavo import toml
 from octavo.claim import claimed
+from octavo.cli.flags import unless_named
 from octavo.cli.tables import plain_console, plain_table, put
 from octavo.config import RunConfig
 from octavo.data.decoding import shown
@@ -44,9 +44,7 @@ class Listed:
     written: str | None = None  # when, in local time
 
 
-def runs(
-    *, json: Annotated[bool, Parameter(help="Print one JSON array and nothing else.", negative=())] = False
-) -> None:
+def runs(*, json: Annotated[bool, unless_named("Print one JSON array and nothing else.")] = False) -> None:
     """List the models that are here, newest first."""
     listed = [look_at(run) for run in found_runs()]
     if json:

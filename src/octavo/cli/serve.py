@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from octavo.cli.flags import unless_named
 from octavo.cli.generate import Where
 from octavo.errors import UserError
 
@@ -20,7 +21,7 @@ def serve(
     ] = None,
     api_key_file: Annotated[Path | None, Parameter(help="A file with the key that clients have to send.")] = None,
     device: Where = "auto",
-    bitwise: Annotated[bool, Parameter(help="Let no text depend on others by a bit; slower.", negative=())] = False,
+    bitwise: Annotated[bool, unless_named("Let no text depend on others by a bit; slower.")] = False,
 ) -> None:
     """Serve models over the API that OpenAI's clients speak."""
     from octavo.places import find_model, name_of

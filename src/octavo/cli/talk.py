@@ -9,7 +9,12 @@ from octavo.errors import UserError
 
 
 def talk(
-    run: Annotated[str | None, Parameter(name="RUN", help="A run, by path or name; left out, the newest.")] = None,
+    run: Annotated[
+        str | None,
+        Parameter(
+            name="RUN", help="A run by path or name, a Hugging Face folder or a .gguf; left out, the newest run."
+        ),
+    ] = None,
     /,
     *,
     server: Annotated[

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from octavo.cli.asking import Manner, Shape, Text, Time, gather, named, read_base
+from octavo.cli.flags import unless_named
 from octavo.config import Asked
 from octavo.errors import UserError
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from octavo.trainer import Trainer
 
 Out = Annotated[Path | None, Parameter(help="The folder of the run (runs/<text>-<n> where nothing is said).")]
-AllowMismatch = Annotated[bool, Parameter(help="Resume although the text or a setting has changed.", negative=())]
+AllowMismatch = Annotated[bool, unless_named("Resume although the text or a setting has changed.")]
 
 
 def train(
@@ -25,7 +26,7 @@ def train(
     shape: Shape | None = None,
     out: Out = None,
     resume: Annotated[str | None, Parameter(help="Go on with this run, exactly where it stopped.")] = None,
-    force: Annotated[bool, Parameter(help="Overwrite the run in --out.", negative=())] = False,
+    force: Annotated[bool, unless_named("Overwrite the run in --out.")] = False,
     allow_mismatch: AllowMismatch = False,
     config: Annotated[Path | None, Parameter(help="Repeat the settings of an octavo.toml.")] = None,
     manner: Manner | None = None,
@@ -73,6 +74,10 @@ def manner_of(manner: Manner | None) -> Manner:
 
 def check(*, new: bool, again: bool, for_new: bool, for_again: bool) -> None:
     """Raise `UserError` where it is not clear whether to begin or to go on, or a flag is for the other."""
+    if new and again:
+        raise UserError("a TEXT begins a new run, and --resume goes on with one; give one of them")
+    if for_new and not again and not new:
+        raise UserError("--out, --force and --config are for new runs; give a TEXT to train on, too")
     if new == again:
         raise UserError("say what to do: octavo train TEXT for a new run, octavo train --resume RUN to go on")
     if again and for_new:

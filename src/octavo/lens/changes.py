@@ -42,7 +42,8 @@ def parse(name: str, model: GPT) -> Part:
     head = int(rest) if rest and rest.isdigit() else None
     layers, heads = model.config.layers, model.config.heads
     if layer >= layers or (head is not None and head >= heads):
-        raise ConfigError(f"there is no {name}; the model has layers 0 to {layers - 1} and heads 0 to {heads - 1}")
+        what = f"layer {layer}" if layer >= layers else f"head {head} in layer {layer}"
+        raise ConfigError(f"there is no {what}; the model has layers 0 to {layers - 1} and heads 0 to {heads - 1}")
     return Part(layer, head, rest if head is None else None)
 
 
