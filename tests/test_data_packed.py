@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from octavo.config import DataConfig
+from octavo.config import Asked, DataConfig
+from octavo.cutting import FEWEST, pieces_for, read_texts
 from octavo.data import find_texts, prepare
 from octavo.data.jsonl import LONGEST
 from octavo.errors import TextError
@@ -88,6 +89,25 @@ def test_the_tokens_are_those_of_the_unpacked_text(place: Path, ending: str) -> 
         for name in ("a.txt", f"a.txt.{ending}")
     ]
     assert found[0].fingerprint == found[1].fingerprint
+
+
+@pytest.mark.parametrize("ending", PACKS)
+@pytest.mark.parametrize(("lines", "around"), [(20, 0), (2000, 60), (3000, 60), (40_000, 0), (20_000, 60)])
+def test_a_text_is_cut_in_the_same_way_packed_or_not_and_lines_of_json_by_what_they_hold(
+    place: Path, ending: str, lines: int, around: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCTAVO_HOME", str(place / "home"))
+    text = sentences(lines)
+    content, name = text, "a.txt"
+    if around:
+        content = "".join(json.dumps({"around": "x" * around, "text": one}) + "\n" for one in text.splitlines())
+        name = "a.jsonl"
+    (place / name).write_text(content)
+    (place / f"{name}.{ending}").write_bytes(PACKS[ending](content.encode()))
+    plain, packed = (read_texts([text], Asked(), print)[0] for text in (name, f"{name}.{ending}"))
+    assert (plain.tokenizer, plain.vocab_size) == (packed.tokenizer, packed.vocab_size)
+    size = len(text) if len(text) < 1_000_000 else len(content)
+    assert plain.vocab_size == (pieces_for(size) if pieces_for(size) >= FEWEST else None)
 
 
 @pytest.mark.parametrize("ending", PACKS)

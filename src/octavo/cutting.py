@@ -41,10 +41,14 @@ def read_texts(
     sources = find_texts(texts, cache=places.cache(), on_event=on_event, **words)
     if asked.field is not None and all(file.field is None for file in sources.files):
         raise ConfigError(f"--field is {field} and no text is JSON lines; leave it out, or name a .jsonl file")
-    pieces = pieces_for(sources.bytes)
-    kind = tokenizer.kind if tokenizer is not None else asked.tokenizer
-    if kind is None:
-        kind = "bpe" if pieces >= FEWEST and pieces >= sources.distinct() else "character"
+    kind, vocab_size = asked.tokenizer, asked.vocab_size
+    if tokenizer is not None:
+        kind = tokenizer.kind
+    elif kind is None or (kind == "bpe" and vocab_size is None):
+        distinct, size = sources.glance()
+        pieces = pieces_for(size)
+        kind = kind or ("bpe" if pieces >= FEWEST and pieces >= distinct else "character")
+        vocab_size = vocab_size or (max(FEWEST, pieces) if kind == "bpe" else None)
     data = DataConfig(
         texts=tuple(texts),
         field=field,
@@ -52,7 +56,7 @@ def read_texts(
         split=asked.split,
         val=asked.val,
         tokenizer=kind,
-        vocab_size=asked.vocab_size or (max(FEWEST, pieces) if kind == "bpe" and tokenizer is None else None),
+        vocab_size=vocab_size,
         shuffle=asked.shuffle,
     )
     return data, prepare(data, tokenizer, cache=places.cache(), on_event=on_event, sources=sources)

@@ -1,5 +1,6 @@
 """Packed files are unpacked while they are read: a bounded number of bytes at a time, whatever they come to."""
 
+import os
 import zlib
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -10,6 +11,7 @@ from octavo.errors import TextError
 
 CHUNK = 1 << 18  # bytes read, or unpacked, at once
 SIP = 256  # bytes of a zstd frame taken at once, for at its worst one of them becomes 32,768
+FRAME = 18  # bytes of zstd's longest header
 USUALLY = 3  # times as long as its packed form is a text
 
 
@@ -41,6 +43,30 @@ def unpacked_name(path: Path) -> Path:
     'many.jsonl'
     """
     return path if packing(path) is None else path.with_suffix("")
+
+
+def unpacked_size(path: Path) -> int:
+    """How many bytes a file has when it is unpacked: as it says itself, else about so many.
+
+    What was packed in several frames, or as it came through a pipe, does not say it.
+    """
+    size, how = path.stat().st_size, packing(path)
+    if how is None:
+        return size
+    with path.open("rb") as file:
+        start = file.read(FRAME)
+        file.seek(-min(size, 4), os.SEEK_END)
+        said = _said(start) if how == ".zst" else int.from_bytes(file.read(4), "little")
+    return said if said >= size else USUALLY * size
+
+
+def _said(start: bytes) -> int:
+    """The size that a frame of zstd says it has unpacked, or nothing."""
+    try:
+        library = import_module("zstandard")
+        return int(library.frame_content_size(start))
+    except Exception:  # it is missing, or this is no frame: whoever reads it says so
+        return 0
 
 
 def read_bytes(path: Path, name: str) -> Iterator[bytes]:

@@ -19,7 +19,7 @@ from octavo.data.corpora import CORPORA, fetch
 from octavo.data.decoding import Errors, read_text, reading, shown
 from octavo.data.folders import describe, text_files
 from octavo.data.jsonl import ArrayError, Record, read_records
-from octavo.data.packed import USUALLY, looks_packed, packing, unpacked_name
+from octavo.data.packed import looks_packed, unpacked_name, unpacked_size
 from octavo.data.pieces import cut_pieces
 from octavo.disk import saving
 from octavo.errors import OctavoError, TextError
@@ -91,15 +91,20 @@ class Sources:
         for file in self.files:
             yield from file.documents(self.errors, self.spelling)
 
-    def distinct(self, most: int = 1_000_000) -> int:
-        """How many different characters there are among the first ones, at most so many."""
-        seen: set[str] = set()
+    def glance(self, most: int = 1_000_000) -> tuple[int, int]:
+        """How many different characters there are among the first ones, at most so many, and the size of the text.
+
+        That is the bytes of its characters where these are all, else those of the files, with all that stands around
+        the text in lines of JSON.
+        """
+        seen, size = set[str](), 0
         for piece in chain.from_iterable(document.pieces for document in self.documents()):
             seen.update(piece[:most])
+            size += len(piece.encode())
             most -= len(piece)
             if most <= 0:
-                break
-        return len(seen)
+                return len(seen), self.bytes
+        return len(seen), size
 
 
 def ignore(event: Event) -> None:
@@ -157,8 +162,7 @@ def _find(
 
 
 def _text_file(path: Path, name: str, field: str) -> TextFile:
-    size = path.stat().st_size * (1 if packing(path) is None else USUALLY)
-    return TextFile(path, name, size, field if unpacked_name(path).suffix.lower() in LINES else None)
+    return TextFile(path, name, unpacked_size(path), field if unpacked_name(path).suffix.lower() in LINES else None)
 
 
 def _records_or_text(file: TextFile, field: str, errors: Errors, on_event: Callable[[Event], None]) -> TextFile:
