@@ -111,7 +111,12 @@ def test_what_a_model_has_no_room_for_is_forgotten_and_that_is_told_once(capsys:
     told = []
     for _ in range(6):
         conversation.take("Ada finds a circle.")
-        told.append((conversation.speaker.forgotten > 0, "it forgets what was said first" in capsys.readouterr().err))
+        told.append(
+            (
+                conversation.speaker.forgotten > 0,
+                "from here on the oldest turns are left out" in capsys.readouterr().err,
+            )
+        )
     forgets = [forgotten for forgotten, _ in told].index(True)
     assert forgets > 0 and [said for _, said in told] == [number == forgets for number in range(6)]
 

@@ -897,6 +897,6 @@ def test_the_page_on_serving_says_the_numbers_that_the_service_has() -> None:
         f"{ROWS} tokens in all",
         f"in blocks of {BLOCK} tokens and at most {SHARE:.0%}".replace("%", " %"),
         f"A body has {BODY >> 20} MiB and {PATIENCE:g} seconds at the most",
-        f"a temperature of {USUAL}, and {ANSWERING} where",
+        f"temperature {USUAL}, or {ANSWERING} where",
     ):
         assert words in page

@@ -62,7 +62,7 @@ def _size(size: int) -> str:
 def _besides(train: TrainConfig) -> str:
     pieces = f"; each batch in {train.micro_batches} pieces, to save memory" if train.micro_batches > 1 else ""
     read = "" if train.val_tokens is None else f"; up to {train.val_tokens:,} tokens held out are read, to save time"
-    return ("" if train.pairs is None else "; what follows what is counted first") + pieces + read
+    return ("" if train.pairs is None else "; it begins with counts of what follows what") + pieces + read
 
 
 def _expected(config: RunConfig, prepared: Prepared, copied: float) -> str:
@@ -96,5 +96,5 @@ def _end(train: TrainConfig, share: float) -> str:
     seconds = 60 * train.minutes
     if train.steps == train.most_steps:
         done = f"done in about {duration(share * seconds)}, not {duration(seconds)}"
-        return f"{done}: read more often, the text would only be learned by heart"
+        return f"{done}: after that, the text would only be learned by heart"
     return f"done in {duration(seconds)}, about {time.strftime('%H:%M', time.localtime(time.time() + seconds))}"

@@ -1,4 +1,4 @@
-"""GPT, on one page: read it from top to bottom, nothing is used before it is defined.
+"""GPT, on one page, to be read from top to bottom.
 
 Shapes are written in one alphabet: `B` batch, `T` positions read now, `S` positions visible, `C` width, `H` heads,
 `K` heads of keys and values, `D` head width, `F` feed-forward width, `V` vocabulary, `L` layers.

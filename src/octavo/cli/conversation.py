@@ -88,7 +88,7 @@ class Conversation:
         self.said.append((line, "".join(written)))
         if self.speaker.forgotten and not self.told:
             self.told = True
-            say("(from here on it forgets what was said first, for it sees so many tokens and no more)")
+            say("(the model's context is full: from here on the oldest turns are left out)")
 
     def help(self, rest: str) -> None:
         """Say what can be said."""
