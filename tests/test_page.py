@@ -760,7 +760,7 @@ def test_losses_are_read_by_the_keyboard_and_samples_by_a_slider(visit: Visit, r
     expect(page.get_by_text("It has come to its end.")).to_be_visible()
     expect(page.locator(".level text").last).to_contain_text(re.compile(r"-gram \d\.\d{3}"))
     before = page.locator(".curve.val").get_attribute("d")
-    page.get_by_label("steps by tens").check()
+    page.get_by_label("logarithmic steps").check()
     assert page.locator(".curve.val").get_attribute("d") != before
     page.get_by_label("Which sample").press("Home")
     expect(page.locator(".sample-step")).to_have_text(f"step {samples[0]['step']}")

@@ -45,7 +45,7 @@ class Learn {
       section("The loss",
         ["In nats per token, the lower the better. The dotted lines are what plain counting reaches on the same text.", LOSS],
         h("div", { class: "row" }, this.keys, h("span", { class: "spring" }),
-          h("label", { class: "check" }, logarithmic, " steps by tens")),
+          h("label", { class: "check" }, logarithmic, " logarithmic steps")),
         this.chart.element),
       this.samples.element, h("details", { class: "section" }, h("summary", { text: "What was asked and chosen" }),
         this.settings));
