@@ -10,9 +10,10 @@ from torch import Tensor
 from octavo import loss as losses
 from octavo import objective
 from octavo.config import ModelConfig
+from octavo.errors import OctavoError
 from octavo.loss import IGNORED, cross_entropy, cross_entropy_in_pieces
 from octavo.model import GPT
-from octavo.objective import Objective
+from octavo.objective import Halves, Objective
 from octavo.step import evaluate, training_step
 
 Models = Callable[..., GPT]
@@ -47,6 +48,17 @@ def test_the_loss_in_pieces_is_the_loss_and_so_are_its_gradients(at_once: int) -
 def test_nothing_to_read_is_no_loss() -> None:
     nothing = torch.zeros(1, 0, dtype=torch.long)
     assert cross_entropy_in_pieces(torch.ones(1, 0, 3), torch.zeros(8, 3), nothing).item() == 0
+
+
+def test_a_second_derivative_that_is_left_out_is_said_and_not_forgotten() -> None:
+    known, unembed = torch.ones(1, 2, 3, requires_grad=True), torch.zeros(8, 3, requires_grad=True)
+    loss = cross_entropy_in_pieces(known * known, unembed, torch.tensor([[3, 1]]))
+    with pytest.raises(OctavoError, match="this has a first derivative alone; for a second one take the loss of"):
+        torch.autograd.grad(loss, known, create_graph=True)
+    weight = torch.ones(2, requires_grad=True)
+    (half,) = Halves.apply(torch.bfloat16, weight * weight)
+    with pytest.raises(OctavoError, match="this has a first derivative alone"):
+        torch.autograd.grad(half.sum(), weight, create_graph=True)
 
 
 def test_a_gradient_is_taken_of_what_learns_and_of_nothing_else(at_once: int) -> None:

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from octavo.config import LOGITS
+from octavo.errors import OctavoError
 
 IGNORED = -1  # a target that counts for nothing: padding at the end of a window
 WIDE = 64  # columns: a GPU multiplies matrices of other widths by slower kernels
@@ -72,10 +73,19 @@ class _InPieces(torch.autograd.Function):
         return loss
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dy: Float[Tensor, ""]) -> tuple[Tensor, Tensor, None]:
+        check_once()
         to_known, to_unembed = ctx.saved_tensors
         return to_known * dy.to(to_known.dtype), to_unembed * dy.to(to_unembed.dtype), None
+
+
+def check_once() -> None:
+    """Raise `OctavoError` on a way back that is itself to be differentiated, where that has been left out.
+
+    PyTorch's own `once_differentiable` lets such a gradient go on without the part that is missing, and says nothing.
+    """
+    if torch.is_grad_enabled():
+        raise OctavoError("this has a first derivative alone; for a second one take the loss of the logits, in float32")
 
 
 def add_product(total: Float[Tensor, "n m"], one: Float[Tensor, "n rows"], other: Float[Tensor, "rows m"]) -> None:

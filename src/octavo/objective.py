@@ -10,7 +10,7 @@ from torch.func import functional_call
 
 from octavo.cache import Documents
 from octavo.config import LOGITS
-from octavo.loss import cross_entropy, cross_entropy_in_pieces
+from octavo.loss import check_once, cross_entropy, cross_entropy_in_pieces
 from octavo.model import GPT
 
 
@@ -57,8 +57,8 @@ class Halves(torch.autograd.Function):
         return tuple(halves)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        check_once()
         found = [gradient for gradient in gradients if gradient is not None]
         wide = [torch.empty_like(g, dtype=kind) for g, kind in zip(gradients, ctx.dtypes, strict=True) if g is not None]
         torch._foreach_copy_(wide, found)
