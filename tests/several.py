@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from octavo import evaluation, learner, making, training
+from octavo import cli, evaluation, learner, making, training
 from octavo import parallel as parallel_
 from octavo.checkpoint import save_checkpoint
 from octavo.cli import run
@@ -347,12 +347,17 @@ def _now(name: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 
 
-def command(words: list[str], stop: int | None = None, *, apart: bool = False) -> int:
-    """The command line, in each process; after a step the last one alone is asked to end, or it sees other files."""
+def command(words: list[str], stop: int | None = None, *, apart: bool = False, last: list[str] | None = None) -> int:
+    """The command line, in each process; after a step the last one alone is asked to end, or it sees other files.
+
+    It may be started with other words, too.
+    """
     real = Learner.learn
-    if apart and int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1:
-        Path("apart").mkdir()
-        os.chdir("apart")
+    if int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1:
+        words = last or words
+        if apart:
+            Path("apart").mkdir()
+            os.chdir("apart")
 
     def learn(self: Learner, step: int, *given: Any) -> Any:
         if step == stop and self.processes.rank == self.processes.size - 1:
@@ -457,5 +462,6 @@ if __name__ == "__main__":
 
     torch.set_num_threads(1)
     evaluation.SAMPLE_TOKENS = SAMPLE_TOKENS
+    cli.TURN = 0.0  # nobody ends them as soon as one has ended
     for line in sys.stdin:
         print(json.dumps(_forked(json.loads(line))), flush=True)

@@ -77,14 +77,28 @@ def test_help_does_not_import_torch() -> None:
 def test_what_is_for_one_process_is_refused_once_where_there_are_several(
     said: Said, monkeypatch: pytest.MonkeyPatch, word: str
 ) -> None:
-    monkeypatch.setattr("octavo.cli.TURN", 0.0)
+    monkeypatch.setattr("octavo.cli.time.sleep", slept := Mock())
     monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     for rank, line in (("0", f"octavo: {word} is for one process; start it without torchrun\n"), ("1", "")):
         monkeypatch.setenv("RANK", rank)
         assert said(word) == (2, "", line)
         assert said(word, "--help")[0] == said("--version")[0] == 0
-    monkeypatch.setenv("RANK", "0")
+    assert said("train") == (2, "", "") and slept.call_args_list == [((10.0,),)] * 2  # until torchrun ends it
+    monkeypatch.setenv("RANK", "2")  # the first one of another machine
     assert "say what to do: octavo train TEXT" in said("train")[2]
+
+
+def test_what_somebody_else_says_of_several_processes_is_one_line(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+    for missing in [*told][1:]:
+        for name, value in told.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.delenv(missing)
+        line = f"octavo: WORLD_SIZE is 2 and {missing} is ''; start with torchrun, or unset WORLD_SIZE\n"
+        assert said("train", "text.txt") == (2, "", line)
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    assert "WORLD_SIZE is two and WORLD_SIZE is 'two'; start with torchrun" in said("train", "text.txt")[2]
 
 
 def test_version_is_the_packages(said: Said) -> None:

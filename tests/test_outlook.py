@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
 from octavo import planner, probing, speed, training
@@ -219,6 +220,20 @@ def test_the_peak_is_that_of_rows_by_rows_and_what_lasts_is_tried_once(monkeypat
     peak.cache_clear()
     assert peak("cpu", "bfloat16") == pytest.approx(2e9)
     assert Counter(tried) == {256: 6, 512: 2}  # one of them is for warming up
+    peak.cache_clear()
+
+
+def test_a_device_without_room_for_the_largest_product_has_the_peak_of_smaller_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def timed(one: Tensor, other: Tensor, result: Tensor) -> float:
+        if len(one) > 256:
+            raise torch.OutOfMemoryError
+        return 1e-3
+
+    monkeypatch.setattr(speed, "_timed", timed)
+    peak.cache_clear()
+    assert peak("cpu", "float32") == pytest.approx(2 * 256**3 * 1e3)
     peak.cache_clear()
 
 

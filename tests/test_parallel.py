@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -177,6 +178,31 @@ def test_a_killed_process_ends_the_other_with_one_line() -> None:
     newest_valid(Path("run-killed"), on_damage=pytest.fail)
 
 
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are found in /proc")
+def test_where_one_says_why_it_ends_the_other_does_not_say_that_it_is_gone() -> None:
+    job = torchrun("text.txt", *FLAGS, "--steps", "100000", "--out", "run-full")
+    first, _ = when_under_way("run-full")
+    resource.prlimit(first, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))  # it can write to no file any more
+    said = job.communicate(timeout=60)[1]
+    (line,) = [line for line in said.splitlines() if line.startswith("octavo: ")]
+    assert "could not be written" in line and job.returncode == 1
+    newest_valid(Path("run-full"), on_damage=pytest.fail)
+
+
+@pytest.mark.parametrize("last", [["--steps", "8"], ["--steps", "9", "--parallel", "fsdp"]])
+def test_processes_that_were_started_with_other_words_do_not_wait_for_each_other(
+    last: list[str], nursery: Nursery
+) -> None:
+    octavo.train("text.txt", out="run", **TINY, steps=5)
+    first, other = (["train", "--resume", "run", *words] for words in (["--steps", "9"], last))
+    statuses, said, _ = nursery.outcome(2, "command", fails=True, words=first, last=other)
+    assert statuses == [1, 1] and not said[0].strip()
+    assert (
+        said[1]
+        == "octavo: process 1: it was started with other words than the first process; start all with the same\n"
+    )
+
+
 def test_a_stop_in_one_process_stops_both_after_the_same_step(nursery: Nursery) -> None:
     words = ["train", "text.txt", *FLAGS, "--steps", "100000", "--out", "run-stopped", "--parallel", "fsdp"]
     statuses, said, _ = nursery.outcome(2, "command", fails=True, words=words, stop=6)
@@ -259,7 +285,7 @@ def test_a_model_in_parts_writes_what_a_whole_one_writes(nursery: Nursery) -> No
 
 def test_a_process_that_fails_in_a_sample_ends_the_others(nursery: Nursery) -> None:
     statuses, said, _ = nursery.outcome(2, "choking", fails=True, asked={**TINY, "steps": 8})
-    assert statuses == [1, 1] and "choked" in said[1] and "another process of this training is gone" in said[0]
+    assert statuses == [1, 1] and "choked" in said[1] and "PeerError" in said[0] and "is gone" not in said[0]
 
 
 def test_what_stays_whole_for_a_step_is_exchanged_once(nursery: Nursery) -> None:
@@ -316,7 +342,8 @@ def test_a_batch_must_go_round() -> None:
 
 def test_each_process_has_a_gpu_of_its_own_or_none_has(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
-    check_gpus("cuda")  # nobody tells of any here
+    with pytest.raises(ConfigError, match="there is no GPU on this machine; start on machines that have one, or give"):
+        check_gpus("cuda")
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     check_gpus("cpu")
     with pytest.raises(ConfigError, match="3 processes are too many for 2 GPUs; start 2 here, or give --device cpu"):
@@ -468,20 +495,29 @@ def test_running_out_of_memory_ends_a_training_of_several(monkeypatch: pytest.Mo
         list(trainer.events())
 
 
+COME = "not all processes of this training have come; start as many as that, with the same words"
+
+
 def test_what_is_not_there_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with joined() as alone:
         assert alone == ALONE
+    for connected, line in ((True, "another process of this training is gone; the last checkpoint"), (False, COME)):
+        monkeypatch.setattr("torch.distributed.is_initialized", lambda connected=connected: connected)
+        for error in (RuntimeError("Connection closed by peer"), torch.distributed.DistStoreError("wait timeout")):
+            with pytest.raises(OctavoError, match=f"process 1 of 2: {line}"), naming_the_lost(Processes(1, 2)):
+                raise error
     with (
-        pytest.raises(
-            OctavoError, match="process 1 of 2: another process of this training is gone; the last checkpoint"
-        ),
+        pytest.raises(OctavoError, match="process 1 of 2 has no memory left for what it"),
         naming_the_lost(Processes(1, 2)),
     ):
-        raise RuntimeError("Connection closed by peer")
+        raise torch.distributed.DistBackendError("NCCL error: CUDA failure 2 'out of memory'")
     with pytest.raises(RuntimeError, match="something else"), naming_the_lost(Processes(1, 2)):
         raise RuntimeError("something else")
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr("torch.distributed.is_available", lambda: False)
+    told = {"RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(RunError, match="this PyTorch cannot connect processes; train with one"), joined():
         pass
 

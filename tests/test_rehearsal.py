@@ -1,7 +1,9 @@
 """A piece of a batch is tried before several processes begin: it takes what a step takes, and leaves nothing."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -84,6 +86,10 @@ def test_a_rehearsal_reads_as_many_rows_as_it_is_asked_for(monkeypatch: pytest.M
     config = config_of()
     spread = Spread(make_model(config))
     assert [fits(spread, config, [], rows) for rows in (1, 2, 3)] == [True, True, False]
+    for error, said in (("CUDA error: CUBLAS_STATUS_ALLOC_FAILED", False), ("something else", None)):
+        monkeypatch.setattr(rehearsal, "_learn", Mock(side_effect=RuntimeError(error)))
+        with nullcontext() if said is False else pytest.raises(RuntimeError, match=error):
+            assert fits(spread, config, [], 1) is said
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])

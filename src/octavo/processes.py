@@ -3,10 +3,10 @@
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from octavo.errors import OctavoError, PeerError, RunError, UserError
 
@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Result = TypeVar("Result")
+CONNECT = timedelta(minutes=10)  # until all have come; a GPU's exchanges, which nobody is late for, take no longer
 PATIENCE = timedelta(days=2)  # the others wait while the first reads a long text; torchrun ends those of a lost one
 LET_GO = 2.0  # seconds until a thread that still holds what was exchanged is waited for no longer
 LOST = ("gloo", "NCCL", "Connection", "TCPStore", "ProcessGroup", "Socket")  # words of PyTorch's errors about others
+SAID = "octavo: why"  # under this name the store of all knows whether one of them has said why it ends
 
 
 @dataclass(frozen=True)
@@ -142,12 +144,26 @@ ALONE = Processes()
 
 def started_by_torchrun() -> bool:
     """Whether this process is one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return os.environ.get("WORLD_SIZE", "") not in ("", "0", "1")
+
+
+def check_torchrun() -> None:
+    """Raise `RunError` where something else has set what torchrun tells its processes, or some of it."""
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        value = os.environ.get(name, "")
+        if not (value if name == "MASTER_ADDR" else value.isdecimal()):
+            size = os.environ["WORLD_SIZE"]
+            raise RunError(f"WORLD_SIZE is {size} and {name} is {value!r}; start with torchrun, or unset WORLD_SIZE")
 
 
 def first_here() -> bool:
     """Whether this process is alone, or the first of several: the one that speaks."""
     return int(os.environ.get("RANK", "0")) == 0 or not started_by_torchrun()
+
+
+def first_of_machine() -> bool:
+    """Whether this process is alone, or the first of those on its machine: the one that speaks of what all meet."""
+    return not started_by_torchrun() or int(os.environ.get("RANK", "0")) % beside_here() == 0
 
 
 def started_by() -> str:
@@ -168,11 +184,13 @@ def beside_here() -> int:
 def joined() -> Iterator[Processes]:
     """The processes that torchrun started, connected; `ALONE` where it did not.
 
-    Raises `OctavoError` where another one is lost, and `RunError` where this PyTorch cannot connect processes.
+    Raises `OctavoError` where another one is lost or does not come, and `RunError` where this PyTorch cannot connect
+    processes, or they were not started by torchrun.
     """
     if not started_by_torchrun():
         yield ALONE
         return
+    check_torchrun()
     import torch.distributed
 
     if not torch.distributed.is_available():
@@ -182,20 +200,56 @@ def joined() -> Iterator[Processes]:
         if processes.local < torch.cuda.device_count():
             torch.cuda.set_device(processes.local)
         kinds = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        torch.distributed.init_process_group(kinds, timeout=PATIENCE)
-        yield processes
+        torch.distributed.init_process_group(kinds, timeout=CONNECT)
+        world: Any = torch.distributed.group.WORLD
+        world._get_backend(torch.device("cpu"))._set_default_timeout(PATIENCE)
+        try:
+            yield processes
+        except OctavoError:
+            _tell_the_store()
+            raise
         torch.distributed.destroy_process_group()
+
+
+def _tell_the_store() -> None:
+    """Let the others know that this process says why it ends, before they see that it is gone."""
+    from torch.distributed.distributed_c10d import _get_default_store
+
+    with suppress(RuntimeError):  # the store may be gone, too
+        _get_default_store().set(SAID, "")
+
+
+def _is_said() -> bool:
+    from torch.distributed.distributed_c10d import _get_default_store
+
+    try:
+        return _get_default_store().check([SAID])
+    except (RuntimeError, ValueError):  # there is none, or none any more
+        return False
 
 
 @contextmanager
 def naming_the_lost(processes: Processes) -> Iterator[None]:
-    """What PyTorch says when another process is gone becomes one line."""
+    """What PyTorch says when another process is gone becomes one line, or none where that one has said why."""
+    import torch.distributed
+
     try:
         yield
     except RuntimeError as error:
-        if not any(word in str(error) for word in LOST):
+        if not isinstance(error, torch.distributed.DistError) and not any(word in str(error) for word in LOST):
             raise
+        here = f"process {processes.rank} of {processes.size}"
+        if "out of memory" in str(error):
+            raise OctavoError(
+                f"{here} has no memory left for what it exchanges with the others; the last checkpoint is intact, "
+                "train with a smaller --batch, --context, --width or --layers"
+            ) from error
+        if _is_said():
+            raise PeerError("another process of this training has said why it ends") from error
+        if not torch.distributed.is_initialized():
+            raise OctavoError(
+                f"{here}: not all processes of this training have come; start as many as that, with the same words"
+            ) from error
         raise OctavoError(
-            f"process {processes.rank} of {processes.size}: another process of this training is gone; "
-            "the last checkpoint is intact, go on with --resume"
+            f"{here}: another process of this training is gone; the last checkpoint is intact, go on with --resume"
         ) from error

@@ -33,7 +33,9 @@ def fits(spread: Spread, config: RunConfig, optimizers: Sequence[torch.optim.Opt
     """Whether this process has memory to learn from so many rows at once. Nothing is exchanged, and nothing left."""
     try:
         _rehearse(spread, config, optimizers, rows)
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:  # cuBLAS says in its own words that it found no memory to begin with
+        if not isinstance(error, torch.OutOfMemoryError) and "ALLOC_FAILED" not in str(error):
+            raise
         return False
     return True
 

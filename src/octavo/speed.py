@@ -26,9 +26,12 @@ def peak(device: str, dtype: str) -> float:
     """
     size, found, spent = SMALLEST, 0.0, 0.0
     while size <= SIZES.get(device, 2048) and spent < MOMENT:  # not counting what a GPU takes to be ready
-        one = torch.ones(size, size, device=device, dtype=getattr(torch, dtype))
-        other, result = one.clone().T, one.clone()
-        _timed(one, other, result)
+        try:
+            one = torch.ones(size, size, device=device, dtype=getattr(torch, dtype))
+            other, result = one.clone().T, one.clone()
+            _timed(one, other, result)
+        except torch.OutOfMemoryError:  # beside the model
+            break
         times: list[float] = []
         while len(times) < TRIALS and spent < MOMENT:
             times.append(_timed(one, other, result))

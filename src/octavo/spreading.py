@@ -41,7 +41,8 @@ def spread_over(
         with holding(device):
             return Spread(prepare_to_learn(make_model(config, start), config), dtype, boundary=boundary)
     check_rows(train.batch, processes)
-    check_gpus(train.device)
+    with processes.together(), processes.by_itself():
+        check_gpus(train.device)
     if device.type == "cuda":
         device = torch.device("cuda", processes.local)
     way = way_for(parallel, config, processes)
@@ -83,6 +84,8 @@ def check_gpus(device: str) -> None:
     if device == "mps":
         raise ConfigError("a Mac's GPU is for one process; give --device cpu, or train without torchrun")
     gpus = torch.cuda.device_count()
+    if device == "cuda" and not gpus:
+        raise ConfigError("there is no GPU on this machine; start on machines that have one, or give --device cpu")
     if device != "cpu" and beside_here() > gpus > 0:
         raise ConfigError(
             f"{beside_here()} processes are too many for {gpus} GPUs; start {gpus} here, or give --device cpu"

@@ -1,6 +1,5 @@
 """The command line: its words, one line for every mistake, and the exit status."""
 
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +10,12 @@ from cyclopts import App, ArgumentCollection, CycloptsError, UnknownCommandError
 from octavo import __version__
 from octavo.cli.output import OutputError, ReaderGone, checked_output, give_up_output
 from octavo.errors import OctavoError, PeerError, UserError
-from octavo.processes import first_here, started_by_torchrun
+from octavo.processes import first_of_machine, started_by_torchrun
 
 DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 STDIN = "<standard input>"
 HELP = {"--help", "-h", "--version"}
-TURN = 2.0  # seconds that the first process has to say what is wrong: torchrun ends all as soon as one has ended
+TURN = 10.0  # seconds that one process has to say what is wrong: torchrun ends all as soon as one has ended
 
 
 def check_values(app: App, words: tuple[str, ...], arguments: ArgumentCollection) -> None:
@@ -166,6 +165,7 @@ def _done(words: Sequence[str]) -> int:
     except CycloptsError as error:
         return _complain(_one_line(error), MISTAKE)
     except PeerError as error:
+        time.sleep(TURN)
         return error.status
     except OctavoError as error:
         return _complain(str(error), error.status)
@@ -182,7 +182,6 @@ def check_alone(words: Sequence[str]) -> None:
     """Raise `UserError` where several processes are to do what is for one: all but training and help."""
     word = words[0] if words else ""
     if word in WORDS and word != "train" and not HELP & set(words) and started_by_torchrun():
-        time.sleep(0 if first_here() else TURN)
         raise UserError(f"{word} is for one process; start it without torchrun")
 
 
@@ -197,6 +196,8 @@ def _one_line(error: CycloptsError) -> str:
 def _complain(line: str, status: int) -> int:
     from octavo.progress import say
 
-    if status != MISTAKE or os.environ.get("RANK", "0") == "0":  # processes of one training make the same mistakes
+    if status != MISTAKE or first_of_machine():  # processes of one training make the same mistakes
         say(f"octavo: {line}")
+    else:
+        time.sleep(TURN)
     return status

@@ -13,6 +13,7 @@ from octavo.config import Asked
 from octavo.errors import UserError
 
 if TYPE_CHECKING:
+    from octavo.processes import Processes
     from octavo.trainer import Trainer
 
 Out = Annotated[Path | None, Parameter(help="The folder of the run (runs/<text>-<n> where nothing is said).")]
@@ -46,6 +47,7 @@ def train(
         page_of(display, wanted=way.page and first_here()) as shown,
         joined() as processes,
     ):
+        check_words(processes, repr((resume is None, way.parallel, asked if resume else None)))
         from octavo import training  # after the page has begun to start, which takes as long as this
         from octavo.cli.watching import watch
 
@@ -60,6 +62,14 @@ def train(
             return training.begin(named(texts), asked, out=out, force=force, base=read_base(config), **shared)
 
         watch(begins, display, shown, partial(goes_on, asked=Asked()), track=way.track)
+
+
+def check_words(processes: "Processes", own: str) -> None:
+    """Raise `OctavoError` in a process that was started with other words than the first, where they must be alike."""
+    first = processes.told(own)
+    with processes.together(), processes.by_itself():
+        if own != first:
+            raise UserError("it was started with other words than the first process; start all with the same")
 
 
 def manner_of(manner: Manner | None) -> Manner:
