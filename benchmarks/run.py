@@ -88,7 +88,7 @@ def main() -> None:
     parts = [
         "# Benchmarks",
         f"Made by `make bench` in one run on one machine: {processor()}, {versions}. Ratios above 1 are in octavo's "
-        "favour.",
+        "favour. What one GPU, an NVIDIA H200, comes to is on [a page of its own](gpu.md).",
         f"`octavo --help` takes {seconds('-m', 'octavo', '--help'):.2f} s, `import octavo` "
         f"{seconds('-c', 'import octavo'):.2f} s.",
     ]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from octavo.cli.flags import unless_named
+from octavo.cli.flags import Model, unless_named
 from octavo.cli.generate import which
 from octavo.config import USUAL
 from octavo.errors import UserError
@@ -18,12 +18,7 @@ if TYPE_CHECKING:
 
 
 def explain(
-    run: Annotated[
-        str | None,
-        Parameter(
-            name="RUN", help="A run by path or name, a Hugging Face folder or a .gguf; left out, the newest run."
-        ),
-    ] = None,
+    run: Model = None,
     /,
     *texts: Annotated[
         str, Parameter(name="TEXT", help="What the model is to read, - for standard input; a few words are best.")

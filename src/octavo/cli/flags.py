@@ -1,6 +1,11 @@
-"""Flags that are off, or nothing, until they are named."""
+"""Words and flags that several commands have, or that are off until they are named."""
+
+from typing import Annotated
 
 from cyclopts import Parameter
+
+_RUN = "A run by path or name, a Hugging Face folder or a .gguf; left out, the newest run."
+Model = Annotated[str | None, Parameter(name="RUN", help=_RUN)]
 
 
 def unless_named(help: str) -> Parameter:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from octavo.cli import STDIN
-from octavo.cli.flags import unless_named
+from octavo.cli.flags import Model, unless_named
 from octavo.cli.output import is_narrow, seen
 from octavo.config import USUAL, Device
 from octavo.data.decoding import decoded
@@ -44,12 +44,7 @@ class Knobs:
 
 
 def generate(
-    run: Annotated[
-        str | None,
-        Parameter(
-            name="RUN", help="A run by path or name, a Hugging Face folder or a .gguf; left out, the newest run."
-        ),
-    ] = None,
+    run: Model = None,
     /,
     *prompts: Annotated[
         str, Parameter(name="PROMPT", help="What to go on from, - for standard input; several are written at once.")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from octavo.cli.flags import unless_named
+from octavo.cli.flags import Model, unless_named
 from octavo.cli.generate import which
 from octavo.errors import UserError
 from octavo.names import several
@@ -18,12 +18,7 @@ USUAL: tuple[Lens, ...] = ("surprise", "next", "heads", "logits")
 
 
 def look(
-    run: Annotated[
-        str | None,
-        Parameter(
-            name="RUN", help="A run by path or name, a Hugging Face folder or a .gguf; left out, the newest run."
-        ),
-    ] = None,
+    run: Model = None,
     /,
     *texts: Annotated[str, Parameter(name="TEXT", help="What the model is to read, - for standard input.")],
     lens: Annotated[

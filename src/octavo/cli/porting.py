@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from octavo.cli.flags import unless_named
+from octavo.cli.flags import Model, unless_named
 
 
 def bring(
@@ -31,12 +31,7 @@ def bring(
 
 
 def export(
-    run: Annotated[
-        str | None,
-        Parameter(
-            name="RUN", help="A run by path or name, a Hugging Face folder or a .gguf; left out, the newest run."
-        ),
-    ] = None,
+    run: Model = None,
     /,
     *,
     kind: Annotated[

@@ -4,17 +4,13 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from octavo.cli.flags import Model
 from octavo.cli.generate import Knobs, Quantize, Where
 from octavo.errors import UserError
 
 
 def talk(
-    run: Annotated[
-        str | None,
-        Parameter(
-            name="RUN", help="A run by path or name, a Hugging Face folder or a .gguf; left out, the newest run."
-        ),
-    ] = None,
+    run: Model = None,
     /,
     *,
     server: Annotated[

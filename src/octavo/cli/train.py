@@ -36,7 +36,6 @@ def train(
     asked = gather(time, text, shape)
     check(new=bool(texts), again=resume is not None, for_new=bool(out or force or config), for_again=allow_mismatch)
     way = manner_of(manner)
-
     from octavo.cli.page import page_of
     from octavo.places import find_run
     from octavo.processes import first_here, joined
