@@ -9,6 +9,7 @@ from unittest.mock import Mock
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import octavo
 from octavo import training
@@ -90,6 +91,15 @@ def test_a_stop_need_not_wait_until_all_that_is_held_out_was_read(monkeypatch: p
     assert whole == len(trainer.held_out.tokens) > 2 * glance
     list(training.resume(Path("run"), Asked()).events())
     assert same(left("run", 8), left("whole", 8))
+
+
+def test_what_was_best_stays_best_where_all_steps_are_made_anew(first: Path) -> None:
+    *_, finished = on(steps=1, lr=1e-4).events()
+    assert isinstance(finished, Finished) and finished.best_step == 1
+    best, trainer = load_file("run/model.safetensors"), training.resume(Path("run"), Asked(steps=3))
+    assert trainer.at.step == 0 and trainer.at.best is not None and trainer.at.best.step == 1
+    assert isinstance(next(trainer.events()), Stepped)
+    assert same(load_file("run/model.safetensors"), best)
 
 
 def test_a_kill_before_the_first_save_of_its_own_goes_back_to_the_model(first: Path) -> None:

@@ -205,8 +205,9 @@ def joined() -> Iterator[Processes]:
         world._get_backend(torch.device("cpu"))._set_default_timeout(PATIENCE)
         try:
             yield processes
-        except OctavoError:
-            _tell_the_store()
+        except OctavoError as error:
+            if not isinstance(error, PeerError) and (not isinstance(error, UserError) or first_of_machine()):
+                _tell_the_store()  # for it is said
             raise
         torch.distributed.destroy_process_group()
 

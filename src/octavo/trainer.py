@@ -78,7 +78,7 @@ class Trainer(Learner):
             self.threads.use(self.at.threads)
             if self.at.due is not None:  # the evaluation that a stop interrupted comes first
                 yield from self._examine(self.at.due)
-            elif self.at.step == 0:  # where a stop made that a glance, once more
+            elif self.at.best is None or self.at.best.step == self.at.step == 0:  # a stop may have made that a glance
                 self.at.best = None
                 yield from self._look()
             yield from self._try_room()
