@@ -2,9 +2,9 @@
 
     python benchmarks/parts.py      # two minutes; nothing else may run meanwhile
 
-First what a process takes to learn, while its part is made and while the whole is written, as /proc tells it; then the
-seconds of a step, read in more and more pieces: with a copy in each process, with parts that are put together for each
-piece, and with parts that stay whole for all of the step (`gathered`). The three take turns; medians.
+First what a process takes while its part is made, while the whole is written and while it learns, as /proc tells it;
+then the seconds of a step, read in more and more pieces: with a copy in each process, with parts that are put together
+for each piece, and with parts that stay whole for all of the step (`gathered`). The three take turns; medians.
 """
 
 import os
@@ -142,7 +142,7 @@ def main() -> None:
         subprocess.run(launch, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
         return
     with joined() as processes:
-        for line in chain(learned(processes), made_and_written(processes), [""], steps(processes)):
+        for line in chain(made_and_written(processes), learned(processes), [""], steps(processes)):
             if processes.first:
                 print(line, flush=True)
 
