@@ -4,8 +4,6 @@ import os
 import signal
 import sys
 
-INTERRUPTED = 130  # the exit status of what Ctrl-C has ended
-
 
 def main() -> None:
     """The command line: exits with 0 done, 1 failed, 2 the user's mistake, 129, 130 or 143 stopped."""
@@ -13,15 +11,14 @@ def main() -> None:
     # those that hardly do a fifth slower where none does; read when torch is loaded, which no word has done yet
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     try:
+        from octavo.cli import run  # which takes a while to load
         from octavo.cli.stopping import interrupted, terminated
 
         signal.signal(signal.SIGINT, interrupted)
         signal.signal(signal.SIGTERM, terminated)
-        from octavo.cli import run  # which takes a while to load
-
         status = run(sys.argv[1:])
     except KeyboardInterrupt:  # before or after all that `run` does
-        status = INTERRUPTED
+        status = 128 + signal.SIGINT
     from octavo.cli.output import settle_errors
 
     settle_errors()

@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from sys import float_info
 from typing import Any, NamedTuple
 
@@ -91,6 +92,11 @@ class Sampling:
             if not _number(bias):
                 raise SamplingError(f"logit_bias of token {token} is {bias!r}; give a finite number")
 
+    @cached_property
+    def never(self) -> frozenset[int]:
+        """The forbidden tokens, to be looked up."""
+        return frozenset(self.forbidden)
+
     @property
     def greedy(self) -> bool:
         """Whether the likeliest token is taken and nothing is drawn."""
@@ -107,7 +113,7 @@ class Sampling:
             for token in tokens:
                 if not _whole(token) or not 0 <= token < size:
                     raise SamplingError(f"{name} names token {token!r}; the vocabulary has 0 to {size - 1}")
-        if len(set(self.forbidden)) == size:
+        if len(self.never) == size:
             raise SamplingError(f"all {size} tokens are forbidden; leave one to choose")
 
 
@@ -134,7 +140,7 @@ def choose(
         tokens, logprobs = torch.stack([chosen.double(), found.double()]).tolist()
     else:
         tokens, logprobs = chosen.tolist(), found.tolist()
-    banned = any(token in sampling.forbidden for token, sampling in zip(tokens, samplings, strict=True))
+    banned = any(token in sampling.never for token, sampling in zip(tokens, samplings, strict=True))
     if banned or not all(map(math.isfinite, logprobs)):  # the only number among them may be that of a forbidden token
         raise OctavoError("the model's logits are not finite; its training diverged or its weights are damaged")
     return Choice(list(map(int, tokens)), logprobs)

@@ -19,11 +19,12 @@ def without_prefix(backend: Backend, behind: Behind) -> Backend | None:
     """
     if behind == "nothing":
         return None
-    rules = json.loads(backend.to_str())
-    changed = rules | {name: _changed(rules[name], behind) for name in ("normalizer", "pre_tokenizer")}
+    parts = {"normalizer": backend.normalizer, "pre_tokenizer": backend.pre_tokenizer}
+    rules = {name: part and json.loads(part.__getstate__()) for name, part in parts.items()}  # without the vocabulary
+    changed = {name: _changed(rule, behind) for name, rule in rules.items()}
     if changed == rules:
         return None
-    return Backend.from_str(json.dumps(changed))
+    return Backend.from_str(json.dumps(json.loads(backend.to_str()) | changed))
 
 
 def _changed(rule: Any, behind: Behind) -> Any:
