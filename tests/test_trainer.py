@@ -191,6 +191,22 @@ def test_a_finished_run_is_trained_longer_from_its_plateau() -> None:
     assert after[15]["lr"] == before[7]["lr"]
 
 
+def test_a_run_that_was_refused_is_free_again_though_somebody_keeps_why() -> None:
+    """As an interpreter does, until the next mistake."""
+    whole(begin(steps=16, eval_every=4))
+    kept: list[Exception] = []
+    for asked, message in ((Asked(), "run is finished"), (Asked(steps=16), "--steps 16 are already behind")):
+        with pytest.raises(OctavoError, match=message) as refused:
+            training.resume(Path("run"), asked)
+        kept.append(refused.value)
+    with pytest.raises(SaveError, match="no room") as full, pytest.MonkeyPatch.context() as disk:
+        disk.setattr(training, "check_room", Mock(side_effect=SaveError("no room")))
+        training.begin(["text.txt"], Asked(**TINY, steps=4), out="run", force=True)
+    kept.append(full.value)
+    assert all(error.__traceback__ for error in kept)
+    assert training.resume(Path("run"), Asked(steps=32)).at.step == 8
+
+
 def decays(trainer: Trainer) -> set[tuple[bool, float]]:
     """Of the optimizers' groups, whether they are of matrices, and how those decay."""
     groups = (group for optimizer in trainer.optimizers for group in optimizer.param_groups)

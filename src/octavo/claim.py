@@ -16,7 +16,7 @@ MOMENT = 0.05  # seconds: longer than anybody looks whether a run is claimed
 
 
 class Claim:
-    """The right to write into a run's folder, from its making to `release`.
+    """The right to write into a run's folder, from its making to `release`; a `with` lets it go where that fails.
 
     Raises `RunError` where another training has it.
     """
@@ -43,6 +43,13 @@ class Claim:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+    def __enter__(self) -> "Claim":
+        return self
+
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        if failure is not None:  # whoever keeps the exception keeps all that is in its frames
+            self.release()
 
     def __del__(self) -> None:
         self.release()

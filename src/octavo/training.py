@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -123,11 +124,11 @@ def begin(
         chosen, prepared = plan_training(texts, asked, base=base, start=start, on_event=on_event, team=team)
         on_event(Planned(chosen.lines, chosen.config, chosen.parameters))
         run = run if out is not None else new_run(texts[0])  # another training may have taken the name meanwhile
-    with leaving_no_folder(run):
+    with leaving_no_folder(run), ExitStack() as claims:
         with processes.together():
             with saving(run):
                 make_folder(run)
-            claim = Claim(run)
+            claim = claims.enter_context(Claim(run))
             check_free(run, force=force)  # or have come to its end there
             check_room(run, chosen.config, chosen.parameters)
         processes.told(json.dumps([str(run.absolute()), prepared.fingerprint, as_dict(chosen.config)]))
@@ -186,8 +187,9 @@ def _begun(
 
 def _save_start(trainer: Trainer, on_event: Listener) -> None:
     """Save the state before the first step where nothing else tells it: weights that it begins with, fewer threads."""
-    for event in trainer.save_state() if trainer.config.train.start is not None or trainer.at.threads else ():
-        on_event(event)
+    with trainer.claim or nullcontext():
+        for event in trainer.save_state() if trainer.config.train.start is not None or trainer.at.threads else ():
+            on_event(event)
 
 
 def resume(
@@ -207,29 +209,44 @@ def resume(
     """
     refuse_changes(asked)
     config = processes.in_turn(lambda: on_what_is_here(settings_of(run), on_event))
-    with processes.together():
-        claim = Claim(run) if processes.first else None
-        prepared = same_text(run, config, on_event) if processes.first else None
+    with ExitStack() as claims:
+        with processes.together():
+            claim = claims.enter_context(Claim(run)) if processes.first else None
+            prepared = same_text(run, config, on_event) if processes.first else None
+        trainer, anew = _reopened(run, config, prepared, processes, parallel, on_event)
+        trainer.claim = claim
+        notes = go_back(trainer, allow_mismatch=allow_mismatch)
+        for note in notes:
+            on_event(note)
+        if anew:
+            _save_start(trainer, on_event)
+        if asked.minutes is not None or asked.steps is not None:
+            _prolong(trainer, asked, on_event, told=notes)
+        elif trainer.over:
+            raise RunError(f"{run} is finished; train it longer with --minutes or --steps")
+        on_event(Note(f"going on with {run} after step {trainer.at.step} of {trainer.at.schedule.steps}"))
+        return trainer
+
+
+def _reopened(
+    run: Path,
+    config: RunConfig,
+    prepared: Prepared | None,
+    processes: Processes,
+    parallel: Parallel,
+    on_event: Listener,
+) -> tuple[Trainer, bool]:
+    """A training with nothing of its state yet, on the text that the first process has prepared.
+
+    And whether it begins with the weights of another model: one that was ended before it had saved those does so anew.
+    """
     fingerprint = processes.told("" if prepared is None else prepared.fingerprint)
     with processes.together(), processes.by_itself():  # what the first has read and encoded the others find
         prepared = prepared or as_the_first(fingerprint, lambda: same_text(run, config, on_event))
-    # a training that was ended before it had saved what it begins with begins with it once more
     saved = bool(processes.told("yes" if steps_saved(run) else ""))
     start = None if saved else processes.in_turn(lambda: opened_start(Asked(), config))
     opened = Trainer if saved else partial(_begun, start=start, on_event=on_event)
-    trainer = opened(config, prepared, run, processes, way_before(run, processes, parallel))
-    trainer.claim = claim
-    notes = go_back(trainer, allow_mismatch=allow_mismatch)
-    for note in notes:
-        on_event(note)
-    if start is not None:
-        _save_start(trainer, on_event)
-    if asked.minutes is not None or asked.steps is not None:
-        _prolong(trainer, asked, on_event, told=notes)
-    elif trainer.over:
-        raise RunError(f"{run} is finished; train it longer with --minutes or --steps")
-    on_event(Note(f"going on with {run} after step {trainer.at.step} of {trainer.at.schedule.steps}"))
-    return trainer
+    return opened(config, prepared, run, processes, way_before(run, processes, parallel)), start is not None
 
 
 def refuse_changes(asked: Asked) -> None:
