@@ -18,8 +18,10 @@ from octavo.describing import epochs
 from octavo.errors import ConfigError, TextError
 from octavo.evaluation import held_out
 from octavo.forecast import FEWEST, count, expect
+from octavo.model import GPT
 from octavo.planner import Plan
 from octavo.probing import SHARE, Room, step_memory, work
+from octavo.run import save
 from octavo.scale import muon_work, parameters, work_per_token
 from octavo.shapes import LADDER
 from test_repeating import Again
@@ -95,6 +97,21 @@ def test_a_text_is_read_no_more_often_than_it_teaches(machine: Callable[..., Non
     for words, most, minutes in (({}, train.most_steps, 5), ({"steps": 10**6}, None, None)):
         again = training.plan_training(["text.txt"], Asked(**words), base=plan.config)[0].config.train
         assert (again.steps, again.most_steps, again.minutes) == (words.get("steps", train.steps), most, minutes)
+
+
+@pytest.mark.parametrize("of", ["preset", "weights"])
+def test_a_model_of_a_given_shape_reads_a_text_no_more_often_either(of: str, machine: Callable[..., None]) -> None:
+    machine(speed=1e15)
+    tiny: Any = {"layers": 1, "heads": 1, "kv_heads": 1, "width": 16, "context": 32}
+    asked = Asked(minutes=5, preset="smollm2-135m", **tiny)
+    if of == "weights":
+        plan, prepared = planned(steps=1, **tiny)
+        save(GPT(plan.config.model), prepared.tokenizer, "model")
+        asked = Asked(minutes=5, start="model")
+    plan = training.plan_training(["text.txt"], asked, start=training.opened_start(asked, None))[0]
+    train = plan.config.train
+    assert train.steps == train.most_steps
+    assert "done in about 0 s, not 5 min 0 s: after that, the text would only be learned" in plan.lines[-1]
 
 
 def test_a_training_that_is_repeated_reads_a_smaller_text_no_more_often_than_it_teaches() -> None:

@@ -88,9 +88,9 @@ def _planned(
         config = _affordable([same], room)[0]
         config, share = _again(config, base, asked, prepared, room)
     elif start is not None:
-        config = _of_model(continued(asked, data, prepared, start), asked, prepared, room)
+        config, share = _of_model(continued(asked, data, prepared, start), asked, prepared, room)
     elif asked.preset is not None:
-        config = _of_model(of_preset(asked, data, prepared, asked.preset), asked, prepared, room)
+        config, share = _of_model(of_preset(asked, data, prepared, asked.preset), asked, prepared, room)
     else:
         config, share = _chosen(asked, data, prepared, room, again)
     known_recipe = copied < COPIED and start is None and asked.preset is None
@@ -162,12 +162,12 @@ def _as_quick(config: RunConfig, base: RunConfig) -> bool:
     return model == base.model and now == then
 
 
-def _of_model(config: RunConfig, asked: Asked, prepared: Prepared, room: Room) -> RunConfig:
-    """A training of a model of a given shape: as many rows and steps as there is time for."""
-    tokens = len(prepared.train.tokens) - 1
+def _of_model(config: RunConfig, asked: Asked, prepared: Prepared, room: Room) -> tuple[RunConfig, float]:
+    """A training of a model of a given shape: as many rows and steps as there is time for, and its share of that."""
     config = _affordable([config], room)[0]
     if asked.steps is not None:
-        return _with_steps(_compiled_for(config, asked.steps, room), asked.steps, EVALUATIONS, tokens, asked)
+        tokens = len(prepared.train.tokens) - 1
+        return _with_steps(_compiled_for(config, asked.steps, room), asked.steps, EVALUATIONS, tokens, asked), 1.0
     seconds = 60 * (asked.minutes or MINUTES)
     few = replace(config, train=replace(config.train, batch=room.processes, micro_batches=1))
     once, stays = probed(few, room)[0], update_share(config)  # a row in each process, and what more rows do not add to
@@ -180,8 +180,7 @@ def _of_model(config: RunConfig, asked: Asked, prepared: Prepared, room: Room) -
     if config.train.device != "cpu":  # where many rows may take hardly longer than one
         pace, config = probed(config, room)
     config, pace = _compiled(config, pace, seconds, room)
-    config, looks, steps = _timed(config, prepared, seconds, pace)
-    return _with_steps(config, steps, looks, tokens, asked)
+    return _in_time(config, pace, seconds, prepared, asked)
 
 
 def _compiled(config: RunConfig, pace: float, seconds: float, room: Room) -> tuple[RunConfig, float]:
