@@ -429,9 +429,12 @@ def test_the_curve_is_the_planners_forecast_and_falls(place: Path, monkeypatch: 
     assert curve(config, prepared, prepared.test) == ()  # of so few steps nothing is known
     longer = replace(config, train=replace(config.train, steps=120))
     assert making.as_it_went(MINE, longer) == config  # which made fewer steps than this says
+    assert curve(longer, prepared, prepared.test) == ()  # whatever it was, nothing was forecast of it
+    longer = replace(longer, train=replace(longer.train, forecast=1.0, forecast_within=0.1))
+    assert curve(replace(longer, train=replace(longer.train, steps=99)), prepared, prepared.test) == ()
     found = curve(longer, prepared, prepared.test)
     assert [further.times for further in found] == [0.25, 1.0, 4.0, 16.0]
-    much_read = replace(config, train=replace(config.train, steps=30_000))
+    much_read = replace(longer, train=replace(longer.train, steps=30_000))
     assert [further.times for further in curve(much_read, prepared, prepared.test)] == [0.25, 1.0]
     losses = [further.nats_per_token for further in found]
     assert losses == sorted(losses, reverse=True) and all(further.within > 0 for further in found)
@@ -441,9 +444,8 @@ def test_the_curve_is_the_planners_forecast_and_falls(place: Path, monkeypatch: 
     assert found[1].bits_per_byte == pytest.approx(per_byte)
     page = replace(report(MINE, samples=0), curve=found).to_markdown()
     assert "What other sizes would come to" in page and "| 16 × |" in page
-    assert curve(replace(longer, train=replace(longer.train, start="elsewhere")), prepared, prepared.test) == ()
     words = replace(config.model, vocab_size=4000, tied=False)  # so many that a training would count pairs first
-    counted = replace(config, model=words, train=replace(config.train, steps=100, batch=1, pairs=200))
+    counted = replace(longer, model=words, train=replace(longer.train, steps=100, batch=1, pairs=200))
     said = forecast(counted, prepared.train.tokens, prepared.test.tokens, counted.window)
     nothing = forecast(
         replace(counted, train=replace(counted.train, pairs=None)),

@@ -17,13 +17,11 @@ TIMES = (0.25, 1.0, 4.0, 16.0)
 def curve(config: RunConfig, prepared: Prepared, part: Part) -> tuple[Further, ...]:
     """What the planner's forecast says of as many times the tokens, each read by a model that sees as far as this one.
 
-    Nothing where the forecast knows nothing: of GPT-2's dialect, another optimizer, very short trainings, and where the
-    model began with weights from elsewhere. More tokens are left out where the text would be read more often for them
-    than was ever worth its time.
+    Nothing where the plan of the training had no forecast, or it has made so few steps that there would be none. More
+    tokens are left out where the text would be read more often for them than was ever worth its time.
     """
     train, learned = config.train, prepared.train.tokens
-    known = config.model.dialect == "modern" and train.optimizer == "muon" and train.steps >= FEWEST
-    if not known or train.start is not None:
+    if train.forecast is None or train.steps < FEWEST:
         return ()
     read = train.steps * train.batch * config.window
     most = max(read, MOST * (len(learned) - 1))
