@@ -1,4 +1,4 @@
-"""A model written for other programs, read back by octavo and by those installed, and only then called good."""
+"""A model written for other programs, good only when read back: by octavo, where it can, and by those installed."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -48,7 +48,10 @@ LLAMA_CPP = {"f32": 1e-3, "f16": 0.02, "bf16": 0.1, "q8_0": 0.6}
 
 @dataclass(frozen=True)
 class Export:
-    """What was written, with the tokenizer that lies beside it where it is not inside, and what readers found of it."""
+    """What was written, with the tokenizer that lies beside it where it is not inside, and what readers found of it.
+
+    Of an ONNX file that is nothing where onnxruntime is not installed, for octavo does not read it.
+    """
 
     path: Path
     found: tuple[str, ...]  # a line each
@@ -65,7 +68,7 @@ def export(
     name: str | None = None,
     on_event: Listener = ignore,
 ) -> Export:
-    """Write a model in another program's form beside its place, read it back, and put it there only if it is good.
+    """Write a model in another program's form beside its place, and put it there unless a reader finds it another.
 
     Its card calls it by the `name` that it is to have on the hub, else by that of its place.
 
@@ -194,8 +197,6 @@ def _checked(
         allowed = LLAMA_CPP[rounding] if kind == "gguf" else THEIRS
         advice = "; --dtype f16 keeps more of the model" if rounding == "q8_0" else ""
         yield _held(reader.name, reader.read(target, probe), rounded, allowed, probe, advice)
-    elif kind == "onnx":
-        yield f"nobody here could read it back: install {reader.module} to have it checked"
 
 
 def _held(name: str, reading: Reading, rounded: Probe, allowed: float, probe: Probe, advice: str = "") -> str:

@@ -59,7 +59,8 @@ def export(
         done = write(folder, kind, rounding=dtype, to=to, force=force, name=push, on_event=waiting.show)
     for line in done.found:
         print(line)
-    print(f"{done.path} is good")
+    unread = "is written, but nothing here could read it back; pip install onnxruntime, and export it again"
+    print(f"{done.path} {'is good' if done.found else unread}")
     if done.tokenizer is not None:
         print(f"it takes the ids of its tokenizer, {done.tokenizer}")
     if push is not None:
