@@ -635,6 +635,17 @@ def test_what_is_too_large_for_a_file_of_onnx_is_refused_before_it_is_written(
     assert {path.name for path in Path().iterdir()} == {"run"}
 
 
+def test_a_run_is_opened_by_its_name(run_of: Callable[..., Path]) -> None:
+    made = run_of("gpt2").rename("made")
+    Path("runs").mkdir()
+    made.rename("runs/mine")
+    assert octavo.load("mine")[0].config == octavo.load("runs/mine")[0].config
+    with pytest.raises(RunError, match=r"^no run min; did you mean mine\?"):
+        octavo.load("min")
+    with pytest.raises(RunError, match=r"^no run smollm2; octavo import smollm2 fetches it"):
+        octavo.load("smollm2")
+
+
 @pytest.mark.usefixtures("unchecked")
 def test_an_onnx_file_has_its_tokenizer_beside_it_or_neither_is_there(
     run_of: Callable[..., Path], monkeypatch: pytest.MonkeyPatch

@@ -13,7 +13,7 @@ from octavo.disk import drafted
 from octavo.errors import RunError
 from octavo.events import Event, Preparing
 from octavo.hub import fetch_from_hub, is_hub_name
-from octavo.places import RUNS, check_name, is_run, is_there
+from octavo.places import RUNS, check_name, find_run, is_run, is_there
 from octavo.run import open_folder, save
 from octavo.tensors_file import check_float
 
@@ -32,11 +32,11 @@ def ignore(event: Event) -> None:
 
 
 def load(where: Path | str, *, dtype: torch.dtype | None = None) -> "tuple[GPT, Tokenizer]":
-    """Open a run, a folder that Hugging Face wrote, a GGUF file, or a model of the hub by its name.
+    """Open a run by its place or its name, a folder that Hugging Face wrote, a GGUF file, or a model of the hub.
 
     The weights keep the dtype that they are stored in, and rounded ones of a GGUF file become bfloat16, unless another
-    is given. Raises `RunError` where it is nothing
-    that octavo opens, `DamagedError` where a file is not what it says, `DownloadError` where the hub does not answer.
+    is given. Raises `RunError` where it is nothing that octavo opens, `DamagedError` where a file is not what it says,
+    `DownloadError` where the hub does not answer.
     """
     parts, tokenizer = open_parts(where, dtype=dtype)
     return parts.whole(), tokenizer
@@ -52,8 +52,13 @@ def open_parts(
         from octavo.gguf_reading import open_gguf  # which loads gguf, for a tenth of a second
 
         return open_gguf(path, dtype=dtype, exact=exact)
-    folder = fetch_from_hub(str(where)) if _is_of_hub(str(where)) else path
+    folder = fetch_from_hub(str(where)) if _is_of_hub(str(where)) else _by_name(path)
     return open_folder(folder, dtype=dtype, exact=exact)
+
+
+def _by_name(path: Path) -> Path:
+    """A folder by its place; where it is none, and a name alone, the run of that name."""
+    return find_run(path.name) if str(path) == path.name and not is_there(path) else path
 
 
 def bring(
