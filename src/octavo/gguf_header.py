@@ -15,7 +15,7 @@ from typing import Any
 
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
-from octavo.errors import DamagedError
+from octavo.errors import DamagedError, RunError
 
 MAGIC, VERSIONS = b"GGUF", (2, 3)
 NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 10: "Q", 11: "q", 12: "d"}
@@ -47,10 +47,15 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """Read and check the head of a file. Raises `DamagedError`, with what is wrong and where."""
+    """Read and check the head of a file.
+
+    Raises `DamagedError`, with what is wrong and where, and `RunError` if the file is of another kind altogether.
+    """
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             return _Reader(content, path).header()
+    except RunError:  # which is a ValueError too
+        raise
     except (OSError, ValueError) as error:  # an empty file cannot be mapped
         raise DamagedError(f"{path} cannot be read as GGUF: {error}") from error
 
@@ -62,7 +67,7 @@ class _Reader:
 
     def header(self) -> Header:
         if self.take(4) != MAGIC:
-            raise DamagedError(f"{self.path} is no GGUF file, for it does not begin with GGUF; give another")
+            raise RunError(f"{self.path} is no GGUF file, for it does not begin with GGUF; give another")
         version = self.number("I")
         if version not in VERSIONS:
             raise self.wrong(f"it is of version {version}; octavo reads {' and '.join(map(str, VERSIONS))}")
