@@ -264,7 +264,7 @@ def test_giving_way_changes_no_bit_of_what_is_written(
                     found.append(reader.read(texts))
             torch.set_num_threads(1)
             assert all(torch.equal(found[0], others) for others in found[1:])
-    assert had == {4, 3, 1}
+    assert had == ({4, 3, 1} if products.evenly() else {4})
 
 
 def tiny(**shape: Any) -> GPT:

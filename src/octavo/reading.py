@@ -13,7 +13,7 @@ from octavo.cores import giving_way
 from octavo.errors import SamplingError
 from octavo.fused import ALONE_UNDER, FEW, foreign, fused, memory_dtype, overheard
 from octavo.model import GPT
-from octavo.products import Product, TiledProduct, WideProduct
+from octavo.products import Product, TiledProduct, WideProduct, evenly
 from octavo.replayed import Replayed
 from octavo.side_by_side import Part, SideBySide
 from octavo.slots import BLOCK, Shelf, Slot
@@ -66,7 +66,8 @@ class Reader:
         if self.replays:
             self.steps = self.steps if self.steps and self.steps.fits(cache) else Replayed(self.model, cache)
             return self.steps.read([text[-1] for text in texts])
-        with giving_way(len(texts) <= FEW and cache.memory[0, 0].numel() < ALONE_UNDER):  # which changes no bit here
+        few = len(texts) <= FEW and cache.memory[0, 0].numel() < ALONE_UNDER
+        with giving_way(few and evenly()):  # which changes no bit
             newest = self._stack([text[-1:] for text in texts], 1)
             if isinstance(self.model.unembed, Product):
                 return self.model.unembed(self.model.read(newest, cache)[:, -1])
@@ -181,7 +182,8 @@ def read_side_by_side(model: GPT, new: Sequence[tuple[Slot, list[int]]], *, bitw
     """Read the new tokens of several texts; what the model knows at each of them, text behind text."""
     cache = SideBySide([Part(slot, len(tokens)) for slot, tokens in new], bitwise=bitwise)
     row = [token for _, tokens in new for token in tokens]
-    with giving_way(len(row) == 1 and new[0][0].memory[0].numel() < ALONE_UNDER):  # which changes no bit here
+    alone = len(row) == 1 and new[0][0].memory[0].numel() < ALONE_UNDER
+    with giving_way(alone and evenly()):  # which changes no bit
         return model.read(torch.tensor([row + [0] * (cache.new - len(row))], device=cache.device), cache)[0]
 
 
