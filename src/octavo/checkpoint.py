@@ -221,7 +221,7 @@ def prune(run: Path, keep: Collection[int]) -> None:
 
 
 def snapshots_kept(count: int) -> int:
-    """How many snapshots of so many parameters are kept: of a large model few, but from the first step to the last.
+    """How many snapshots of so many parameters are kept: of a large model few, of a very large one none.
 
     >>> [snapshots_kept(count) for count in (1_500_000, 124_000_000, 1_500_000_000)]
     [16, 4, 0]

@@ -128,7 +128,7 @@ NEIGHBOURS = Neighbours()
 def giving_way(asked: bool = True) -> Iterator[None]:
     """Within a `with` statement, where that is asked for, no more threads than other programs leave cores for.
 
-    It takes a millionth of a second where nothing has to be changed.
+    It takes next to no time where nothing has to be changed.
     """
     most = torch.get_num_threads() if asked else 1
     busy = NEIGHBOURS.busy() if most > 1 else None

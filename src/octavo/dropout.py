@@ -10,8 +10,8 @@ LEVELS = 2**16  # a probability is rounded to a multiple of one part in so many
 class Dropout(nn.Dropout):
     """While it learns, a part `p` of the numbers is hidden, and the others grow by as much  [Srivastava 2014].
 
-    On a CPU four decisions are cut from one random word of torch's generator: drawn one by one they took a quarter of
-    a training step. On other devices, and within `torch.func`, PyTorch's own is used.
+    On a CPU four decisions are cut from one random word of torch's generator: drawn one by one they took a good part
+    of a training step. On other devices, and within `torch.func`, PyTorch's own is used.
 
     >>> sorted(Dropout(0.5)(torch.ones(64)).unique().tolist())
     [0.0, 2.0]

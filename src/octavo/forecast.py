@@ -110,7 +110,7 @@ def doubt(different: int) -> float:
 
 
 def beyond(tokens: int) -> float:
-    """How much surer the line is of what was measured than of a training that reads more.
+    """By how much a forecast's uncertainty grows with what a training reads beyond those that were measured.
 
     >>> beyond(900_000), round(beyond(6_000_000), 1)
     (1.0, 2.4)

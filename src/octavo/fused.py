@@ -138,7 +138,7 @@ def kind_for(model: GPT, rows: int | None, quantize: str | None) -> type[Product
 def memory_dtype(model: GPT) -> torch.dtype:
     """What a cache holds for this model: its own type, but at least float32 for a copy made here.
 
-    The kernel of a CPU that looks back from one position takes five to ten times as long in bfloat16.
+    The kernel of a CPU that looks back from one position takes several times as long in bfloat16.
     """
     weight = model.embed.weight
     wide = isinstance(model.unembed, Product) and weight.device.type == "cpu"
@@ -247,7 +247,7 @@ class FusedBlock(nn.Module):
 
 
 class alone:  # a word for a with statement
-    """One thread within a `with` statement, where that is asked for; setting it takes less than a millionth second."""
+    """One thread within a `with` statement, where that is asked for; setting it takes next to no time."""
 
     def __init__(self, asked: bool) -> None:
         self.threads = torch.get_num_threads() if asked else 1

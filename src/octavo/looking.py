@@ -162,7 +162,7 @@ def span(text: str, bits: float | None) -> str:
 
 
 def shrunk(squares: Float[Tensor, "H T T"], size: int) -> Float[Tensor, "H N N"]:
-    """The largest of each part, as torch's adaptive_max_pool2d has it, which takes ten times as long."""
+    """The largest of each part, as torch's adaptive_max_pool2d has it, which takes far longer."""
     whole = squares.size(-1)
     first = torch.arange(size, device=squares.device) * whole // size
     last = (torch.arange(1, size + 1, device=squares.device) * whole - 1) // size

@@ -121,7 +121,7 @@ def by_a_kernel(
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "rows columns"]]:
     """The same by one kernel for a GPU, which reads the logits twice and leaves their gradient in their place.
 
-    PyTorch's compiler takes three times as long. Of the columns only the first `size` are tokens.
+    What PyTorch's compiler makes of it takes longer. Of the columns only the first `size` are tokens.
     """
     losses = torch.empty(len(targets), dtype=torch.float32, device=logits.device)
     with torch.cuda.device_of(logits):  # of several GPUs, that on which they are

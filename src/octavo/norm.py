@@ -12,7 +12,7 @@ class RMSNorm(nn.RMSNorm):
     """x / √(mean(x²) + ε) · g  [Zhang 2019, eq. 4].
 
     On a CPU, PyTorch reads and learns through this in a dozen small operations, in bfloat16 by way of float32; written
-    out it takes a third of the time. On other devices, within `torch.func`, and in float16, whose range is too small
+    out it takes less time. On other devices, within `torch.func`, and in float16, whose range is too small
     for it, PyTorch's own is used.
 
     >>> RMSNorm(2, eps=0.0)(torch.tensor([3.0, 4.0])).mul(5 / 2**0.5).round(decimals=4).tolist()

@@ -50,8 +50,8 @@ class Muon(torch.optim.Optimizer):
 
     The mathematics of `torch.optim.Muon` (momentum 0.95 in Nesterov's form, update scaled by √max(1, rows / columns)),
     which multiplies one matrix after the other in bfloat16. Here matrices of one shape go together, in float32 where
-    a processor has no bfloat16 units: 33 times faster there at width 128. Where its `found_inf` is 1, a
-    step changes nothing.
+    a processor has no bfloat16 units, which is many times faster there. Where its `found_inf` is 1, a step changes
+    nothing.
     """
 
     def __init__(

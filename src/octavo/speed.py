@@ -21,8 +21,8 @@ LATEST = 100  # steps: the pace of the first ones is that of warming up
 def peak(device: str, dtype: str) -> float:
     """Floating-point operations a second that this device comes to in a large product of matrices, as measured.
 
-    It is that of a layer, x Wᵀ: a processor without units for bfloat16 takes ten times as long and more to
-    multiply rows by columns, not rows by rows.
+    It is that of a layer, x Wᵀ: a processor without units for bfloat16 takes many times as long to multiply rows by
+    columns, not rows by rows.
     """
     size, found, spent = SMALLEST, 0.0, 0.0
     while size <= SIZES.get(device, 2048) and spent < MOMENT:  # not counting what a GPU takes to be ready

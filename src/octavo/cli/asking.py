@@ -65,7 +65,7 @@ class Shape:
     pack: Annotated[
         Literal["documents"] | None, Parameter(help="Let none of the documents in a window see another.")
     ] = None
-    seed: Annotated[int | None, Parameter(help="Same seed, same text, same machine: same model (0).")] = None
+    seed: Annotated[int | None, Parameter(help="Same seed, text, machine and --steps: same model (0).")] = None
     device: Annotated[Device, Parameter(help="Where to compute.")] = "auto"
     start: Annotated[str | None, Parameter(name="--from", help="Go on from a run's or a .gguf file's weights.")] = None
     dtype: Annotated[Literal["auto", "float32", "bfloat16"], Parameter(help="The precision of matrix products.")] = (

@@ -12,7 +12,7 @@ def demo(
     *,
     minutes: Annotated[float, Parameter(help="How long to train.")] = MINUTES,
     dialect: Annotated[Literal["gpt2", "modern"], Parameter(help="Which form of GPT.")] = "modern",
-    seed: Annotated[int, Parameter(help="Same seed, same model on the same machine.")] = 0,
+    seed: Annotated[int, Parameter(help="Same seed, same first weights and order of the text.")] = 0,
 ) -> None:
     """Train on Shakespeare for about two minutes, see it learn, and read what it writes."""
     import sys

@@ -149,7 +149,7 @@ def serve(models: "Models", rules: Rules, at: socket.socket, log: Log) -> None:
 def settle() -> None:
     """Have the interpreter change threads sooner, and look seldom, and among new objects only, for unreachable ones.
 
-    To look through all that torch brings along takes a tenth of a second, in which nobody is answered.
+    To look through all that torch brings along takes a while, in which nobody is answered.
     """
     sys.setswitchinterval(SWITCH)
     gc.collect()
