@@ -1,5 +1,6 @@
 """What the pages say was measured is what the files of measurements hold."""
 
+import re
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -85,3 +86,37 @@ def test_no_text_that_judges_the_forecast_was_fitted_to() -> None:
 def test_the_table_of_the_planner_is_made_from_what_was_measured(pairs: ModuleType) -> None:
     page, lines = pairs.PAGE.read_text("utf-8"), pairs.read(pairs.HERE / "pairs.jsonl")
     assert pairs.with_table(page, pairs.BEGIN, pairs.table(lines)) == page
+
+
+def cells(page: str, row: str) -> list[float]:
+    """The first number in each cell behind a row's name, in every row of this name."""
+    rows = [line for line in page.splitlines() if line.startswith(f"| {row} ")]
+    assert rows, f"no row is called {row}"
+    numbers = (re.search(r"\d[\d,]*\.?\d*", cell) for line in rows for cell in line.split(" | ")[1:])
+    return [float(found[0].replace(",", "")) for found in numbers if found]
+
+
+def uncompiled(page: str) -> list[float]:
+    """How many times as many tokens the demo's shape writes as transformers does without a compiler."""
+    rows = [line for line in page.splitlines() if line.startswith("| the demo's shape") and "dynamic cache" in line]
+    peers = [
+        max(float(n.replace(",", "")) for n in re.findall(r"(?:dynamic|static) cache ([\d,]+)", row)) for row in rows
+    ]
+    ours = [float(re.findall(r"([\d,]+) tokens/s", row)[0].replace(",", "")) for row in rows]
+    return [one / other for one, other in zip(ours, peers, strict=True)]
+
+
+def test_every_figure_of_the_readme_stands_on_a_page_that_a_benchmark_writes() -> None:
+    page = (ROOT / "docs/benchmarks.md").read_text("utf-8")
+    told = (ROOT / "README.md").read_text("utf-8").split("\n## Figures\n")[1]
+    learning, writing = (
+        cells(page, f"{what} beside a busy program, {fewer}")[0] / cells(page, f"{what} beside a busy program, all")[0]
+        for what, fewer in (("learning", "as `--minutes`"), ("writing", "fewer"))
+    )
+    both = (page + (ROOT / "docs/gpu.md").read_text("utf-8")).replace(",", "")
+    measured = [learning, writing, *uncompiled(page), *map(float, re.findall(r"\d+\.?\d*", both))]
+    figures = re.findall(r"(?<![\d.])\d+\.\d+|\d+(?= (?:s|MB/s|MiB)\b)", told)
+    assert len(figures) > 25
+    for figure in figures:
+        places = len(figure.partition(".")[2])
+        assert any(f"{one:.{places}f}" == figure for one in measured), figure
