@@ -207,6 +207,15 @@ def test_a_run_that_was_refused_is_free_again_though_somebody_keeps_why() -> Non
     assert training.resume(Path("run"), Asked(steps=32)).at.step == 8
 
 
+def test_a_refusal_leaves_the_logs_as_they_were() -> None:
+    """By when a folder was changed the newest run is found."""
+    whole(begin(steps=16, eval_every=4))
+    before = {path: path.stat().st_mtime_ns for path in (Path("run"), *Path("run").iterdir())}
+    with pytest.raises(RunError, match="run is finished"):
+        training.resume(Path("run"), Asked())
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
 def decays(trainer: Trainer) -> set[tuple[bool, float]]:
     """Of the optimizers' groups, whether they are of matrices, and how those decay."""
     groups = (group for optimizer in trainer.optimizers for group in optimizer.param_groups)

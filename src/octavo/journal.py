@@ -96,12 +96,14 @@ class Journal:
         return line_chart([train.smoothed(), val], x="step", y="loss (nats per token)")
 
     def cut(self, step: int) -> None:
-        """Forget what was logged after this step."""
+        """Forget what was logged after this step; a log of which nothing is cut stays as it is, and as old."""
         self.close()
         self._curve = None
         for name, path in self.paths.items():
             if path.is_file():
-                write_file(path, "".join(text for text, line in self._lines(name) if line["step"] <= step))
+                kept = "".join(text for text, line in self._lines(name) if line["step"] <= step)
+                if len(kept.encode()) != path.stat().st_size:
+                    write_file(path, kept)
 
     def close(self) -> None:
         """Close the files; they open again at the next line."""
