@@ -108,6 +108,13 @@ def test_a_stop_text_ends_the_text_wherever_its_tokens_are_cut(model: GPT, token
             assert "\ufffd" in stop or stop not in tokenizer.decode(done.tokens[:-1])
 
 
+def test_what_began_like_a_stop_text_is_given_at_the_end(model: GPT, tokenizer: Tokenizer) -> None:
+    for seed in range(8):
+        [free] = whole(model, tokenizer, "to be", seed=seed)
+        [done] = whole(model, tokenizer, "to be", seed=seed, stop=f"{free.text[-2:]} and what never comes")
+        assert (done.text, done.finish_reason) == (free.text, free.finish_reason)
+
+
 def test_a_stop_text_ends_its_own_row_alone(model: GPT, tokenizer: Tokenizer) -> None:
     free = whole(model, tokenizer, "to be", seed=2, n=4)
     stop = free[1].text[3:5]
