@@ -1,6 +1,7 @@
 """octavo: a GPT that fits the hand.
 
-What is named here is the public interface; a name is imported when it is first used, so that `import octavo` is quick.
+What is named here is the public interface, with what README and docs name of the modules; a name is imported when it is
+first used, so that `import octavo` is quick.
 """
 
 from importlib import import_module

@@ -56,10 +56,10 @@ RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 class Sampling:
     """How one row's next tokens are chosen. Raises `SamplingError` for a value out of its range.
 
-    `top_k`, `top_p` and `min_p` leave out what is unlikely, nothing said, nothing. `repetition_penalty` makes tokens of
-    the text so far less likely; `frequency_penalty`, for each time, and `presence_penalty`, once, are taken away from
-    the logits of those that were written after the prompt. `logit_bias` is added to logits by token id; those that are
-    `forbidden` are never chosen. What is drawn depends on `seed` and on the length of the text.
+    `top_k`, `top_p` and `min_p` leave out what is unlikely; where none is given, nothing. `repetition_penalty` makes
+    tokens of the text so far less likely; `frequency_penalty`, for each time, and `presence_penalty`, once, are taken
+    away from the logits of those that were written after the prompt. `logit_bias` is added to logits by token id; those
+    that are `forbidden` are never chosen. What is drawn depends on `seed` and on the length of the text.
 
     >>> Sampling(temperature=0).greedy
     True
