@@ -6,12 +6,17 @@ import textwrap
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from cyclopts import CycloptsError
+from starlette.routing import Match
 
 from octavo.cli import app
+from octavo.server.app import create_app
+from octavo.server.models import Models
 from sweeps import SWEEPS
 from warm import Warm
 
@@ -114,12 +119,25 @@ def commands(page: str) -> Iterator[list[str]]:
         yield from (words for part in parts if (words := shlex.split(part, comments=True)))
 
 
+def octavos(command: list[str]) -> list[str] | None:
+    """The words that octavo is given by a command, also where another program starts it as a module, or none.
+
+    >>> octavos(["torchrun", "--nproc-per-node", "2", "-m", "octavo", "train", "book.txt"])
+    ['train', 'book.txt']
+    """
+    if Path(command[0]).name == "octavo":
+        return command[1:]
+    starts = [place for place, pair in enumerate(pairwise(command), 2) if pair == ("-m", "octavo")]
+    return command[starts[0] :] if starts else None
+
+
 @every_page
 def test_every_command_is_one_that_octavo_or_make_understands(page: Path) -> None:
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
     for program, *words in commands(page.read_text("utf-8")):
-        if Path(program).name == "octavo":
-            assert words == ["--help"] or understood(words), f"{page.name}: octavo {shlex.join(words)}"
+        given = octavos([program, *words])
+        if given is not None:
+            assert given == ["--help"] or understood(given), f"{page.name}: octavo {shlex.join(given)}"
         if program == "make":
             assert set(words) <= {*targets, *(word for word in words if "=" in word)}, f"{page.name}: {words}"
 
@@ -137,6 +155,18 @@ def test_a_command_that_does_not_exist_is_noticed() -> None:
     assert understood(["train", "book.txt", "--minutes", "10"])
     assert not understood(["train", "book.txt", "--hours", "10"])
     assert not understood(["trian", "book.txt"])
+
+
+@every_page
+def test_every_address_that_is_fetched_from_the_server_is_one_that_it_has(page: Path) -> None:
+    fetched = [words for program, *words in commands(page.read_text("utf-8")) if program == "curl"]
+    routes = create_app(Models([])).routes if fetched else []
+    for words in fetched:
+        method = "POST" if "-d" in words else "GET"
+        for address in (word for word in words if word.startswith("http://127.0.0.1:")):
+            asked = {"type": "http", "method": method, "path": urlsplit(address).path}
+            found = [route.matches(asked)[0] for route in routes]
+            assert Match.FULL in found, f"{page.name}: curl {shlex.join(words)}"
 
 
 @every_page
