@@ -23,7 +23,7 @@ from octavo.planner import Plan
 from octavo.probing import SHARE, Room, step_memory, work
 from octavo.run import save
 from octavo.scale import muon_work, parameters, work_per_token
-from octavo.shapes import LADDER
+from octavo.shapes import LADDER, rung_model
 from test_repeating import Again
 from texts import sentences
 
@@ -136,6 +136,20 @@ def test_a_model_that_is_slow_to_read_reads_less_of_what_is_held_out(machine: Ca
     )  # nobody asked for an end in time
 
 
+@pytest.mark.parametrize(
+    ("minutes", "seconds", "whole"), [(1, 19.0, True), (1, 21.0, False), (5, 29.0, True), (5, 31.0, False)]
+)
+def test_what_is_held_out_is_read_whole_within_twenty_seconds_or_a_tenth_of_the_time(
+    machine: Callable[..., None], minutes: float, seconds: float, whole: bool
+) -> None:
+    machine(speed=1e9)
+    plan, prepared = planned(minutes=1)
+    reading = planner.READING * 6 * plan.parameters * len(held_out(prepared).tokens)
+    machine(speed=reading / seconds)
+    slow = planned(minutes=minutes)[0]
+    assert slow.parameters == plan.parameters and (slow.config.train.val_tokens is None) == whole
+
+
 def test_the_rows_of_a_large_model_share_one_update(monkeypatch: pytest.MonkeyPatch) -> None:
     def seconds(config: RunConfig) -> float:
         row = work_per_token(config.model, config.window).total * config.window
@@ -178,6 +192,16 @@ def test_a_short_text_gets_a_small_model_however_much_time_there_is(machine: Cal
     assert train.weight_decay > 0 and train.dropout == 0.0
     assert chosen(minutes=60, dropout=0.1).train.dropout == 0.1
     assert re.search(r"\(\d KB, Latin", plan.lines[0])
+
+
+def test_a_larger_model_takes_three_different_characters_for_each_ten_of_its_parameters(
+    machine: Callable[..., None],
+) -> None:
+    asked: dict[str, Any] = {"steps": 10**6, "tokenizer": "character"}
+    enough = 0.3 * parameters(rung_model(Asked(), LADDER[1], chosen(**asked).model.vocab_size, 10**6))
+    for share, rung in ((0.98, LADDER[0]), (1.02, LADDER[1])):
+        Path("text.txt").write_text(varied(round(share * enough / 0.9)))  # of which nine tenths are learned from
+        assert chosen(**asked).model.width == rung.width
 
 
 def test_weights_decay_where_a_text_is_read_again_and_again(machine: Callable[..., None]) -> None:
@@ -233,6 +257,15 @@ def test_little_memory_cuts_the_batch_and_less_the_model(machine: Callable[..., 
     assert parameters(small.model) < parameters(plenty.model)
     for config, free in ((pieces, need / SHARE * 0.9), (small, GB // 20)):
         assert step_memory(config) <= SHARE * free
+
+
+def test_a_batch_is_read_whole_where_it_takes_no_more_than_six_tenths_of_what_is_free(
+    machine: Callable[..., None],
+) -> None:
+    need = step_memory(chosen(steps=200)) / 0.6
+    for free, pieces in ((need * 1.01, 1), (need * 0.99, 2)):
+        machine(free=round(free))
+        assert chosen(steps=200).train.micro_batches == pieces
 
 
 def test_what_does_not_fit_into_the_memory_is_refused_before_it_is_tried(machine: Callable[..., None]) -> None:
