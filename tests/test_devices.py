@@ -116,6 +116,19 @@ def test_a_large_model_goes_to_a_gpu_of_itself(
     assert placed(model, asked).embed.weight.device.type == where
 
 
+@pytest.mark.parametrize(("millions", "gone"), [(66, []), (68, ["cuda"])])
+def test_a_model_goes_to_a_gpu_of_itself_from_67_million_parameters_on(
+    monkeypatch: pytest.MonkeyPatch, millions: int, gone: list[str]
+) -> None:
+    thin: dict[str, Any] = {"context": 8, "layers": 1, "heads": 1, "head_width": 2, "feed_forward": 1}  # but for words
+    model = imagine(ModelConfig(dialect="modern", vocab_size=1000 * millions, width=1000, **thin))
+    went: list[str] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(GPT, "to", lambda self, where: went.append(where))
+    placed(model)
+    assert went == gone
+
+
 def test_weights_that_do_not_fit_stay_unless_they_were_asked_to_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "choose_device", lambda asked: "meta")
     monkeypatch.setattr(devices, "LARGE", 1)

@@ -65,6 +65,11 @@ def test_the_table_is_what_counting_by_hand_comes_to() -> None:
     assert table.sum(1).tolist() == pytest.approx([1.0, 1.0, 1.0], abs=1e-6)
 
 
+@pytest.mark.parametrize(("tokens", "counted"), [(3_900_000, 3_900_000), (4_200_000, 4_000_000)])
+def test_up_to_four_million_tokens_are_counted(tokens: int, counted: int) -> None:
+    assert Pairs(np.zeros(tokens, np.uint16), 2).times.sum() == pytest.approx(counted, rel=0.001)
+
+
 def test_tokens_are_drawn_by_the_roots_of_how_often_they_occur_and_count_as_often() -> None:
     tokens = np.array([0, 1] * 100 + [2, 3] * 4)
     table, drawn, counted = Pairs(tokens, 5), np.zeros(5), np.zeros(5)
