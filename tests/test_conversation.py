@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import octavo
 from octavo.chat import read_conversation
@@ -23,20 +24,23 @@ from octavo.tokenizers import SimpleTokenizer
 from test_chat import CHATML, tokenizer_with
 
 TOKENIZER = SimpleTokenizer("Ada finds a circle.\n")
-Talk = Callable[[str], tuple[str, str]]
+Talk = Callable[..., tuple[str, str]]
 
 
 @pytest.fixture
 def talk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Talk:
-    """Says these lines to a small model, through the command; gives what it wrote and what was said about it."""
+    """Says these lines to a small model, through the command and with these words behind it.
+
+    Gives what it wrote and what was said about it.
+    """
     monkeypatch.chdir(tmp_path)
     config = ModelConfig(vocab_size=TOKENIZER.vocab_size, context=16, layers=1, heads=1, width=16)
     octavo.save(GPT(config), TOKENIZER, tmp_path / "runs" / "ada")
 
-    def call(lines: str) -> tuple[str, str]:
+    def call(lines: str, *words: str) -> tuple[str, str]:
         content = io.BytesIO(lines.encode("utf-8", "surrogateescape"))
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(content, "utf-8"))
-        assert run(["talk", "ada", "--max-new-tokens", "8"]) == 0
+        assert run(["talk", "ada", "--max-new-tokens", "8", *words]) == 0
         output, errors = capsys.readouterr()
         return output, errors
 
@@ -55,6 +59,17 @@ def test_the_same_line_gets_the_same_answer_and_retry_another(talk: Talk) -> Non
     assert output and talk("Ada finds\n")[0] == output
     twice = talk("Ada finds\n/retry\n")[0]
     assert twice.startswith(output) and len(twice) > len(output) and twice != output + output
+
+
+@pytest.mark.parametrize(("answers", "usual", "other"), [(True, "0.3", "0.8"), (False, "0.8", "0.3")])
+def test_an_answer_is_colder_than_a_text_that_goes_on_unless_another_temperature_is_asked_for(
+    talk: Talk, random_model: Callable[..., GPT], answers: bool, usual: str, other: str
+) -> None:
+    tokenizer = tokenizer_with(CHATML) if answers else TOKENIZER
+    config = ModelConfig(vocab_size=tokenizer.vocab_size, context=64, layers=1, heads=1, width=16)
+    octavo.save(random_model(config, dtype=torch.float32), tokenizer, "runs/ada")
+    written = [talk("Ada finds\n", *words)[0] for words in ((), ("--temperature", usual), ("--temperature", other))]
+    assert written[0] == written[1] != written[2]
 
 
 def test_knobs_can_be_set_and_a_wrong_one_leaves_the_talk_as_it_was(talk: Talk) -> None:
