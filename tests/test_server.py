@@ -201,6 +201,22 @@ def test_a_conversation_is_answered_whole_and_as_a_stream(client: OpenAI) -> Non
     assert all(len(row.top_logprobs) == 2 for row in rows.content)
 
 
+@pytest.mark.parametrize(
+    ("path", "given", "usual"),
+    [
+        ("chat/completions", {"messages": [{"role": "user", "content": "Ada"}]}, 0.3),
+        ("completions", {"prompt": "Ada"}, 0.8),
+    ],
+)
+def test_an_answer_is_colder_than_a_text_that_goes_on_unless_another_temperature_is_asked_for(
+    running: Running, path: str, given: dict[str, Any], usual: float
+) -> None:
+    body = {"model": "chatty", "max_tokens": 12, "seed": 1, **given}
+    asked = [body, body | {"temperature": usual}, body | {"temperature": 0.5}]
+    choices = [json.loads(running.call("POST", f"/v1/{path}", one)[1])["choices"] for one in asked]
+    assert choices[0] == choices[1] != choices[2]
+
+
 def test_a_model_that_was_taught_no_conversation_goes_on_until_a_blank_line(client: OpenAI) -> None:
     answer = client.chat.completions.create(
         model="plain", messages=[{"role": "user", "content": "Ada"}], max_tokens=20, seed=2
