@@ -42,6 +42,7 @@ from texts import sentences
 from warm import Warm
 
 Models = Callable[..., GPT]
+Said = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(autouse=True)
@@ -346,11 +347,16 @@ def test_a_new_file_may_be_read_by_whoever_may_read_others(random_model: Models)
     assert len(modes) == 1
 
 
-def test_nothing_is_sent_without_a_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_nothing_is_sent_without_a_token_and_nothing_written_for_it(
+    run_of: Callable[..., Path], said: Said, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "none"))
     monkeypatch.delenv("HF_TOKEN", raising=False)
-    with pytest.raises(DownloadError, match="there is no token for the hub; set HF_TOKEN, or log in with: hf auth"):
+    line = "there is no token for the hub; set HF_TOKEN, or log in with: hf auth login"
+    with pytest.raises(DownloadError, match=line):
         send_to_hub([tmp_path], "me/mine")
+    words = ("export", str(run_of("gpt2")), "--as", "hf", "--push", "me/mine")
+    assert said(*words) == (1, "", f"octavo: {line}\n") and not Path("run-hf").exists()
 
 
 class Hub:
@@ -588,6 +594,29 @@ def test_what_was_trained_here_writes_the_same_in_three_other_programs() -> None
     best = min(line["val_loss"] for line in lines if "val_loss" in line)
     assert f"{best:.4f} nats per token" in card and "text.txt, cut into tokens of the kind character" in card
     assert card.startswith("---\nlibrary_name: transformers\n")
+
+
+@pytest.mark.parametrize(
+    ("form", "files"),
+    [
+        ("hf", {"/": "run-hf"}),
+        ("gguf", {"run-f32.gguf": "run-f32.gguf"}),
+        ("onnx", {"run.onnx": "run.onnx", "run.tokenizer.json": "run.tokenizer.json"}),
+    ],
+)
+def test_what_was_exported_is_sent_where_that_is_asked_for(
+    form: str, files: dict[str, str], run_of: Callable[..., Path], said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub, run = Hub(), str(run_of("llama"))
+    monkeypatch.setenv("HF_TOKEN", "token")
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda: hub)
+    monkeypatch.setattr("octavo.readers.find_spec", lambda name: None)
+    monkeypatch.setattr(exporting, "save_onnx", lambda model, path: path.touch())
+    assert said("export", run, "--as", form)[0] == 0 and not hub.taken
+    status, output, errors = said("export", run, "--as", form, "--force", "--push", "me/mine")
+    assert status == 0 and output.endswith("sent to hub/me/mine\n"), errors
+    assert hub.taken == {name: Path(file) for name, file in files.items()}
+    assert form != "hf" or "octavo import me/mine" in Path("run-hf/README.md").read_text()
 
 
 def test_a_model_ends_what_it_says_with_each_token_that_its_files_name(random_model: Models) -> None:
