@@ -244,6 +244,21 @@ def test_nothing_else_is_changed_by_generating(config: ModelConfig) -> None:
     assert [first, *rest] == list(generate(model, PROMPTS, max_new_tokens=5, temperature=0))
 
 
+def test_a_model_that_is_learning_writes_what_one_that_has_learned_writes(
+    random_model: Models, config: ModelConfig
+) -> None:
+    """Also one that somebody listens to, of which no quick copy is made."""
+    learned = random_model(config, deviation=0.5)
+    model = GPT(config, dropout=0.5).double()
+    model.load_state_dict(learned.state_dict())
+    written = list(generate(learned, PROMPTS, max_new_tokens=8, temperature=0))
+    assert list(generate(model, PROMPTS, max_new_tokens=8, temperature=0)) == written
+    model.blocks[1].feed_forward_out.register_forward_hook(lambda *_: None)
+    assert [step.tokens for step in generate(model, PROMPTS, max_new_tokens=8, temperature=0)] == [
+        step.tokens for step in written
+    ]
+
+
 def test_dropout_comes_back_even_when_reading_fails(model: GPT) -> None:
     model = GPT(model.config, dropout=0.3)
     handle = model.norm.register_forward_hook(lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
