@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import time
+import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from octavo.config import Asked
 from octavo.errors import ConfigError, OctavoError, RunError, SaveError, UserError
 from octavo.evaluation import examine, held_out
 from octavo.events import Evaluated, Event, Finished, Note, Sampled, Saved, Stepped
+from octavo.making import LARGE
+from octavo.processes import Processes
 from octavo.saved import checkpoint_folder, read_facts, snapshots, steps_saved
 from octavo.standing import Standing
 from octavo.step import StepResult
@@ -96,6 +99,63 @@ def test_how_often_is_evaluated_does_not_change_what_is_learned() -> None:
     assert_same_state(state("often", 6), state("once", 6))
 
 
+def heard_steps(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What the steps of trainings are asked to do from now on."""
+    heard: list[dict[str, Any]] = []
+
+    def training_step(model: Any, optimizers: Any, pieces: Any, **words: Any) -> StepResult:
+        heard.append({"pieces": pieces, **words})
+        return real(model, optimizers, pieces, **words)
+
+    real = step.training_step
+    monkeypatch.setattr("octavo.repeating.training_step", training_step)
+    return heard
+
+
+def test_every_step_is_taken_as_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = begin("planned", steps=100, dtype="bfloat16").config
+    base = replace(config, train=replace(config.train, clip=0.25, micro_batches=2))
+    heard = heard_steps(monkeypatch)
+    until(training.begin(["text.txt"], Asked(), base=base, out="run"), 3)
+    assert [(len(words["pieces"]), words["clip"], words["spread"].dtype) for words in heard] == [
+        (2, 0.25, torch.bfloat16)
+    ] * 3
+    assert [words["rate"] for words in heard] == [0.5, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("large", [1, LARGE])
+def test_another_seed_begins_with_other_weights_and_reads_other_rows(
+    monkeypatch: pytest.MonkeyPatch, large: int
+) -> None:
+    monkeypatch.setattr("octavo.making.LARGE", large)
+    heard, weights = heard_steps(monkeypatch), []
+    for number, seed in enumerate((0, 0, 1)):
+        trainer = begin(str(number), steps=2, seed=seed)
+        weights.append(trainer.model.embed.weight.detach().clone())
+        trainer.learn(0, micro_batches=1, rate=1.0)
+    tokens = [words["pieces"][0][0] for words in heard]
+    for one, again, other in (weights, tokens):
+        assert torch.equal(one, again) and not torch.equal(one, other)
+
+
+def test_what_dropout_hides_is_drawn_anew_in_each_step_piece_and_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard, steps = heard_steps(monkeypatch), list(itertools.product(range(2), range(3)))
+    for seed in range(2):
+        trainer = begin(str(seed), steps=3, seed=seed, dropout=0.1)
+        for rank, number in steps:
+            trainer.processes = Processes(rank, size=2)
+            trainer.learn(number, micro_batches=2, rate=1.0)
+    seeds = [seed for words in heard for seed in words["seeds"]]
+    assert len(set(seeds)) == len(seeds) == 2 * 2 * 3 * 2
+
+
+def test_in_bfloat16_a_training_comes_near_to_what_it_comes_to_in_float32() -> None:
+    both = [whole(begin(dtype, steps=4, dialect="gpt2", dtype=dtype)) for dtype in ("float32", "bfloat16")]
+    for kind, name in ((Stepped, "train_loss"), (Evaluated, "val_loss")):
+        wide, narrow = ([getattr(event, name) for event in events if isinstance(event, kind)] for events in both)
+        assert narrow != wide and narrow == pytest.approx(wide, rel=0.02)
+
+
 def test_a_training_tells_what_happens_in_order() -> None:
     events = whole(begin(steps=8))
     assert isinstance(events[0], Evaluated) and events[0].step == 0
@@ -130,6 +190,35 @@ def test_a_run_holds_all_that_the_design_names_and_nothing_else() -> None:
     kept = sorted(int(path.stem.removeprefix("step-")) for path in Path("run/snapshots").iterdir())
     assert kept == snapshot_steps(8)
     assert {weight.dtype for weight in load_file("run/snapshots/step-8.safetensors").values()} == {torch.bfloat16}
+    picture = ElementTree.parse("run/loss.svg").getroot()
+    assert [len(line.attrib["points"].split()) for line in picture.findall("{*}polyline")] == [8, 2]
+    told = {f"training, {lines[-1]['train_loss']:.3f}", f"held out, {lines[-1]['val_loss']:.3f}"}
+    assert told <= set(picture.itertext())
+
+
+def test_the_figures_of_each_step_are_logged_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, rates, results = [0.0], list[float](), list[StepResult]()
+
+    def learn(self: Trainer, number: int, micro_batches: int, rate: float) -> Any:
+        clock[0] += 0.25
+        rates.append(rate)
+        results.append(real(self, number, micro_batches, rate))
+        return results[-1]
+
+    real = Trainer.learn
+    monkeypatch.setattr("octavo.trainer.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr(Trainer, "learn", learn)
+    events = until(begin(steps=200, lr=0.01), 6)
+    assert rates == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]  # it warms up for a fiftieth of its steps
+    lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    stepped, evaluated = ([event for event in events if isinstance(event, kind)] for kind in (Stepped, Evaluated))
+    looked = {event.step: event for event in evaluated}
+    for number, (line, event, rate, result) in enumerate(zip(lines, stepped, rates, results, strict=True), 1):
+        told = {name: looked[number] if name.startswith("val_") else event for name in line}
+        assert {name: getattr(event, name) for name, event in told.items()} == line
+        assert line["lr"] == pytest.approx(0.01 * rate)
+        assert (line["train_loss"], line["grad_norm"]) == (result.loss, result.grad_norm) and result.grad_norm > 0
+        assert (line["step"], line["seconds"], line["tokens_per_second"]) == (number, 0.25 * number, 256.0)
 
 
 def test_of_a_large_model_few_snapshots_are_kept_and_the_last_among_them(monkeypatch: pytest.MonkeyPatch) -> None:
