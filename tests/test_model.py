@@ -18,6 +18,8 @@ from octavo.model import GPT, FeedForward, MultiHeadAttention, Rotary, SelfAtten
 from octavo.tap import Tap
 
 EXACT = {"rtol": 0.0, "atol": 1e-12}
+SMALLEST = ModelConfig(vocab_size=8, context=8, layers=1, heads=1, width=8)
+TAPS = [name for name, module in GPT(SMALLEST).named_modules() if isinstance(module, Tap)]
 Models = Callable[..., GPT]
 
 
@@ -279,18 +281,23 @@ def test_a_block_adds_what_its_taps_say_to_the_stream(model: GPT, tokens: Tensor
     torch.testing.assert_close(before + attention + feed_forward, after, **EXACT)
 
 
-def test_a_tap_that_answers_replaces_the_value(model: GPT, tokens: Tensor) -> None:
-    plain = model(tokens)
-    tap = model.blocks[0].attention.heads.weights
-    handle = tap.register_forward_hook(lambda _module, _inputs, value: torch.zeros_like(value))
-    out = heard(model, ["blocks.0.attention_out"])
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("tap", TAPS)
+def test_a_tap_that_answers_replaces_the_value(model: GPT, tokens: Tensor, tap: str, fused: bool) -> None:
+    heard(model, [] if fused else ["blocks.0.attention.heads.weights"])
+    plain, given, answered = model(tokens), list[Tensor](), list[Tensor]()
+
+    def answer(_module: nn.Module, _inputs: tuple[Tensor, ...], value: Tensor) -> Tensor:
+        given.append(value)
+        answered.append(torch.randn_like(value).requires_grad_())
+        return answered[0]
+
+    handle = model.get_submodule(tap).register_forward_hook(answer)
     replaced = model(tokens)
-    bias = model.blocks[0].attention.mix.bias
-    expected = torch.zeros_like(out["blocks.0.attention_out"]) + (0 if bias is None else bias)
-    assert torch.equal(out["blocks.0.attention_out"], expected)
-    assert not torch.equal(replaced, plain)
+    of_given, of_answered = torch.autograd.grad(replaced.square().sum(), [*given, *answered], allow_unused=True)
+    assert of_given is None and of_answered is not None and of_answered.any()
     handle.remove()
-    assert torch.equal(model(tokens), plain)
+    assert torch.equal(model(tokens), plain) and not torch.equal(replaced, plain)
 
 
 def test_nobody_listens_unless_asked(model: GPT) -> None:
@@ -301,13 +308,23 @@ def test_nobody_listens_unless_asked(model: GPT) -> None:
 # the rest of the page
 
 
-def test_dropout_is_for_training_alone(config: ModelConfig, tokens: Tensor) -> None:
+def test_dropout_is_for_training_alone_and_hides_half_of_all_that_goes_into_the_stream(
+    config: ModelConfig, random_model: Models, tokens: Tensor
+) -> None:
     torch.manual_seed(0)
-    model = GPT(config, dropout=0.5)
-    nn.init.normal_(model.unembed.weight)
-    assert not torch.equal(model(tokens), model(tokens))
-    model.eval()
-    assert torch.equal(model(tokens), model(tokens))
+    plain, model = random_model(config), GPT(config, dropout=0.5).double()
+    model.load_state_dict(plain.state_dict())
+    names = ["stream", "blocks.0.attention_out", "blocks.0.feed_forward_out", "blocks.0.stream"]
+    entered, values, between = heard(plain, ["stream"]), heard(model, names), list[Tensor]()
+    model.blocks[0].feed_forward_norm.register_forward_pre_hook(lambda _module, inputs: between.append(inputs[0]))
+    assert torch.equal(model.eval()(tokens), plain(tokens))
+    model.train()(tokens)
+    before, attention, feed_forward, after = (values[name] for name in names)
+    added = [(entered["stream"], before), (attention, between[-1] - before), (feed_forward, after - between[-1])]
+    for whole, left in added:
+        hidden = left.abs() < 1e-12
+        assert hidden.double().mean().item() == pytest.approx(0.5, abs=0.1)
+        torch.testing.assert_close(left, (2 * whole).masked_fill(hidden, 0.0), **EXACT)
 
 
 def test_gradients_of_single_rows_and_along_a_line_are_those_of_autograd(model: GPT, tokens: Tensor) -> None:
