@@ -1,11 +1,13 @@
 """A loss summed up piece by piece is the loss, and so are its gradients; more logits than a piece has never exist."""
 
 from collections.abc import Callable
+from typing import Any
+from weakref import ref
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from octavo import loss as losses
 from octavo import objective
@@ -79,18 +81,31 @@ def test_in_bfloat16_the_sum_is_taken_in_float32(at_once: int) -> None:
         torch.testing.assert_close(one, other, rtol=0.02, atol=0.02)
 
 
+class Logits(TorchFunctionMode):
+    """Counts the numbers of all tensors that have a column for every token: `most` is how many existed at a time."""
+
+    def __init__(self, vocabulary: int) -> None:
+        super().__init__()
+        self.vocabulary, self.most, self.made = vocabulary, 0, list[ref[Tensor]]()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        for one in found if isinstance(found, (tuple, list)) else [found]:
+            if isinstance(one, Tensor) and one.dim() == 2 and one.size(-1) == self.vocabulary:
+                self.made.append(ref(one))
+        alive = [one for one in (made() for made in self.made) if one is not None]
+        memory = {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() // one.itemsize for one in alive}
+        self.most = max(self.most, sum(memory.values()))
+        return found
+
+
 def test_no_more_logits_exist_at_once_than_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "LOGITS", 4 * VOCABULARY)
-    seen: list[int] = []
-    theirs = F.cross_entropy
-
-    def heard(scores: Tensor, *rest: Tensor, **more: object) -> Tensor:
-        seen.append(scores.numel())
-        return theirs(scores, *rest, **more)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(losses.F, "cross_entropy", heard)
-    cross_entropy_in_pieces(*drawn())
-    assert sum(seen) == ROWS * LENGTH * VOCABULARY and max(seen) <= 4 * VOCABULARY
+    monkeypatch.setattr(losses, "LOGITS", 2 * VOCABULARY)
+    known, unembed, targets = drawn()
+    with Logits(VOCABULARY) as logits:
+        cross_entropy_in_pieces(known, unembed, targets)
+    beside = 2 * VOCABULARY + unembed.numel()  # their gradient, and what makes them
+    assert 2 * VOCABULARY < logits.most <= 2 * VOCABULARY + beside < ROWS * LENGTH * VOCABULARY
 
 
 def few_logits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,12 +119,17 @@ def test_a_step_and_an_evaluation_are_the_same_in_pieces(
 ) -> None:
     kind = torch.float32 if dtype == torch.bfloat16 else dtype
     text = torch.randint(config.vocab_size, (4, 17), generator=torch.Generator().manual_seed(0))
-    batch, found = (text[:, :-1], text[:, 1:]), []
+    batch, found, most = (text[:, :-1], text[:, 1:]), [], []
     for _ in range(2):
         model = random_model(config, dtype=kind)
-        result = training_step(model, [], [batch], rate=1.0, clip=1.0, dtype=dtype)
-        found.append((result.loss, result.grad_norm, evaluate(model, [batch], dtype)[0]))
+        with Logits(config.vocab_size) as learning:
+            result = training_step(model, [], [batch], rate=1.0, clip=1.0, dtype=dtype)
+        with Logits(config.vocab_size) as reading:
+            read, _ = evaluate(model, [batch], dtype)
+        found.append((result.loss, result.grad_norm, read))
+        most += [learning.most, reading.most]
         few_logits(monkeypatch)
+    assert min(most[:2]) >= 64 * config.vocab_size > 2 * max(most[2:])  # all at once, and then in pieces
     assert found[1] == pytest.approx(found[0], rel=1e-12 if dtype == torch.float64 else 0.01)
 
 
