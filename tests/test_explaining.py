@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 import octavo
 from octavo.cli import run as command
@@ -42,6 +43,19 @@ TITLES = [
     "temperature",
     "the choice",
 ]
+HEARD = {  # where in a model what a step comes to can be heard
+    "embed": "stream",
+    "norm": "blocks.1.feed_forward_norm",
+    "queries, keys, values": "blocks.1.attention.heads.v",
+    "positions": "blocks.1.attention.heads.k",
+    "scores": "blocks.1.attention.heads.scores",
+    "weights": "blocks.1.attention.heads.weights",
+    "weighted sum": "blocks.1.attention.heads.heads",
+    "heads side by side, mixed": "blocks.1.attention_out",
+    "feed-forward": "blocks.1.feed_forward_out",
+    "residual": "blocks.1.stream",
+    "last norm": "norm",
+}
 
 
 @pytest.fixture
@@ -59,6 +73,34 @@ def test_the_equations_come_to_what_the_model_does(steps: list[Step]) -> None:
     assert max(errors.values()) < 1e-12
     assert {"queries, keys, values", "scores"} <= set(errors)
     assert {"embed", "weights", "weighted sum", "feed-forward", "logits"} <= set(errors)
+
+
+def test_what_is_shown_is_what_can_be_heard_in_the_model(steps: list[Step], model: GPT, config: ModelConfig) -> None:
+    heard: dict[str, Tensor] = {}
+    for title, name in HEARD.items():
+        model.get_submodule(name).register_forward_hook(
+            lambda _module, _inputs, value, title=title: heard.__setitem__(title, value[0])
+        )
+    model(torch.tensor([LETTERS.encode(TEXT)]))
+    shown = {step.title.split(" (")[0]: step.rows[-1][1] for step in steps}
+    for title in HEARD.keys() & shown.keys():
+        value = heard[title]
+        value = value[value.size(0) // config.heads] if value.dim() == 3 else value  # of head 1, or what it shares
+        assert shown[title] == pytest.approx(value[-1, : len(shown[title])].tolist(), rel=0, abs=1e-12), title
+
+
+@pytest.mark.parametrize("title", HEARD)
+def test_a_model_that_does_something_else_is_told_by_how_much(model: GPT, config: ModelConfig, title: str) -> None:
+    def change(_module: nn.Module, _inputs: tuple[Tensor, ...], value: Tensor) -> Tensor:
+        value = value.clone()
+        value[..., 0, 0] += 0.5
+        return value
+
+    model.get_submodule(HEARD[title]).register_forward_hook(change)
+    steps = explain(model, LETTERS, TEXT, layer=1, head=1)
+    errors = {step.title.split(" (")[0]: step.error for step in steps}
+    place = "queries, keys, values" if title == "positions" and not config.rotary else title
+    assert errors[place] == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(("layer", "head"), [(0, 0), (1, 0)])
