@@ -1,7 +1,8 @@
 """A disk that loses power: what a program did to a folder is recorded, and what may be left of it is laid out again.
 
 Bytes of a file are safe once it was synced, the names in a folder once the folder was. Of everything else any part may
-have reached the disk: old or new bytes, or half of them, and any of the changes of names.
+have reached the disk: old or new bytes, or half of them, and any of the changes of names. What was only written on to
+keeps the bytes that are safe.
 """
 
 import os
@@ -198,8 +199,9 @@ def lay_out(names: dict[Path, dict[str, Any]], root: Path, where: Path, draw: Ra
             if isinstance(what, File):
                 left = [content for content in (what.safe, *what.written) if content is not None] or [b""]
                 content = draw.choice(left)
+                stays = len(what.safe) if what.safe is not None and content.startswith(what.safe) else 0
                 if what.written and draw.random() < 0.3:
-                    content = content[: draw.randrange(len(content) + 1)]
+                    content = content[: draw.randrange(stays, len(content) + 1)]
                 (target / name).write_bytes(content)
             elif folder / name in names or what == "folder":
                 (target / name).mkdir(exist_ok=True)

@@ -522,6 +522,11 @@ def test_a_terminal_that_is_closed_ends_a_training_saved() -> None:
     assert saved == max(line["step"] for line in map(json.loads, Path("run/metrics.jsonl").read_text().splitlines()))
 
 
+def steps_logged(run: Path, name: str) -> list[int]:
+    """The steps that a log holds, without a last line that is broken off."""
+    return [json.loads(line)["step"] for line in (run / f"{name}.jsonl").read_text().split("\n")[:-1]]
+
+
 @pytest.mark.parametrize("images", sweep("power failures"))
 @pytest.mark.timeout(3600)
 def test_whenever_the_power_fails_what_was_called_saved_is_there(
@@ -550,6 +555,10 @@ def test_whenever_the_power_fails_what_was_called_saved_is_there(
             lay_out(disk.image(draw), root, where, draw)
             step, facts = newest_valid(where / "run", on_damage=lambda line: None)
             assert step >= promised and facts["step"] == step
+            logged = range(1, step + (facts["due"] is None))  # what an evaluation found that is due is not known yet
+            assert steps_logged(where / "run", "metrics")[: len(logged)] == list(logged)
+            looked = [at for at in logged if at % TINY["eval_every"] == 0]
+            assert steps_logged(where / "run", "samples")[: len(looked)] == looked
             files = [path for path in (where / "run").iterdir() if path.suffix in (".json", ".safetensors")]
             model = frozenset((path.name, path.read_bytes()) for path in files)
             if model not in opened:  # the same bytes once
