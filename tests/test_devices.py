@@ -50,9 +50,9 @@ def numbers() -> Iterator[None]:
         yield
 
 
-def there(dialect: str) -> GPT:
+def there(dialect: str, dropout: float = 0.0) -> GPT:
     shape = {"vocab_size": 5, "context": 32, "layers": 2, "heads": 2, "width": 32, "tied": dialect == "gpt2"}
-    return imagine(ModelConfig(dialect=dialect, **shape)).to(ELSEWHERE)  # type: ignore[arg-type]
+    return imagine(ModelConfig(dialect=dialect, **shape), dropout=dropout).to(ELSEWHERE)  # type: ignore[arg-type]
 
 
 both = pytest.mark.parametrize("dialect", ["modern", "gpt2"])
@@ -66,9 +66,9 @@ def test_this_device_refuses_what_is_not_there() -> None:
 @both
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 def test_learning_stays_there(dialect: str, optimizer: Any) -> None:
-    model = there(dialect)
+    model = there(dialect, dropout=0.1)
     tokens = torch.zeros(2, 8, dtype=torch.long, device=ELSEWHERE)
-    optimizers = make_optimizers(model, TrainConfig(steps=1, batch=2, optimizer=optimizer, dropout=0.1))
+    optimizers = make_optimizers(model, TrainConfig(steps=1, batch=2, optimizer=optimizer))
     pieces, dtype = [(tokens, tokens)], torch.bfloat16
     assert training_step(model, optimizers, pieces, rate=1.0, clip=1.0, dtype=dtype, seeds=[0]).used
 
