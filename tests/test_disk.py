@@ -84,6 +84,14 @@ def test_a_missing_or_shortened_file_is_detected(tmp_path: Path) -> None:
         verify(tmp_path / "x")
 
 
+@pytest.mark.parametrize("hashed", [True, False])
+def test_a_file_that_was_not_saved_with_the_rest_is_detected(tmp_path: Path, hashed: bool) -> None:
+    write_folder(tmp_path / "x", two_files)
+    (tmp_path / "x" / "c").touch()
+    with pytest.raises(DamagedError, match="c is not in the manifest; it was not saved with the rest"):
+        verify(tmp_path / "x", hashed=hashed)
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"files": 3}', '{"files": {"a": 3}}', "\udcff"])
 def test_a_manifest_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / MANIFEST).write_bytes(content.encode("utf-8", "surrogateescape"))
