@@ -2,20 +2,27 @@
 
 import xml.etree.ElementTree as ElementTree
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octavo.figure import Series, bar_charts, heat_map, line_chart, ticks
+from octavo.figure import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Series, bar_charts, heat_map, line_chart, ticks
 
 numbers = st.floats(-1e6, 1e6, allow_nan=False)
 
 
+@settings(derandomize=True, database=None)
 @given(st.lists(st.tuples(numbers, numbers), max_size=50))
 def test_a_line_chart_holds_every_point_within_its_frame(points: list[tuple[float, float]]) -> None:
     root = ElementTree.fromstring(line_chart([Series("line", points)], x="step", y="loss"))
-    drawn = root.find("{*}polyline").attrib["points"].split()
+    drawn = [tuple(map(float, point.split(","))) for point in root.find("{*}polyline").attrib["points"].split()]
     assert len(drawn) == len(points)
-    assert all(0 <= float(across) <= 720 for across, _ in (point.split(",") for point in drawn))
+    assert all(LEFT <= across <= WIDTH - RIGHT and TOP <= down <= HEIGHT - BOTTOM for across, down in drawn)
+    for axis, (first, last) in enumerate([(LEFT, WIDTH - RIGHT), (HEIGHT - BOTTOM, TOP)]):
+        pairs = sorted((value[axis], place[axis]) for value, place in zip(points, drawn, strict=True))
+        places = [place for _, place in pairs]
+        assert places == sorted(places, reverse=first > last)
+        if pairs and pairs[0][0] < pairs[-1][0]:
+            assert (places[0], places[-1]) == (first, last)
 
 
 def test_words_are_set_as_text_and_never_as_markup() -> None:
