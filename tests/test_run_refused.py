@@ -120,7 +120,8 @@ def test_tables_of_older_versions_may_be_of_any_type(
     tables = {"attn.bias": torch.ones(1, 1, 4, 4, dtype=torch.uint8), "attn.masked_bias": torch.tensor(-1e4)}
     for prefix in ("transformer.h.0.", "h.0."):  # saved with the output, and without
         weights = {
-            name.removeprefix("transformer." * (prefix[0] == "h")): weight for name, weight in load_file(path).items()
+            name.removeprefix("transformer." * (prefix[0] == "h")): weight.clone()
+            for name, weight in load_file(path).items()
         }
         save_file({**weights, **{prefix + name: table for name, table in tables.items()}}, path, {"format": "pt"})
         back = load_model(run).state_dict()
@@ -129,7 +130,7 @@ def test_tables_of_older_versions_may_be_of_any_type(
 
 def test_weights_that_do_not_fit_are_refused_by_name(one: Path) -> None:
     path = one / "model.safetensors"
-    weights = load_file(path)
+    weights = {name: weight.clone() for name, weight in load_file(path).items()}
     name, weight = next(iter(weights.items()))
     for changed, message in (
         ({**weights, "extra.weight": weight.clone()}, r"run: extra.weight is not expected among the weights of "),
