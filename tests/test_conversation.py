@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import octavo
+from alarm import alarm
 from octavo.chat import read_conversation
 from octavo.cli import run
 from octavo.cli.conversation import Conversation
@@ -191,10 +192,9 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(
     config = ModelConfig(vocab_size=TOKENIZER.vocab_size, context=16, layers=1, heads=1, width=16)
     conversation = Conversation(Local(GPT(config), TOKENIZER, "ada"), Knobs(max_new_tokens=10**6, temperature=1.0))
     monkeypatch.setattr(TOKENIZER, "end_of_text", None, raising=False)
-    signal.setitimer(signal.ITIMER_REAL, 0.5)
     monkeypatch.setattr("octavo.cli.speakers.BASE_STOP", "no such text")
-    signal.signal(signal.SIGALRM, signal.default_int_handler)  # what Ctrl-C does, half a second from now
-    conversation.take("Ada")
+    with alarm(0.5, signal.default_int_handler):  # what Ctrl-C does, half a second from now
+        conversation.take("Ada")
     assert 0 < len(conversation.said[0][1]) < 10**6
     assert capsys.readouterr().out.endswith("\n")
 

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from torch.optim import Optimizer
 
+from alarm import alarm
 from octavo import toml, training
 from octavo.checkpoint import restore
 from octavo.config import Asked
@@ -117,16 +118,18 @@ def at_most(seconds: float) -> Iterator[None]:
     def ring(number: int, frame: Any) -> None:
         raise TimeoutError(f"more than {seconds} s")
 
-    timers = ((signal.SIGPROF, signal.ITIMER_PROF, seconds), (signal.SIGALRM, signal.ITIMER_REAL, 30 * seconds))
-    before = [signal.signal(number, ring) for number, _, _ in timers]
-    for _, timer, limit in timers:
-        signal.setitimer(timer, limit)
-    try:
+    with alarm(seconds, ring, signal.ITIMER_PROF), alarm(30 * seconds, ring):
         yield
-    finally:
-        for (number, timer, _), handler in zip(timers, before, strict=True):
-            signal.setitimer(timer, 0)
-            signal.signal(number, handler)
+
+
+def test_a_limit_within_another_leaves_that_one_as_it_was() -> None:
+    usual = signal.getsignal(signal.SIGALRM)
+    with alarm(100, signal.default_int_handler):
+        with at_most(1):
+            assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= 30
+        assert 30 < signal.getitimer(signal.ITIMER_REAL)[0] <= 100
+        assert signal.getsignal(signal.SIGALRM) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGALRM) is usual
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """A worker: one thing after the other, in a thread that is there as long as there is something to do."""
 
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -8,6 +7,7 @@ from functools import partial
 
 import pytest
 
+from alarm import alarm
 from octavo.server.worker import Worker
 
 
@@ -55,13 +55,8 @@ def test_who_is_interrupted_waits_until_what_was_begun_is_done() -> None:
     def interrupted(*_: object) -> None:
         raise InterruptedError
 
-    usual = signal.signal(signal.SIGALRM, interrupted)
-    signal.setitimer(signal.ITIMER_REAL, 0.1)
-    try:
-        with pytest.raises(InterruptedError):
-            Worker(rest=0).do(work)
-    finally:
-        signal.signal(signal.SIGALRM, usual)
+    with pytest.raises(InterruptedError), alarm(0.1, interrupted):
+        Worker(rest=0).do(work)
     assert done == [1]
 
 
