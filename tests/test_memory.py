@@ -1,11 +1,15 @@
 """How much memory is free: the system's word, and a container's, of both versions."""
 
+import platform
+import subprocess
+import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from octavo import memory
-from octavo.memory import free_memory, give_back_memory, peak_memory
+from octavo.memory import free_memory, give_back_memory, give_back_soon, peak_memory
 
 GIB = 2**30
 
@@ -52,7 +56,41 @@ def test_this_process_has_held_some() -> None:
     assert peak_memory() > 10_000_000
 
 
-def test_memory_is_given_back_where_the_library_can(monkeypatch: pytest.MonkeyPatch) -> None:
+LET_GO = """
+import sys
+from pathlib import Path
+from resource import getpagesize
+from octavo.memory import give_back_memory, give_back_soon
+
+def held():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * getpagesize()
+
+if "soon" in sys.argv:
+    give_back_soon()
+size = 2 << 20
+once = b"x" * (12 * size)
+del once  # after which glibc keeps pieces as large as that
+pieces = [(b"x" * size, b"x" * 100_000) for _ in range(16)]
+before = held()
+between = [small for _, small in pieces]
+del pieces
+if "now" in sys.argv:
     give_back_memory()
-    monkeypatch.setattr("ctypes.CDLL", lambda name: object())
+print((before - held()) / (16 * size))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another library than glibc keeps other pieces")
+@pytest.mark.parametrize(("how", "share"), [("never", 0.0), ("soon", 1.0), ("now", 1.0)])
+def test_the_system_gets_what_the_library_would_have_kept(how: str, share: float) -> None:
+    done = subprocess.run([sys.executable, "-c", LET_GO, how], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) == pytest.approx(share, abs=0.1)
+
+
+def test_another_library_may_keep_what_it_likes(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Mock(return_value=object())
+    monkeypatch.setattr("ctypes.CDLL", asked)
     give_back_memory()
+    give_back_soon()
+    assert asked.called
