@@ -29,7 +29,9 @@ from octavo.cli.speakers import Local, Remote, messages
 from octavo.completion import completions
 from octavo.config import ANSWERING, USUAL, ModelConfig
 from octavo.errors import ConfigError, DownloadError, UserError
+from octavo.generation import generate
 from octavo.model import GPT
+from octavo.sampling import Sampling
 from octavo.server.engine.engine import MOST, QUEUE, SHARE, Engine
 from octavo.server.engine.scheduler import ROWS
 from octavo.server.gate import BEGUN, BODY, PATIENCE, Gate, Rules
@@ -135,6 +137,36 @@ def test_a_completion_is_what_the_library_writes(client: OpenAI) -> None:
     assert answer.usage.completion_tokens == sum(len(one.tokens) for two in alone for one in two)
 
 
+KNOBS: dict[str, float] = {
+    "temperature": 1.5,
+    "top_p": 0.5,
+    "top_k": 2,
+    "min_p": 0.4,
+    "frequency_penalty": 1.0,
+    "presence_penalty": -2.0,
+    "repetition_penalty": 3.0,
+}
+
+
+def test_each_knob_of_a_request_is_the_librarys(running: Running) -> None:
+    model = MODELS["plain"][0]
+
+    def asked(**knobs: float) -> str:
+        body = {"model": "plain", "prompt": "Ada", "max_tokens": 30, "seed": 5, **knobs}
+        return json.loads(running.call("POST", "/v1/completions", body)[1])["choices"][0]["text"]
+
+    def alone(**knobs: Any) -> str:
+        forbidden = PLAIN.unsayable(model.config.vocab_size)
+        samplings = [Sampling(**{"temperature": USUAL, "seed": 5, "forbidden": forbidden, **knobs})]
+        words: dict[str, Any] = {"max_new_tokens": 30, "stop": PLAIN.ends, "bitwise": True}
+        steps = generate(model, PLAIN.encode("Ada"), samplings=samplings, **words)
+        return PLAIN.decode([token for step in steps for token in step.tokens if token is not None])
+
+    texts = [asked(**{knob: value}) for knob, value in KNOBS.items()]
+    assert texts == [alone(**{knob: value}) for knob, value in KNOBS.items()]
+    assert asked() == alone() and len({*texts, asked()}) == len(KNOBS) + 1
+
+
 def test_the_same_prompt_several_times_is_gone_on_with_in_several_ways(
     client: OpenAI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,6 +259,15 @@ def test_a_model_that_was_taught_no_conversation_goes_on_until_a_blank_line(clie
     assert answer.choices[0].message.content == alone[0].text
 
 
+def test_an_answer_is_as_cold_as_answers_are_where_no_temperature_is_asked_for(running: Running) -> None:
+    body = {"model": "chatty", "messages": messages([], "Who finds a circle?"), "max_tokens": 20, "seed": 1}
+    answers = [
+        json.loads(running.call("POST", "/v1/chat/completions", body | more)[1])["choices"][0]["message"]["content"]
+        for more in ({}, {"temperature": ANSWERING}, {"temperature": USUAL})
+    ]
+    assert answers[0] == answers[1] != answers[2]
+
+
 def test_many_clients_at_once_are_each_answered_as_if_alone(running: Running, client: OpenAI) -> None:
     alone = [
         client.completions.create(model="plain", prompt=f"{TEXT[:n]}Ada", seed=n, max_tokens=25).choices[0].text
@@ -257,12 +298,30 @@ def test_texts_become_ids_and_ids_texts(running: Running) -> None:
     assert (status, json.loads(content)) == (200, {"content": "Ada finds <|im_end|>"})
 
 
-def test_health_and_counts(running: Running, client: OpenAI) -> None:
-    client.completions.create(model="plain", prompt="Ada", max_tokens=4)
+def counts(running: Running) -> dict[str, float]:
+    """What /metrics tells of requests for texts, and of the model that is not taught to answer."""
+    told = re.findall(r"^octavo_(\w+)\{(.*)\} (\S+)$", running.call("GET", "/metrics")[1].decode(), re.MULTILINE)
+    known = ('model="plain"', 'route="/v1/completions"', 'route="/v1/completions",status="200"')
+    return {name: float(value) for name, labels, value in told if labels in known}
+
+
+def test_health_and_counts(running: Running) -> None:
     assert running.call("GET", "/health") == (200, b'{"status":"ok"}')
-    text = running.call("GET", "/metrics")[1].decode()
-    assert 'octavo_requests_total{route="/v1/completions",status="200"}' in text
-    assert 'octavo_active{model="plain"} 0\n' in text
+    prompt = f"Ada counts {TEXT[: BLOCK + 20]}"
+    body = {"model": "plain", "prompt": prompt, "max_tokens": 4, "ignore_eos": True}
+    assert running.call("POST", "/v1/completions", body)[0] == 200  # the first of all has nothing to be compared with
+    before = counts(running)
+    for known in (0, len(prompt) - 1):
+        begin = time.monotonic()
+        body["prompt"] = prompt[::-1]
+        assert running.call("POST", "/v1/completions", body)[0] == 200
+        wall, after = time.monotonic() - begin, counts(running)
+        more = {name: after[name] - before[name] for name in after}
+        assert (more["requests_total"], more["written_total"], more["steps_total"]) == (1, 4, 4)
+        assert (more["read_total"], more["reused_total"]) == (len(prompt) - known, known)
+        assert 0 < more["request_seconds_total"] < wall
+        assert (after["active"], after["waiting"]) == (0, 0) and 1 <= after["blocks_taken"] <= after["blocks"]
+        before = after
     assert not any("Ada" in line for line in running.lines)  # nothing of what is said is logged
     assert any(line.startswith("POST /v1/completions 200 in ") and line.endswith("tokens") for line in running.lines)
 
@@ -517,15 +576,36 @@ def test_who_does_not_come_in_is_told_why(running: Running) -> None:
     assert running.refusal("GET", "//health")[1]["message"] == "the path is spelled in an odd way; write it plainly"
 
 
-def test_pages_of_the_service_itself_may_ask_and_every_answer_says_what_is_safe(running: Running) -> None:
-    connection = HTTPConnection("127.0.0.1", running.port)
-    connection.request("GET", "/health", headers={"Origin": f"http://127.0.0.1:{running.port}"})
+WITHIN, JSON = {"Authorization": f"Bearer {KEY}"}, {"Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("status", "method", "path", "given"),
+    [
+        (200, "GET", "/health", WITHIN),
+        (400, "GET", "//health", WITHIN),
+        (400, "POST", "/tokenize", WITHIN | JSON),
+        (401, "GET", "/health", {}),
+        (403, "GET", "/health", WITHIN | {"Host": "evil.example"}),
+        (404, "GET", "/nowhere", WITHIN),
+        (405, "GET", "/tokenize", WITHIN),
+        (413, "POST", "/tokenize", WITHIN | JSON | {"Content-Length": str(BODY + 1)}),
+        (415, "POST", "/tokenize", WITHIN),
+    ],
+)
+def test_pages_of_the_service_itself_may_ask_and_every_answer_says_what_is_safe(
+    status: int, method: str, path: str, given: dict[str, str], guarded: Running
+) -> None:
+    connection = HTTPConnection("127.0.0.1", guarded.port, timeout=20)
+    host = given.get("Host", f"127.0.0.1:{guarded.port}")
+    connection.request(method, path, headers={"Origin": f"http://{host}", **given})
     answer = connection.getresponse()
     headers = {name.lower(): value for name, value in answer.getheaders()}
     connection.close()
-    assert answer.status == 200 and "access-control-allow-origin" not in headers
-    assert headers["content-security-policy"].startswith("default-src 'none'")
+    assert answer.status == status and "access-control-allow-origin" not in headers
+    assert headers["content-security-policy"].startswith("default-src 'none'; frame-ancestors 'none'")
     assert headers["x-content-type-options"] == "nosniff" and "server" not in headers
+    assert headers["referrer-policy"] == "no-referrer" and headers["cross-origin-resource-policy"] == "same-origin"
 
 
 def raw(port: int, *pieces: bytes, pause: float = 0.0) -> bytes:
@@ -575,6 +655,11 @@ def test_more_than_may_wait_are_told_to_come_again_and_more_than_ever_may_to_be_
                 with pytest.raises(openai.BadRequestError, match="4 texts are asked for at once; ask for 3 or fewer"):
                     ask(n=4)
             assert ask(n=2, max_tokens=2).choices
+            with ask(max_tokens=100_000, stream=True, extra_body={"ignore_eos": True}) as stream:
+                next(iter(stream))
+                with ask(max_tokens=2, stream=True):
+                    told = counts(running)
+                    assert (told["active"], told["waiting"]) == (1, 1)
     finally:
         running.stop()
 
