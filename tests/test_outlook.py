@@ -73,6 +73,14 @@ def test_a_context_that_is_asked_for_is_planned_however_far_it_is(said: Said) ->
     assert "rows of 131,072 tokens" in far and re.search("8 GPUs, FSDP .* does not fit", far)
 
 
+def test_a_row_has_to_fit_into_the_memory_that_is_told_of(said: Said) -> None:
+    eight = ["plan", "--preset", "llama-8b", "--tflops", "400", "--gpus", "8"]
+    for memory, fits in (("12", "does not fit"), ("200", "days")):
+        output = said(*eight, "--memory", memory)[1]
+        assert f"of {float(memory):.1f} GB;" in output and re.search(f"8 GPUs, FSDP .* {fits}\n", output)
+    assert "of 80.0 GB;" in said(*eight)[1]
+
+
 def test_what_multiplies_in_float32_holds_no_halves_and_keeps_twice_as_much(said: Said) -> None:
     asked = ["plan", "--preset", "gpt2-xl", "--tflops", "400", "--gpus", "2"]
     single, half = said(*asked, "--dtype", "float32")[1], said(*asked, "--dtype", "bfloat16")[1]
@@ -98,8 +106,9 @@ def test_what_does_not_fit_here_leads_to_the_gpus_that_were_told_of(
 
 
 def test_a_text_is_planned_with_gpus_when_they_are_asked_about(said: Said) -> None:
-    status, output, _ = said("plan", "text.txt", *TINY, "--gpus", "4", "--tflops", "1")
+    status, output, _ = said("plan", "text.txt", *TINY, "--gpus", "4", "--tflops", "1", "--memory", "20")
     assert status == 0 and "4 steps of 2 × 8 tokens" in output and "4 GPUs, DDP" in output
+    assert "of 20.0 GB;" in output
     assert "GPUs" not in said("plan", "text.txt", *TINY)[1]
 
 

@@ -751,6 +751,23 @@ def test_the_command_line_brings_a_model_and_takes_it_elsewhere(random_model: Mo
         assert done.wait() == 2 and done.errors.endswith(f"octavo: {said}\n"), done.errors
 
 
+def test_the_command_line_keeps_weights_as_it_is_told_and_replaces_what_it_is_told_to(
+    random_model: Models, said: Callable[..., tuple[int, str, str]]
+) -> None:
+    save_gguf(random_model(RUN["llama"], dtype=torch.float32), CHARACTERS, "my.gguf")
+    bring, take = ["import", "my.gguf"], ["export", "my", "--as", "gguf", "--to", "out.gguf"]
+    for kept in ("float16", "bfloat16"):
+        assert said(*bring, "--dtype", kept, "--force")[:2] == (0, "my.gguf is the run runs/my\n")
+        assert {weight.dtype for weight in octavo.load("runs/my")[0].parameters()} == {getattr(torch, kept)}
+    line = "octavo: runs/my is there already; use it as it is, or overwrite it with --force\n"
+    assert said(*bring, "--dtype", "bfloat16") == (2, "", line)
+    assert said(*take)[0] == 0
+    before = Path("out.gguf").read_bytes()
+    line = "octavo: out.gguf is there already; overwrite it with --force, or give another --to\n"
+    assert said(*take, "--dtype", "f16") == (2, "", line) and Path("out.gguf").read_bytes() == before
+    assert said(*take, "--dtype", "f16", "--force")[0] == 0 and Path("out.gguf").read_bytes() != before
+
+
 PROMPTS = (
     "What is the capital of France?",
     "Who wrote Hamlet?",
