@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from gguf import GGMLQuantizationType, GGUFWriter
+from huggingface_hub.utils import filter_repo_objects
 from tokenizers import Tokenizer as Backend
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -301,6 +302,25 @@ def test_a_model_of_the_hub_is_found_in_its_cache_without_a_network(
         DownloadError, match=r"some/other is neither a folder or file here nor to be had from the hub \(.+\); check"
     ):
         fetch_from_hub("some/other")
+
+
+def test_of_a_model_of_the_hub_no_pickle_and_no_program_is_fetched(
+    random_model: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    save(random_model(RUN["qwen3"], dtype=torch.float32), CHARACTERS, there)
+    for name in ("pytorch_model.bin", "model.pt", "training_args.bin", "modeling.py", "chat_template.jinja"):
+        (there / name).write_bytes(b"")
+    here.mkdir()
+
+    def download(name: str, *, allow_patterns: list[str] | None = None) -> str:
+        for wanted in filter_repo_objects([path.name for path in there.iterdir()], allow_patterns=allow_patterns):
+            (here / wanted).write_bytes((there / wanted).read_bytes())
+        return str(here)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert porting.bring("some/tiny") == Path("runs/tiny")
+    assert {path.name for path in here.iterdir()} == {*porting.SAVED, "chat_template.jinja"}
 
 
 def test_a_folder_of_the_same_beginning_does_not_hide_a_name_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
