@@ -53,6 +53,17 @@ def blocks(page: str) -> list[Block]:
     return [Block(fence[1], fence[2], page.count("\n", 0, fence.start()) + 2) for fence in fences]
 
 
+KINDS = {"python", "sh", "json", "text"}  # of blocks: one of another, as of Python with a capital, would not be run
+
+
+@every_page
+def test_every_block_is_of_a_kind_that_is_known(page: Path) -> None:
+    fences = re.findall(r"^[ >]*(?:```|~~~) *(.*)$", page.read_text("utf-8"), re.MULTILINE)
+    kinds = {"python" if kind.startswith("python source=src/octavo/") else kind for kind in fences[::2]}
+    assert kinds <= KINDS and set(fences[1::2]) <= {""}
+    assert len(blocks(page.read_text("utf-8"))) == len(fences) / 2
+
+
 def prose(page: str) -> str:
     """A page without its blocks."""
     return re.sub(r"^```.*?^```$", "", page, flags=re.MULTILINE | re.DOTALL)
