@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
@@ -136,8 +137,12 @@ def test_a_completion_tells_its_ids_where_they_are_asked_for(running: Running) -
 
 
 def test_a_page_comes_with_the_package() -> None:
-    configured = (Path(octavo.__file__).parents[2] / "pyproject.toml").read_text("utf-8")
-    assert '"server/page/static/*"' in configured
+    package = Path(octavo.__file__).parent
+    configured = tomllib.loads((package.parents[1] / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+    assert configured["packages"]["find"] == {"where": ["src"]}
+    taken = {path for pattern in configured["package-data"]["octavo"] for path in package.glob(pattern)}
+    needed = {path for path in package.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert taken == needed and len(needed) > len(ASSETS)
 
 
 def test_the_files_are_served_without_torch() -> None:
