@@ -213,6 +213,16 @@ def test_a_vocabulary_in_the_form_of_gpt2_is_read_from_contents_and_from_files(t
         assert tokenizer.encode("#a") == [ord("#"), ord("a")]
 
 
+def test_a_learned_vocabulary_in_the_form_of_gpt2_gives_the_ids_that_tiktoken_gives() -> None:
+    model = json.loads(LEARNED.backend.to_str())["model"]
+    merges = "\n".join(["#version: 0.2", *map(" ".join, model["merges"])])
+    tokenizer = BPETokenizer.from_gpt2(json.dumps(model["vocab"]).encode(), merges.encode())
+    ranks = {LEARNED.token_bytes(token): token for token in model["vocab"].values() if token != LEARNED.end_of_text}
+    oracle = tiktoken.Encoding("learned", pat_str=WORDS, mergeable_ranks=ranks, special_tokens={})
+    for text in (*NOISE, *noise(100), TEXT):
+        assert tokenizer.encode(text) == oracle.encode_ordinary(text)
+
+
 @pytest.mark.parametrize(
     ("encoder", "bpe", "message"),
     [
@@ -251,10 +261,13 @@ NOISE = [
 ]
 
 
+WORDS = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""  # as GPT-2 cuts a text
+
+
 def oracle_of(gpt2_files: tuple[Path, Path]) -> tiktoken.Encoding:
     return tiktoken.Encoding(
         "gpt2",
-        pat_str=r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+""",
+        pat_str=WORDS,
         mergeable_ranks=data_gym_to_mergeable_bpe_ranks(str(gpt2_files[1]), str(gpt2_files[0])),
         special_tokens={END_OF_TEXT: 50256},
     )
