@@ -4,7 +4,8 @@ import io
 import json
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import chain, product
 from pathlib import Path
 
 import pytest
@@ -12,14 +13,17 @@ import pytest
 from octavo import lens, training
 from octavo.checkpoint import load_snapshot
 from octavo.cli import run as command
-from octavo.cli.showing import LENSES, show
+from octavo.cli.showing import LENSES, bar, percent, show
 from octavo.config import Asked
 from octavo.errors import ConfigError
-from octavo.looking import look, open_model
+from octavo.figure import visible
+from octavo.lens import Choice
+from octavo.looking import Look, look, mapped, open_model
 from octavo.pictures import DRAWN, LONGEST, as_png, picture
 from texts import sentences
 
 TEXT = "Ada finds the sea. Ada finds"
+SVG = "{http://www.w3.org/2000/svg}"
 Said = Callable[..., tuple[int, str, str]]
 
 
@@ -65,23 +69,69 @@ def test_a_text_may_come_from_a_pipe(said: Said, monkeypatch: pytest.MonkeyPatch
     assert (status, errors) == (0, "") and TEXT in output
 
 
-@pytest.mark.parametrize("name", ["surprise", "next", "heads", "logits", "attention", "parts", "map", "weights"])
-def test_each_lens_is_shown_and_is_the_librarys(said: Said, folder: Path, name: str) -> None:
+@pytest.fixture
+def seen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Look:
+    """What the library sees in the text; every head has a kind, and no two the same, however little they favour it."""
+    monkeypatch.setattr("octavo.lens.heads.CLEAR", -1.0)
+    seen = look(*open_model(folder / "runs" / "book"), TEXT)
+    assert len({head.shares[head.kind] for layer in seen.kinds for head in layer}) == 4
+    return seen
+
+
+def tables(seen: Look) -> dict[str, list[str]]:
+    """The rows of each lens' table."""
+    texts = [visible(text) for text in seen.texts]
+    words = {token: visible(seen.spell(token)) for token in range(seen.trace.model.config.vocab_size)}
+
+    def sure(choices: Iterable[Choice]) -> str:
+        return "  ".join(f"{words[choice.id]} {percent(choice.probability)}" for choice in choices)
+
+    surprising = sorted(seen.reads[1:], key=lambda read: -(read.surprise or 0))[:8]
+    clearest = max((head for layer in seen.kinds for head in layer), key=lambda head: head.shares[head.kind] or 0)
+    weights = seen.trace.weights(clearest.layer)[clearest.head].tolist()
+    looks = [sorted(enumerate(row[: query + 1]), key=lambda look: -look[1])[:3] for query, row in enumerate(weights)]
+    parts = lens.contributions(seen.trace, len(texts) - 1, seen.following[0].id)
+    ranked = sorted(parts, key=lambda part: -abs(part.value))
+    told = mapped(seen.trace.model, seen.tokenizer)
+    ends = [[words[point["id"]] for point in sorted(told["points"], key=lambda point: point[axis])] for axis in "xy"]
+    return {
+        "surprise": [
+            f"{words[read.id]} {read.surprise:.1f} {percent(read.probability)} {sure(read.alternatives[:3])}"
+            for read in surprising
+        ],
+        "next": [f"{words[one.id]} {bar(one.probability)} {percent(one.probability)}" for one in seen.following],
+        "heads": [
+            f"{place} {' '.join(f'{head.kind} {percent(head.shares[head.kind])}' for head in layer)}"
+            for place, layer in enumerate(seen.kinds)
+        ],
+        "logits": [
+            f"{name} {sure(choices[0] for choices in said.choices[-8:])}"
+            for name, said in zip(("layer 1", "layer 0", "embedding"), seen.said[::-1], strict=True)
+        ],
+        "attention": [
+            f"{texts[query]}@{query} {' '.join(f'{texts[key]}@{key} {percent(weight)}' for key, weight in look)}"
+            for query, look in enumerate(looks)
+        ],
+        "parts": [f"{one.name} {one.value:+.3f} {bar(abs(one.value / ranked[0].value), 24)}" for one in ranked],
+        "map": [
+            row
+            for share, end in zip(told["explained"], ends, strict=True)
+            for row in (f"{percent(share)} of all one end {' '.join(end[:8])}", f"the other end {' '.join(end[-8:])}")
+        ],
+        "weights": [
+            f"{one.name} {'×'.join(map(str, one.shape))} {one.mean:.3g} {one.deviation:.3g} "
+            f"{one.largest:.3g} {one.norm:.3g}"
+            for one in lens.matrices(seen.trace.model)
+        ],
+    }
+
+
+@pytest.mark.parametrize("name", sorted(LENSES))
+def test_each_lens_is_shown_and_is_the_librarys(said: Said, seen: Look, name: str) -> None:
     status, output, errors = said("book", TEXT, "--lens", name)
     assert (status, errors) == (0, "")
-    seen = look(*open_model(folder / "runs" / "book"), TEXT)
-    first = seen.following[0]
-    shown = {
-        "surprise": f"{max(read.surprise or 0 for read in seen.reads):.1f}",
-        "next": f"{100 * first.probability:.0f} %",
-        "heads": seen.kinds[1][1].kind,
-        "logits": f"{100 * seen.said[1].choices[-1][0].probability:.0f} %",
-        "attention": "looks at",
-        "parts": f"{seen.parts(len(seen.trace) - 1, first.id)['logit']:.3f}",
-        "map": "the other end",
-        "weights": "blocks.1.attention.mix.weight",
-    }
-    assert shown[name] in output
+    rows, shown = tables(seen)[name], [line.split() for line in output.splitlines()]
+    assert len(rows) > 1 and shown[-len(rows) :] == [row.split() for row in rows]
 
 
 @pytest.mark.parametrize("columns", ["20", "80"])
@@ -147,15 +197,98 @@ def test_json_holds_what_is_large_only_where_it_is_asked_for(said: Said, folder:
     assert list(json.loads(said("book", TEXT, "--json", "--layer", "1")[1])["attention"]) == ["1"]
 
 
-def test_every_picture_is_a_picture(said: Said, folder: Path) -> None:
+def test_every_picture_is_a_picture_and_is_the_librarys(said: Said, seen: Look, folder: Path) -> None:
     for name in sorted(DRAWN):
         status, output, errors = said("book", TEXT, "--lens", name, "--svg", f"{name}.svg")
         assert (status, output, errors) == (0, "", f"drawn into {name}.svg\n")
-        root = ET.fromstring((folder / f"{name}.svg").read_text())
-        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        assert (folder / f"{name}.svg").read_text() == picture(seen, name)
+        assert ET.fromstring(picture(seen, name)).tag == f"{SVG}svg"
     said("book", TEXT, "--layer", "1", "--head", "0", "--png", "head.picture", "--svg", "head.png")
     assert (folder / "head.picture").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-    assert (folder / "head.png").read_text().startswith("<svg")  # the flag says what it is, not the name
+    assert (folder / "head.png").read_text() == picture(seen, "attention", 1, 0)  # the flag says what it is
+
+
+def boxes(svg: str) -> list[tuple[float, float, float, float]]:
+    """The boxes of a picture: from the left, from above, how wide and how strong each is."""
+    rects = ET.fromstring(svg).iter(f"{SVG}rect")
+    return [tuple(float(rect.get(key, "-1")) for key in ("x", "y", "width", "fill-opacity")) for rect in rects]
+
+
+def words(svg: str) -> list[str | None]:
+    """The words of a picture."""
+    return [text.text for text in ET.fromstring(svg).iter(f"{SVG}text")]
+
+
+def strengths(cells: Iterable[tuple[float, float, float, float]]) -> dict[tuple[int, int], float]:
+    """How strong boxes are, each at its row and its column."""
+    cells = list(cells)
+    across, down = sorted({cell[0] for cell in cells}), sorted({cell[1] for cell in cells})
+    return {(down.index(y), across.index(x)): strength for x, y, _, strength in cells}
+
+
+def test_the_picture_of_a_head_has_its_weights(seen: Look) -> None:
+    names = [visible(text) for text in seen.texts]
+    for layer, head in product(range(2), repeat=2):
+        svg = picture(seen, "attention", layer, head)
+        rows = enumerate(seen.trace.weights(layer)[head].tolist())
+        weights = {(query, key): weight for query, row in rows for key, weight in enumerate(row[: query + 1])}
+        assert strengths(boxes(svg)) == pytest.approx(weights, abs=6e-4)
+        assert words(svg) == [*names, *names, f"layer {layer}, head {head}: {seen.kinds[layer][head].kind}"]
+
+
+@pytest.mark.parametrize("layer", [None, 1])
+def test_the_picture_of_every_head_has_their_weights_at_their_places(seen: Look, layer: int | None) -> None:
+    svg, size = picture(seen, "heads", layer), len(seen.trace)
+    frames = [box for box in boxes(svg) if box[3] < 0]
+    heads = [head for one in seen.kinds for head in one if layer in (None, head.layer)]
+    assert [(x, y) for x, y, _, _ in frames] == sorted(((x, y) for x, y, _, _ in frames), key=lambda place: place[::-1])
+    for (left, top, wide, _), head in zip(frames, heads, strict=True):
+        found = {
+            (round((y - top) * size / wide), round((x - left) * size / wide)): strength
+            for x, y, _, strength in boxes(svg)
+            if strength >= 0 and 0 <= x - left < wide and 0 <= y - top < wide
+        }
+        rows = enumerate((seen.trace.weights(head.layer)[head.head] * 255).round().tolist())
+        weights = {(query, key): weight / 255 for query, row in rows for key, weight in enumerate(row) if weight > 3}
+        assert found == pytest.approx(weights, abs=6e-4)
+    assert words(svg)[:-1] == [f"{head.layer}.{head.head} {head.kind}" for head in heads]
+
+
+def test_the_picture_of_surprise_and_of_what_each_layer_would_say_is_as_strong_as_they_are(seen: Look) -> None:
+    svg, names = picture(seen, "surprise"), [visible(text) for text in seen.texts]
+    bits = {(0, place): min((read.surprise or 0) / 8, 1) for place, read in enumerate(seen.reads)}
+    assert strengths(boxes(svg)) == pytest.approx(bits, abs=6e-4) and words(svg)[:-1] == names
+    svg, first = picture(seen, "logits"), len(names) - 24
+    rows = [[choices[0] for choices in said.choices[first:]] for said in seen.said[::-1]]
+    said = {(down, across): one.probability for down, row in enumerate(rows) for across, one in enumerate(row)}
+    assert strengths(boxes(svg)) == pytest.approx(said, abs=6e-4)
+    spelled = [[visible(seen.spell(one.id)) for one in row] for row in rows]
+    lines = [[name, *row] for name, row in zip(("layer 1", "layer 0", "embedding"), spelled, strict=True)]
+    assert words(svg)[:-1] == [*chain(*lines), *names[first:]]
+
+
+def test_the_picture_of_what_comes_next_and_of_who_says_it_has_bars_as_long_as_they_count(seen: Look) -> None:
+    svg = picture(seen, "next")
+    shares = [choice.probability for choice in seen.following]
+    assert [box[2] / 110 for box in boxes(svg)] == pytest.approx(shares, abs=1e-3)
+    assert words(svg)[1:-1:2] == [visible(seen.spell(choice.id)) for choice in seen.following]
+    svg = picture(seen, "parts")
+    parts = lens.contributions(seen.trace, len(seen.trace) - 1, seen.following[0].id)
+    ranked = sorted(parts, key=lambda part: -abs(part.value))
+    zero = boxes(svg)[0][0] + (boxes(svg)[0][2] if ranked[0].value < 0 else 0)
+    longest, ends = boxes(svg)[0][2], [x if x + wide / 2 < zero else x + wide for x, _, wide, _ in boxes(svg)]
+    values = [part.value / abs(ranked[0].value) for part in ranked]
+    assert [(end - zero) / longest for end in ends] == pytest.approx(values, abs=1e-3)
+    assert words(svg)[1:] == [word for part in ranked for word in (part.name, f"{part.value:+.3f}")]
+
+
+def test_the_picture_of_the_vocabulary_has_each_token_at_its_place(seen: Look) -> None:
+    svg = picture(seen, "map")
+    points = lens.embedding_map(seen.trace.model).points
+    texts = list(ET.fromstring(svg).iter(f"{SVG}text"))[:-1]
+    assert [text.text for text in texts] == [visible(seen.spell(token))[:8] for token in range(len(points))]
+    drawn = [((float(text.get("x", "")) - 360) / 330, (360 - float(text.get("y", ""))) / 330) for text in texts]
+    assert list(chain(*drawn)) == pytest.approx((points / points.abs().max()).flatten().tolist(), abs=1e-3)
 
 
 def test_a_picture_holds_no_markup_of_the_text(said: Said, folder: Path) -> None:
