@@ -131,7 +131,8 @@ def test_sizes_and_rows_out_of_range_are_refused() -> None:
     with pytest.raises(ConfigError, match="context 0 and batch 1 are too small; give at least 1"):
         Batches(np.arange(9), 0, 1, 0)
     for step, start, stop in ((-1, 0, 1), (0, 2, 1), (0, 0, 5), (0, -1, 1)):
-        with pytest.raises(ConfigError, match=f"rows {start} to {stop} of step {step} are not in a batch of 4; count"):
+        line = f"rows {start} to {stop} of step {step} are not in a batch of 4; count from 0"
+        with pytest.raises(ConfigError, match=line):
             Batches(np.arange(9), 2, 4, 0).rows(step, start, stop)
     with pytest.raises(ConfigError, match="context 4 and rows 0 are too small; give at least 1"):
         windows(np.arange(9), 4, 0)

@@ -66,6 +66,8 @@ def test_another_models_state_is_refused(tmp_path: Path) -> None:
     wider = GPT(ModelConfig(dialect="modern", vocab_size=12, context=8, layers=1, heads=2, width=16))
     with pytest.raises(DamagedError, match=r"holds embed\.weight in another shape than the model's \(12, 16\)"):
         restore(folder, wider, [])
+    with pytest.raises(DamagedError, match=r"step-1 holds another optimizer's state: optimizer\..* do not match$"):
+        restore(folder, model, make_optimizers(model, TrainConfig(steps=9, batch=2, optimizer="adamw")))
 
 
 def test_a_state_that_is_no_safetensors_is_one_line(tmp_path: Path) -> None:

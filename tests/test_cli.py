@@ -200,10 +200,15 @@ def test_a_device_that_is_not_there_is_one_line(
     assert errors.strip() == "octavo: device is cuda, which PyTorch does not find here; give cpu, or leave it out"
 
 
-@pytest.mark.parametrize("flag", ["--device=cpu", "--quantize=int8"])
-def test_how_a_servers_model_computes_is_the_servers_to_say(said: Said, flag: str) -> None:
-    status, _, errors = said("talk", "--server", "http://127.0.0.1:1", flag)
-    assert status == 2 and f"{flag.split('=')[0]} is for a model that is opened here; leave it or --server" in errors
+@pytest.mark.parametrize(
+    ("flag", "line"),
+    [
+        ("--device=cpu", "--device is for a model that is opened here; leave it or --server out"),
+        ("--quantize=int8", "--quantize is for a model that is opened here; leave it or --server out"),
+    ],
+)
+def test_how_a_servers_model_computes_is_the_servers_to_say(said: Said, flag: str, line: str) -> None:
+    assert said("talk", "--server", "http://127.0.0.1:1", flag) == (2, "", f"octavo: {line}\n")
 
 
 @pytest.mark.parametrize("words", [("generate", "text-1", "Ada "), ("talk", "text-1")])
@@ -349,6 +354,10 @@ MISTAKES = {
         "a TEXT begins a new run, and --resume goes on with one; give one of",
     ),
     "settings alone": ("train --config octavo.toml", "--out, --force and --config are for new runs; give a TEXT to"),
+    "mismatch of a new one": (
+        "train text.txt --allow-mismatch",
+        "--allow-mismatch is for --resume; leave it out of a new training",
+    ),
     "parts of one process": (
         "train text.txt --parallel fsdp",
         "--parallel is for several processes; start them: torch",
@@ -356,7 +365,10 @@ MISTAKES = {
     "no such run to resume": ("train --resume nothing", "no run nothing"),
     "resume and out": ("train --resume nothing --out x", "leave them out with --resume"),
     "no such config": ("train text.txt --config no.toml", "--config no.toml is no file; give the octavo.toml of a run"),
-    "a config that is none": ("train text.txt --config text.txt", "cannot be read as TOML"),
+    "a config that is none": (
+        "train text.txt --config text.txt",
+        "text.txt cannot be read as TOML: Expected '=' after a key",
+    ),
     "a name too long": (f"train text.txt --out {'x' * 300}", "is a name too long for a disk; give a shorter one"),
     "a config too long": (f"train text.txt --config {'x' * 300}", "is a name too long for a disk; give a shorter one"),
     "an import too long": (f"import folder --to {'x' * 300}", "is a name too long for a disk; give a shorter one"),

@@ -220,7 +220,7 @@ def test_what_is_wrong_is_said_at_the_call(model: GPT, tokenizer: Tokenizer, mon
             complete(model, tokenizer, "to", **{"max_new_tokens": 3, **words})
         with pytest.raises(SamplingError, match=line):
             completions(model, tokenizer, "to", **{"max_new_tokens": 3, **words})
-    with pytest.raises(TextError, match="there is no prompt; give at least one"):
+    with pytest.raises(TextError, match="there is no prompt; give at least one, an empty one begins a text"):
         complete(model, tokenizer, [], max_new_tokens=3)
     monkeypatch.setattr(tokenizer, "end_of_text", None)
     with pytest.raises(TextError, match="empty and this tokenizer has no token to begin a text with; give a prompt"):

@@ -76,7 +76,8 @@ def test_an_impossible_shape_is_said_in_one_line(values: dict[str, Any], message
 
 
 def test_rotary_scaling_needs_its_factors_in_order() -> None:
-    with pytest.raises(ConfigError, match=r"^high_frequency_factor 1.0 is not above low_frequency_factor 1.0; give"):
+    line = r"^high_frequency_factor 1\.0 is not above low_frequency_factor 1\.0; give them in that order$"
+    with pytest.raises(ConfigError, match=line):
         RopeScaling(factor=8.0, low_frequency_factor=1.0, high_frequency_factor=1.0, original_context=8)
     with pytest.raises(ConfigError, match=r"^factor is -1; give a number above zero$"):
         RopeScaling(factor=-1, low_frequency_factor=1.0, high_frequency_factor=4.0, original_context=8)
@@ -114,6 +115,11 @@ def test_impossible_data_is_said_in_one_line(values: dict[str, Any], message: st
 def test_an_impossible_training_is_said_in_one_line(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         TrainConfig(**{"steps": 10, "batch": 8, **values})
+
+
+def test_a_row_is_no_longer_than_the_model_sees() -> None:
+    with pytest.raises(ConfigError, match=r"^window 9 is longer than the context 8; shorten it$"):
+        RunConfig(model=ModelConfig(context=8), train=TrainConfig(steps=10, batch=8, window=9))
 
 
 def test_the_rate_and_the_weight_decay_follow_from_the_optimizer() -> None:

@@ -164,9 +164,11 @@ def test_what_is_repeated_goes_on_from_its_model_as_it_is(first: Path) -> None:
 
 def test_what_went_on_from_itself_cannot_be_repeated(first: Path) -> None:
     list(training.begin(["other.txt"], Asked(start="first", steps=4, batch=4), out="first", force=True).events())
-    with pytest.raises(
-        ConfigError, match=r"--config first/octavo\.toml began with weights of its own folder, which it"
-    ):
+    line = (
+        r"^--config first/octavo\.toml began with weights of its own folder, which it has learned over since; "
+        "give --from first to go on from these$"
+    )
+    with pytest.raises(ConfigError, match=line):
         read_base(Path("first/octavo.toml"))
     list(on(steps=4).events())
     base = read_base(Path("run/octavo.toml"))

@@ -135,6 +135,11 @@ def test_what_a_model_has_no_room_for_is_forgotten_and_that_is_told_once(capsys:
         )
     forgets = [forgotten for forgotten, _ in told].index(True)
     assert forgets > 0 and [said for _, said in told] == [number == forgets for number in range(6)]
+    said, line = list(conversation.said), "Ada finds a circle. " * 9
+    count = len(read_conversation(tokenizer, messages([], line)))
+    conversation.take(line)
+    error = f"that takes {count} tokens and the model sees 64; say it in fewer words\n"
+    assert conversation.said == said and capsys.readouterr().err == error
 
 
 def test_an_answer_ends_where_the_context_does_as_a_server_s_would() -> None:

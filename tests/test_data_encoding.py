@@ -1,6 +1,7 @@
 """A large text on its way to tokens: the same bytes on any number of cores, after any interruption, in bounds."""
 
 import json
+import re
 import signal
 import threading
 import tracemalloc
@@ -188,9 +189,11 @@ def test_too_few_documents_are_not_drawn_from(place: Path, count: int, split: fl
     write_documents(place / "few.jsonl", count)
     data = DataConfig(texts=("few.jsonl",), shuffle="documents", split=split)
     least = 3 if split is None else 2
-    with pytest.raises(
-        TextError, match=rf"parts cannot be drawn from so few documents \({count}, it takes {least}\); leave"
-    ):
+    line = (
+        f"parts cannot be drawn from so few documents ({count}, it takes {least}); leave --shuffle or --config out, "
+        "or put each document in a file or a line of JSON of its own"
+    )
+    with pytest.raises(TextError, match=f"^{re.escape(line)}$"):
         prepare(data, None, cache=place / "cache")
 
 

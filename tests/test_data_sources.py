@@ -297,18 +297,18 @@ def test_the_field_of_json_lines_can_be_named(write: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{'text': 1}", "is not JSON: Expecting property name .*; put one object on each line"),
-        ('{"n": ' + "[" * 100_000, "is not JSON: it nests too deep or holds too large a number"),
-        ('{"n": ' + "1" * 5000 + "}", "is not JSON: it nests too deep or holds too large a number"),
-        ('"text"', "holds no object; put one object with a text field on each line"),
-        ("{}", "has no field 'text' or 'messages'; it has nothing: choose with --field"),
-        ('{"text": 3}', "the field 'text' holds no text; choose another with --field"),
-        ('{"text": "ab\\ud800"}', "holds half a surrogate pair at character 2; mend it, or use --errors replace"),
+        ("{'text': 1}", " is not JSON: Expecting property name .*; put one object on each line"),
+        ('{"n": ' + "[" * 100_000, " is not JSON: it nests too deep or holds too large a number"),
+        ('{"n": ' + "1" * 5000 + "}", " is not JSON: it nests too deep or holds too large a number"),
+        ('"text"', " holds no object; put one object with a text field on each line"),
+        ("{}", " has no field 'text' or 'messages'; it has nothing: choose with --field"),
+        ('{"text": 3}', ": the field 'text' holds no text; choose another with --field"),
+        ('{"text": "ab\\ud800"}', " holds half a surrogate pair at character 2; mend it, or use --errors replace"),
     ],
 )
 def test_a_line_that_holds_no_text_is_named_with_its_number(write: Path, line: str, message: str) -> None:
     (write / "a.jsonl").write_text('{"text": "fine"}\n\n' + line + "\n")
-    with pytest.raises(TextError, match=f"a.jsonl, line 3:? {message}"):
+    with pytest.raises(TextError, match=f"a.jsonl, line 3{message}"):
         read("a.jsonl")
 
 

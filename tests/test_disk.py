@@ -74,13 +74,17 @@ def test_a_single_flipped_bit_is_detected(tmp_path: Path, bit: int) -> None:
         verify(tmp_path / "x")
 
 
-def test_a_missing_or_shortened_file_is_detected(tmp_path: Path) -> None:
+def test_a_missing_a_shortened_or_a_foreign_file_is_detected(tmp_path: Path) -> None:
     write_folder(tmp_path / "x", two_files)
     (tmp_path / "x" / "a.bin").write_bytes(b"short")
     with pytest.raises(DamagedError, match=r"a\.bin has 5 bytes; its manifest says 256"):
         verify(tmp_path / "x")
     (tmp_path / "x" / "a.bin").unlink()
     with pytest.raises(DamagedError, match=r"a\.bin is missing; the manifest names it"):
+        verify(tmp_path / "x")
+    two_files(tmp_path / "x")
+    (tmp_path / "x" / "c.bin").write_bytes(b"")
+    with pytest.raises(DamagedError, match=r"c\.bin is not in the manifest; it was not saved with the rest$"):
         verify(tmp_path / "x")
 
 

@@ -140,7 +140,11 @@ REFUSED = [
     ),
     ("llama", {"rope_parameters": {"rope_type": "yarn"}}, r"^rope scaling of the kind 'yarn' is not octavo's; it has"),
     ("llama", {"rope_scaling": "linear"}, r"^rope_scaling is 'linear'; it has to be an object or null$"),
-    ("llama", {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, r"lacks low_freq_factor, high_freq_factor$"),
+    (
+        "llama",
+        {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}},
+        r"^rope scaling of the kind 'llama3' lacks low_freq_factor, high_freq_factor$",
+    ),
     ("llama", {"rope_scaling": {**LLAMA3, "high_freq_factor": 1.0}}, r"^high_frequency_factor 1.0 is not above"),
     ("llama", {"rope_scaling": {**LLAMA3, "factor": "8"}}, r"^factor is '8'; give a number above zero"),
     ("llama", {"per_layer_config": {"0": {}}}, r"^per_layer_config is"),

@@ -333,7 +333,10 @@ def test_a_notebook_shows_what_a_lens_returns(model: GPT) -> None:
         (lambda model: lens.parse("../0", model), "'../0' is no part of a model; name a head"),
         (lambda model: lens.parse("00.attention", model), "'00.attention' is no part of a model; name a head"),
         (lambda model: lens.parse("0.٣", model), "'0.٣' is no part of a model; name a head"),
-        (lambda model: lens.trace(model, [1], {"0.0": float("nan")}), "0.0 is to be multiplied by nan; give a finite"),
+        (
+            lambda model: lens.trace(model, [1], {"0.0": float("nan")}),
+            "0.0 is to be multiplied by nan; give a finite number, 0 switches it off",
+        ),
         (lambda model: lens.trace(model, [1], {"0.0": True}), "0.0 is to be multiplied by True; give a finite"),
         (lambda model: lens.contributions(lens.trace(model, [1]), 1, 0), "there is no position 1; the text has 0 to 0"),
         (lambda model: lens.contributions(lens.trace(model, [1]), 0, 23), "id 23 is no token; the model knows 0 to 22"),

@@ -87,7 +87,8 @@ def test_a_json_file_of_absurd_size_is_not_read(one: Path, monkeypatch: pytest.M
         ({"num_hidden_layers": 10**9}, r"the weights have 2 layers where the config asks for 1000000000$"),
         (
             {"max_position_embeddings": 4_000_000},
-            r"a context of 4000000 takes \d+ numbers of rotary tables, for a model",
+            r"a context of 4000000 takes \d+ numbers of rotary tables, for a model of \d+ weights; "
+            r"no model so small sees so far$",
         ),
         ({"head_dim": 10**9}, r"no weight is as large as the head_width of 1000000000 in the config$"),
         (

@@ -366,7 +366,11 @@ NO_BLANK_LINE = {str(token): -100 for token in PLAIN.encode("\n")}
         ("/v1/completions", {"prompt": "a\x00"}, "it holds U+0000; leave it out"),
         ("/v1/completions", {"model": "../plain"}, "no model '../plain'; there is plain, chatty"),
         ("/v1/completions", {"echo": True, "logprobs": 1, "stream": True}, "echo with logprobs is not streamed; leave"),
-        ("/v1/completions", {"echo": True, "logprobs": 1, "prompt": TEXT}, "echo with logprobs takes a prompt within"),
+        (
+            "/v1/completions",
+            {"echo": True, "logprobs": 1, "prompt": TEXT},
+            "echo with logprobs takes a prompt within the context of 256 tokens; shorten it",
+        ),
         ("/v1/chat/completions", {"tools": [{}]}, "octavo does not do tools; leave it out"),
         ("/v1/chat/completions", {"response_format": {"type": "json_object"}}, "octavo does not do response_format; l"),
         ("/v1/chat/completions", {"messages": []}, "messages: List should have at least 1 item"),
@@ -446,7 +450,7 @@ def test_what_goes_on_past_the_context_is_as_long_as_is_asked_for(running: Runni
     ("body", "message"),
     [
         (b"", "Field required"),
-        (b"{", "the body is not what it should be"),
+        (b"{", "line 1 column 2 (char 1); send one JSON object"),
         (b"[]", "it is no JSON object"),
         (b'{"prompt": "a", "prompt": "b"}', "it has the key 'prompt' twice"),
         (b'{"prompt": "a", "temperature": NaN}', "it holds NaN, which JSON does not have"),
@@ -574,6 +578,11 @@ def test_who_does_not_come_in_is_told_why(running: Running) -> None:
     ):
         assert running.refusal("GET", "/health", **headers)[1]["message"] == message
     assert running.refusal("GET", "//health")[1]["message"] == "the path is spelled in an odd way; write it plainly"
+    for kind, message in (
+        ({"Content_Type": "text/plain; charset=utf-8"}, "the body is 'text/plain'; send application/json"),
+        ({}, "the body is 'of no kind'; send application/json"),
+    ):
+        assert running.refusal("POST", "/tokenize", **kind)[1]["message"] == message
 
 
 WITHIN, JSON = {"Authorization": f"Bearer {KEY}"}, {"Content-Type": "application/json"}
@@ -625,10 +634,12 @@ def raw(port: int, *pieces: bytes, pause: float = 0.0) -> bytes:
 def test_what_is_too_large_or_too_slow_is_dropped() -> None:
     running = Running(Rules(body=1000, patience=0.5))
     try:
-        assert running.refusal("POST", "/tokenize", b'{"content": "' + b"a" * 2000 + b'"}')[0] == 413
+        status, error = running.refusal("POST", "/tokenize", b'{"content": "' + b"a" * 2000 + b'"}')
+        assert (status, error["message"]) == (413, "the body has more than 1000 bytes; send less at once")
         head = b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         chunk = b"3E8\r\n" + b"a" * 1000 + b"\r\n"
-        assert b" 413 " in raw(running.port, head + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 3)
+        large = raw(running.port, head + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 3, pause=0.01)
+        assert b" 413 " in large and b"the body has more than 1000 bytes; send less at once" in large
         late = raw(running.port, head + b"Content-Length: 100\r\n\r\n", b"{", b'"', pause=0.4)
         assert b" 408 " in late and b"the body took too long; send it at once" in late
         assert b" 400 " in raw(running.port, b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + b"X: " + b"a" * 70_000)
@@ -834,9 +845,8 @@ def test_the_address_of_a_proxy_takes_a_key_and_is_one_however_it_is_spelled() -
 def test_a_port_that_is_taken_or_none_is_said() -> None:
     with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(
-            ConfigError, match=f"^127.0.0.1 port {port} cannot be listened at: Address already in use; gi"
-        ):
+        line = f"127.0.0.1 port {port} cannot be listened at: Address already in use; give another --port or --host"
+        with pytest.raises(ConfigError, match=f"^{re.escape(line)}$"):
             listen("127.0.0.1", port)
     with pytest.raises(ConfigError, match="--port 99999 is no port; give 0 to 65535"):
         listen("127.0.0.1", 99999)

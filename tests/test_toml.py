@@ -50,5 +50,5 @@ def test_a_run_is_loaded_from_its_folder_and_unknown_keys_are_refused(tmp_path: 
 @pytest.mark.parametrize("content", [b"[model", b"\xff\xfe", b"x = {", b"x = " + b"[" * 50_000, b"x = " + b"9" * 5000])
 def test_what_is_no_toml_is_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / toml.NAME).write_bytes(content)
-    with pytest.raises(ConfigError, match=r"octavo\.toml cannot be read as TOML"):
+    with pytest.raises(ConfigError, match=r"octavo\.toml cannot be read as TOML: "):
         toml.load(tmp_path)

@@ -1,10 +1,12 @@
 """The training loop and the run it leaves: exact, resumable, and honest about its best weights."""
 
 import gc
+import io
 import itertools
 import json
 import math
 import shutil
+import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
@@ -404,6 +406,16 @@ def test_without_any_whole_checkpoint_there_is_nothing_to_go_on_from() -> None:
         newest_valid(Path("run"), on_damage=lambda line: None)
 
 
+def test_a_text_that_was_piped_in_is_gone_where_nothing_remembers_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(sentences(60).encode())))
+    until(training.begin(["-"], Asked(**TINY, steps=8), out="run"), 2)
+    training.resume(Path("run"), Asked())
+    shutil.rmtree("home")
+    line = r"^run was trained on standard input, which cannot be read again; train anew from a file$"
+    with pytest.raises(RunError, match=line):
+        training.resume(Path("run"), Asked())
+
+
 @pytest.mark.parametrize(("stop", "measured"), [(3, False), (5, True)])
 def test_what_is_said_of_a_stopped_training_is_what_was_measured(stop: int, measured: bool) -> None:
     trainer = begin(steps=20, eval_every=4)
@@ -425,7 +437,11 @@ def test_what_learning_made_worse_is_not_called_unread(stop: int) -> None:
 
 def test_numbers_gone_wrong_stop_the_training_and_leave_finite_weights() -> None:
     trainer = begin(steps=20, lr=1e35, eval_every=50)
-    with pytest.raises(OctavoError, match="3 steps in a row came to no finite loss"):
+    line = (
+        r"^3 steps in a row came to no finite loss \(step \d+\); the last checkpoint is intact, train again with a "
+        r"smaller --lr than 1e\+35$"
+    )
+    with pytest.raises(OctavoError, match=line):
         whole(trainer)
     model, _ = octavo.load("run")
     assert all(weight.isfinite().all() for weight in model.parameters())
@@ -888,7 +904,11 @@ def test_a_checkpoint_from_before_blocks_could_be_computed_again_goes_on() -> No
 
 def test_a_device_too_small_for_a_row_ends_the_training_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     running_out(monkeypatch, {5}, rows=0)
-    with pytest.raises(OctavoError, match="cpu has not enough memory to learn from one row of 16 tokens"):
+    line = (
+        "^cpu has not enough memory to learn from one row of 16 tokens; the last checkpoint is intact, train with a "
+        "smaller --context, --width or --layers$"
+    )
+    with pytest.raises(OctavoError, match=line):
         whole(begin(steps=10, eval_every=2))
     assert 4 in steps_saved(Path("run"))
 
