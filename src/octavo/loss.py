@@ -60,7 +60,7 @@ class _InPieces(torch.autograd.Function):
         size, most = unembed.size(0), LOGITS * (2 if judge is by_a_kernel else 1)  # which takes a third of the memory
         whole = F.pad(unembed, (0, 0, 0, -size % WIDE)) if judge is by_a_kernel else unembed
         to_known, to_whole = torch.empty_like(known), torch.zeros_like(whole, dtype=wide)
-        count = max(1, -(-known.size(0) * size // most))
+        count = max(1, -(-known.size(0) // max(1, most // size)))  # of rows, whole
         cut = (part.tensor_split(count) for part in (known, targets, to_known))
         for piece, wanted, to_piece in zip(*cut, strict=True):
             found, grad = judge(piece @ whole.mT, wanted, size, learning)
