@@ -36,8 +36,8 @@ def products(learner: Learner, rows: int) -> list[tuple[Tensor, Tensor]]:
     found = []
     for module in learner.model.modules():
         if isinstance(module, nn.Linear):
-            weight = module.weight.detach().to(learner.dtype)
-            x, dy = (torch.randn(rows, size).to(learner.dtype) for size in (weight.size(1), weight.size(0)))
+            weight = module.weight.detach().to(learner.spread.dtype)
+            x, dy = (torch.randn(rows, size).to(learner.spread.dtype) for size in (weight.size(1), weight.size(0)))
             found += [(x, weight.mT), (dy, weight), (dy.mT, x)]
     return found
 

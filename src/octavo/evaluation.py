@@ -48,7 +48,7 @@ def examine(
     part: Part,
     *,
     step: int,
-    dtype: torch.dtype,
+    dtype: torch.dtype = torch.float32,
     window: int | None = None,
     boundary: int | None = None,
     stopped: Callable[[], bool] = lambda: False,
@@ -57,7 +57,7 @@ def examine(
     """Read a part in windows of the model's own context, or shorter ones; predict every token but the first once.
 
     Nothing comes of it where it is `stopped` on the way. Where the model is `spread` over processes, each of them reads
-    some of the windows.
+    some of the windows, and computes as the spread model does.
     """
     device, spread = model.embed.weight.device, spread or Spread(model, dtype, boundary=boundary)
     window = window or model.config.context

@@ -40,7 +40,6 @@ class Learner:
     ) -> None:
         train = config.train
         self.config, self.prepared, self.processes = config, prepared, processes
-        self.dtype = getattr(torch, train.dtype)
         boundary = None if train.pack is None else prepared.tokenizer.end_of_text
         self.spread = spread_over(processes, config, parallel, boundary, start)
         self.model, self.device = self.spread.model, self.spread.device

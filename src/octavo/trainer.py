@@ -186,7 +186,7 @@ class Trainer(Learner):
     def _look(self, stepped: Stepped | None = None) -> Iterator[Event]:
         """Read the held-out text, keep the weights if they are the best so far, and write a sample, unless stopped."""
         before = self.at.seconds
-        read = partial(examine, step=self.at.step, dtype=self.dtype, window=self.config.window, spread=self.spread)
+        read = partial(examine, step=self.at.step, window=self.config.window, spread=self.spread)
         for part, ends in self._read_of():
             evaluated = self.with_room(partial(read, self.model, part, stopped=ends))
             if evaluated is not None:
