@@ -8,6 +8,7 @@ from math import floor, log10
 from statistics import fmean
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 720, 400, 64, 48, 24, 24
+APART = 1e-9  # values that are nearer than that have one place
 COLOURS = ("#3b82f6", "#ea580c", "#16a34a", "#9333ea")
 STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#444}.grid{stroke:#888;stroke-opacity:.3}.paper{fill:#fff}"
@@ -69,7 +70,7 @@ def line_chart(series: Sequence[Series], *, x: str, y: str) -> str:
 
 def _span(values: Sequence[float]) -> tuple[float, float]:
     low, high = min(values), max(values)
-    return (low, high) if high > low else (low - 0.5, low + 0.5)
+    return (low, high) if high - low > APART else (low - 0.5, low + 0.5)
 
 
 def _horizontal(height: float, label: str) -> str:
