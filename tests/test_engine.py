@@ -379,6 +379,9 @@ def test_what_is_cancelled_is_gone_within_two_steps(make: Make, random_model: Mo
     while engine.load().active:
         time.sleep(0.001)
     assert 4 <= len(listener.heard[0].said) <= 6 and not listener.heard[3].said and not engine.load().waiting
+    assert (
+        engine.load().written == sum(sequence.written for sequence in sequences) > 10
+    )  # of what nobody waits for, too
 
 
 def test_a_slot_knows_what_it_took_and_no_more() -> None:

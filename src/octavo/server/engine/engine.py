@@ -239,17 +239,19 @@ class Engine:
 
     def _step(self, planned: list[tuple[Sequence, int]]) -> None:
         self.read += sum(count for sequence, count in planned if not sequence.written)
+        beginning = [sequence for sequence, _ in planned if not sequence.written]
+        before = sum(sequence.written for sequence, _ in planned)
         try:
             said = self.runner.step(planned)
         except Exception as error:  # a step that fails must not end the service
             said = [(sequence, failed(error)) for sequence, _ in planned]
         self.steps += 1
+        self.written += sum(sequence.written for sequence, _ in planned) - before
+        self.reused += sum(sequence.reused for sequence in beginning if sequence.written)
         news = [(sequence, new) for sequence, new in said if new is not None]
         for sequence, new in news:
             if new.last:
                 self.scheduler.end(sequence)
-                self.reused += sequence.reused
-                self.written += sequence.written
         for sequence, _ in planned:
             if sequence.slot is not None and sequence.slide():
                 sequence.slot.forget()
