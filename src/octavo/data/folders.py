@@ -25,10 +25,10 @@ def text_files(folder: Path, errors: Errors, skipped: Counter[str]) -> list[Path
 def describe(skipped: Counter[str]) -> str:
     """What was passed over, in words.
 
-    >>> describe(Counter({"hidden": 2, "binary or not UTF-8": 1}))
-    ' (1 binary or not UTF-8, 2 hidden)'
+    >>> describe(Counter({"hidden": 2, "binary or not UTF-8": 1})), describe(Counter({"hidden": 0}))
+    (' (1 binary or not UTF-8, 2 hidden)', '')
     """
-    parts = ", ".join(f"{count:,} {why}" for why, count in sorted(skipped.items()))
+    parts = ", ".join(f"{count:,} {why}" for why, count in sorted(skipped.items()) if count)
     return f" ({parts})" if parts else ""
 
 

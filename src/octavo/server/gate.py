@@ -65,9 +65,8 @@ class Rules:
             raise RefusedError(400, "the path is spelled in an odd way; write it plainly", code="path")
         kind = (header(scope, "content-type") or "").split(";")[0].strip().lower()
         if scope["method"] == "POST" and kind != "application/json":
-            raise RefusedError(
-                415, f"the body is {kind or 'of no kind'!r:.80}; send application/json", code="content_type"
-            )
+            told = f"{kind!r:.80}" if kind else "of no kind"
+            raise RefusedError(415, f"the body is {told}; send application/json", code="content_type")
         length = header(scope, "content-length") or "0"
         if not length.isdecimal() or int(length) > self.body:
             raise self.too_large()
