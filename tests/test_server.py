@@ -259,15 +259,6 @@ def test_a_model_that_was_taught_no_conversation_goes_on_until_a_blank_line(clie
     assert answer.choices[0].message.content == alone[0].text
 
 
-def test_an_answer_is_as_cold_as_answers_are_where_no_temperature_is_asked_for(running: Running) -> None:
-    body = {"model": "chatty", "messages": messages([], "Who finds a circle?"), "max_tokens": 20, "seed": 1}
-    answers = [
-        json.loads(running.call("POST", "/v1/chat/completions", body | more)[1])["choices"][0]["message"]["content"]
-        for more in ({}, {"temperature": ANSWERING}, {"temperature": USUAL})
-    ]
-    assert answers[0] == answers[1] != answers[2]
-
-
 def test_many_clients_at_once_are_each_answered_as_if_alone(running: Running, client: OpenAI) -> None:
     alone = [
         client.completions.create(model="plain", prompt=f"{TEXT[:n]}Ada", seed=n, max_tokens=25).choices[0].text
@@ -580,7 +571,7 @@ def test_who_does_not_come_in_is_told_why(running: Running) -> None:
     assert running.refusal("GET", "//health")[1]["message"] == "the path is spelled in an odd way; write it plainly"
     for kind, message in (
         ({"Content_Type": "text/plain; charset=utf-8"}, "the body is 'text/plain'; send application/json"),
-        ({}, "the body is 'of no kind'; send application/json"),
+        ({}, "the body is of no kind; send application/json"),
     ):
         assert running.refusal("POST", "/tokenize", **kind)[1]["message"] == message
 
