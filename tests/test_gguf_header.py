@@ -147,8 +147,9 @@ def test_a_file_that_lies_is_refused_with_the_place(name: str, tmp_path: Path) -
         read_header(tmp_path / "a.gguf")
 
 
-def test_a_file_of_another_kind_is_the_users_mistake(tmp_path: Path) -> None:
-    (tmp_path / "a.gguf").write_bytes(b"PK\3\4" + bytes(99))
+@pytest.mark.parametrize("content", [b"PK\3\4" + bytes(99), b"x\n"])
+def test_a_file_of_another_kind_is_the_users_mistake(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.gguf").write_bytes(content)
     with pytest.raises(RunError, match="is no GGUF file, for it does not begin with GGUF; give another"):
         read_header(tmp_path / "a.gguf")
 

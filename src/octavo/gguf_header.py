@@ -66,8 +66,9 @@ class _Reader:
         self.texts = TEXTS  # that may still come
 
     def header(self) -> Header:
-        if self.take(4) != MAGIC:
+        if not MAGIC.startswith(self.content[:4]):
             raise RunError(f"{self.path} is no GGUF file, for it does not begin with GGUF; give another")
+        self.take(4)
         version = self.number("I")
         if version not in VERSIONS:
             raise self.wrong(f"it is of version {version}; octavo reads {' and '.join(map(str, VERSIONS))}")
