@@ -26,10 +26,12 @@ from octavo.errors import ConfigError, OctavoError, RunError, SaveError, UserErr
 from octavo.evaluation import examine, held_out
 from octavo.events import Evaluated, Event, Finished, Note, Sampled, Saved, Stepped
 from octavo.making import LARGE
+from octavo.model import GPT
 from octavo.processes import Processes
 from octavo.saved import checkpoint_folder, read_facts, snapshots, steps_saved
 from octavo.standing import Standing
 from octavo.step import StepResult
+from octavo.tokenizers import BPETokenizer
 from octavo.trainer import Trainer
 from test_repeating import Again
 from texts import sentences
@@ -711,6 +713,34 @@ def test_a_run_that_another_training_writes_is_refused_before_the_text_is_read()
     with pytest.raises(RunError, match="another training is writing into run; wait for its end, or give this one"):
         training.begin(["nowhere.txt"], Asked(), out="run", force=True)
     assert claimed.run == Path("run")
+
+
+@pytest.mark.parametrize("kept_off", [torch.no_grad, torch.inference_mode])
+def test_a_training_from_python_learns_whatever_pytorch_was_told_before(kept_off: Any) -> None:
+    """As a notebook that only looks at models does in its first lines."""
+    usual = octavo.train("text.txt", out="usual", **TINY, steps=4)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with kept_off():
+            told = octavo.train("text.txt", out="told", **TINY, steps=2)
+            octavo.resume(told, steps=4)
+            assert not torch.is_grad_enabled() and torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for name, weight in octavo.load(usual)[0].named_parameters():
+        assert torch.equal(octavo.load(told)[0].get_parameter(name), weight)
+
+
+def test_a_run_that_was_given_another_vocabulary_is_not_gone_on_with() -> None:
+    run = octavo.train("text.txt", out="run", **TINY, steps=2)
+    model, tokenizer = octavo.load(run)
+    other = BPETokenizer.train([Path("text.txt").read_text()], vocab_size=300)
+    assert other.vocab_size > tokenizer.vocab_size
+    octavo.save(GPT(replace(model.config, vocab_size=other.vocab_size)), other, run)
+    with pytest.raises(
+        RunError, match=f"^run has a tokenizer of {other.vocab_size} tokens, and has learned .*; bring back its own"
+    ):
+        octavo.resume(run, steps=4)
 
 
 def test_a_training_from_python_leaves_pytorchs_random_numbers_as_they_were() -> None:

@@ -26,7 +26,7 @@ def train(
     """
     if not texts:
         raise UserError("there is no text to learn from; name one: octavo.train('book.txt')")
-    with _own_chance(everywhere=asked.get("device") != "cpu"):
+    with _by_itself(everywhere=asked.get("device") != "cpu"):
         trainer = training.begin([*map(str, texts)], from_dict(Asked, asked), out=out, force=force, on_event=on_event)
         return _to_its_end(trainer, on_event)
 
@@ -40,7 +40,7 @@ def resume(
     `octavo.resume("runs/book-1", minutes=10)`. Without a run it is the newest here. Raises what `training.resume`
     raises.
     """
-    with _own_chance(everywhere=True):
+    with _by_itself(everywhere=True):
         trainer = training.resume(
             find_run(None if run is None else str(run)),
             from_dict(Asked, asked),
@@ -57,8 +57,16 @@ def _to_its_end(trainer: Trainer, on_event: Listener) -> Path:
 
 
 @contextmanager
-def _own_chance(*, everywhere: bool) -> Iterator[None]:
-    """Give PyTorch's random numbers back as they were, of a CPU or also of the GPU that is used."""
+def _by_itself(*, everywhere: bool) -> Iterator[None]:
+    """Learn whatever PyTorch was told to take numbers for and to leave out, and give all of that back as it was.
+
+    So its random numbers are, of a CPU or also of the GPU that is used.
+    """
     gpus = [torch.cuda.current_device()] if everywhere and torch.cuda.is_available() else []
-    with torch.random.fork_rng(gpus):
-        yield
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.random.fork_rng(gpus), torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        torch.set_default_dtype(usual)

@@ -51,15 +51,21 @@ def on_what_is_here(config: RunConfig, on_event: Callable[[Event], None]) -> Run
 def same_text(run: Path, config: RunConfig, on_event: Callable[[Event], None]) -> Prepared:
     """The text of a training again, in parts and tokens; whether it is still the same is for the caller to see.
 
-    Raises `RunError` where it is gone, or came from standard input and is not in the cache any more.
+    Raises `RunError` where it is gone, or came from standard input and is not in the cache any more, and where the run
+    has got another vocabulary meanwhile.
     """
+    tokenizer, known = load_tokenizer(run), config.model.vocab_size
+    if tokenizer.vocab_size > known:
+        raise RunError(
+            f"{run} has a tokenizer of {tokenizer.vocab_size} tokens, and has learned {known}; bring back its own"
+        )
     if "-" not in config.data.texts:
-        return prepare(found_again(run, config.data), load_tokenizer(run), cache=places.cache(), on_event=on_event)
+        return prepare(found_again(run, config.data), tokenizer, cache=places.cache(), on_event=on_event)
     facts = newest_facts(run)
     kept = None if facts is None else reopen(places.cache(), facts["fingerprint"])
     if kept is None:  # standard input is gone, and so is what it said
         raise RunError(f"{run} was trained on standard input, which cannot be read again; train anew from a file")
-    return replace(kept, tokenizer=load_tokenizer(run))  # it may know of more ends than the one that cut the text
+    return replace(kept, tokenizer=tokenizer)  # it may know of more ends than the one that cut the text
 
 
 def as_the_first(fingerprint: str, prepare: Callable[[], Prepared]) -> Prepared:
