@@ -3,7 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -204,6 +206,17 @@ def test_log_probabilities_come_one_for_each_token(model: GPT, tokenizer: Tokeni
 
 
 @pytest.mark.parametrize("tokenizer", ["bpe"], indirect=True)
+@pytest.mark.usefixtures("unchecked")
+def test_a_prompt_may_be_ids_in_whatever_they_come(model: GPT, tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode("to be")
+    [expected] = whole(model, tokenizer, [ids], seed=3)
+    for prompts in (ids, tuple(ids), np.array(ids), torch.tensor(ids), [np.array(ids)], torch.tensor([ids])):
+        assert whole(model, tokenizer, prompts, seed=np.int64(3), n=np.int64(1)) == [expected]
+    for prompts in (5, None, b"to be", [None], ["to be", 5]):
+        with pytest.raises(TextError, match=r"a prompt is .*; give a text, or the ids of its tokens$"):
+            whole(model, tokenizer, prompts)
+
+
 def test_what_is_wrong_is_said_at_the_call(model: GPT, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"stop": ["a", ""]}, "a stop text is empty; give at least one character"),

@@ -327,6 +327,7 @@ def test_taps_are_heard_while_generating(model: GPT) -> None:
         ("abc", {}, TextError, "the prompt is 'abc'; give token ids"),
         ([1], {"stop": 3}, SamplingError, "stop is 3; give a row of token ids"),
         ([1], {"forbidden": 3}, SamplingError, "forbidden is 3; give a row of token ids"),
+        ([1], {"samplings": [None]}, SamplingError, "a sampling is None; give an octavo.Sampling for each prompt"),
         ([1], {"samplings": Sampling()}, SamplingError, "samplings is Sampling.*; give one for each prompt, in a list"),
         ([1], {"max_new_tokens": 0}, SamplingError, "max_new_tokens is 0; give a whole number from 1"),
         ([1], {"temperature": -0.5}, SamplingError, "temperature is -0.5; give 0 for the likeliest token"),

@@ -285,6 +285,8 @@ def test_numbers_of_numpy_and_tokens_in_any_row_are_taken() -> None:
     given = Sampling(**words, forbidden={np.int64(2)})
     assert given == Sampling(temperature=0.5, top_k=3, seed=7, forbidden=(2,))
     assert isinstance(given.top_k, int) and not isinstance(given.top_k, np.integer)
+    biased: Any = {np.int64(3): np.float32(100)}
+    assert Sampling(logit_bias=biased, forbidden=torch.tensor([1])) == Sampling(logit_bias={3: 100.0}, forbidden=(1,))
 
 
 def test_a_penalty_may_be_any_whole_number() -> None:

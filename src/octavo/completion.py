@@ -7,6 +7,7 @@ from typing import Any, Literal
 from octavo.errors import SamplingError, TextError
 from octavo.generation import Generation, generate
 from octavo.model import GPT
+from octavo.plain import simple
 from octavo.sampling import SEEDS, Number, Sampling
 from octavo.tokenizers import Tokenizer
 
@@ -62,7 +63,7 @@ def complete(
     empty prompt stands for the beginning of a text. A prompt of ids is read as it is, and what is written after it is a
     text of its own, as in a conversation. Raises `SamplingError` and `TextError` at the call.
     """
-    texts, stops = _listed(prompts), _stops(stop)
+    texts, stops, n = _listed(prompts), _stops(stop), simple(n)
     _check(texts, stops, n)
     first = Sampling(
         temperature=temperature,
@@ -73,7 +74,7 @@ def complete(
         seed=seed,
         forbidden=tokenizer.unsayable(model.config.vocab_size),
     )
-    samplings = [replace(first, seed=(seed + copy) % SEEDS) for copy in range(n)]
+    samplings = [replace(first, seed=(first.seed + copy) % SEEDS) for copy in range(n)]
     generation = generate(
         model,
         [row for text in texts for row in [_ids(tokenizer, text)] * n],
@@ -91,8 +92,16 @@ def _stops(stop: str | Sequence[str]) -> tuple[str, ...]:
     return (stop,) if isinstance(stop, str) or not isinstance(stop, Iterable) else tuple(stop)
 
 
-def _listed(prompts: str | Sequence[Prompt]) -> list[Prompt]:
-    return [prompts] if isinstance(prompts, str) else list(prompts)
+def _listed(prompts: Any) -> list[Prompt]:
+    """The prompts, whatever they came in; numbers alone are the ids of one."""
+    rows = prompts.tolist() if hasattr(prompts, "tolist") else prompts
+    several = isinstance(rows, Iterable) and not isinstance(rows, str | bytes)
+    rows = [row.tolist() if hasattr(row, "tolist") else row for row in rows] if several else [rows]
+    rows = [rows] if several and rows and all(isinstance(row, int) for row in rows) else rows
+    for row in rows:
+        if isinstance(row, bytes) or not isinstance(row, Sequence):
+            raise TextError(f"a prompt is {row!r:.80}; give a text, or the ids of its tokens")
+    return rows
 
 
 def _ids(tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
@@ -115,7 +124,7 @@ def completions(
     model: GPT, tokenizer: Tokenizer, prompts: str | Sequence[Prompt], *, max_new_tokens: int, n: int = 1, **words: Any
 ) -> list[Completion]:
     """What `complete` yields, joined: n completions of each prompt, in the order of the prompts."""
-    texts = _listed(prompts)
+    texts, n = _listed(prompts), simple(n)
     found = complete(model, tokenizer, texts, max_new_tokens=max_new_tokens, n=n, **words)
     pieces: list[list[Piece]] = [[] for _ in range(len(texts) * n)]
     for piece in found:

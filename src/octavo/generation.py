@@ -115,6 +115,8 @@ def _check_choices(samplings: Sequence[Sampling], rows: int, size: int, ends: fr
     if len(samplings) != rows:
         raise SamplingError(f"{len(samplings)} samplings do not fit {rows} prompts; give one for each")
     for sampling in samplings:
+        if not isinstance(sampling, Sampling):
+            raise SamplingError(f"a sampling is {sampling!r:.80}; give an octavo.Sampling for each prompt")
         sampling.check_vocabulary(size)
     for token in ends:
         if not isinstance(token, int) or not 0 <= token < size:

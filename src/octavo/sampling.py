@@ -37,7 +37,7 @@ def ids_of(name: str, tokens: Any) -> tuple[Any, ...]:
     """Token ids in a row, as plain numbers; raises `SamplingError` where there is no row."""
     if not isinstance(tokens, Iterable):
         raise SamplingError(f"{name} is {tokens!r}; give a row of token ids")
-    return tuple(map(simple, tokens))
+    return tuple(map(simple, tokens.tolist() if hasattr(tokens, "tolist") else tokens))
 
 
 RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
@@ -88,7 +88,9 @@ class Sampling:
         if not isinstance(self.logit_bias, Mapping):
             raise SamplingError(f"logit_bias is {self.logit_bias!r:.80}; give a number for each of some token ids")
         object.__setattr__(self, "forbidden", ids_of("forbidden", self.forbidden))
-        for token, bias in self.logit_bias.items():
+        biases = {simple(token): simple(bias) for token, bias in self.logit_bias.items()}
+        object.__setattr__(self, "logit_bias", biases)
+        for token, bias in biases.items():
             if not _number(bias):
                 raise SamplingError(f"logit_bias of token {token} is {bias!r}; give a finite number")
 
