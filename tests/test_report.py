@@ -458,6 +458,12 @@ def test_the_curve_is_the_planners_forecast_and_falls(place: Path, monkeypatch: 
     assert (found[1].nats_per_token, found[1].within) == (said.loss, said.within)
 
 
+def test_a_run_is_reported_on_by_its_name(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    with pytest.raises(RunError, match=r"^no run nowhere; "):
+        report("nowhere")
+
+
 def test_the_report_as_values_is_json_and_the_same_each_time(made: Report, here: Path) -> None:
     again = report(MINE, samples=2)
     assert again == made

@@ -30,6 +30,11 @@ def test_octavo_has_what_it_lists_and_nothing_else() -> None:
         octavo.nothing  # noqa: B018
 
 
+def test_the_modules_that_pages_name_are_there_without_being_imported() -> None:
+    result = python("-c", "import octavo; octavo.lens.trace, octavo.loss.cross_entropy, octavo.report.report")
+    assert result.returncode == 0, result.stderr
+
+
 def test_importing_octavo_does_not_import_torch() -> None:
     result = python("-c", "import sys, octavo; sys.exit('torch' in sys.modules)")
     assert result.returncode == 0, result.stderr

@@ -35,6 +35,7 @@ _HOMES = {
     "octavo.tap": ("Tap",),
     "octavo.tokenizers": ("BPETokenizer", "SimpleTokenizer"),
 }
+_MODULES = ("cache", "config", "errors", "figure", "lens", "loss", "report", "tap")  # that are used by their names
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
@@ -66,6 +67,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"octavo.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'octavo' has no attribute {name!r}")
     value = getattr(import_module(_HOME[name]), name)
@@ -74,4 +77,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    return sorted({*globals(), *_HOME, *_MODULES})

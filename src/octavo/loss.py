@@ -85,7 +85,10 @@ def check_once() -> None:
     PyTorch's own `once_differentiable` lets such a gradient go on without the part that is missing, and says nothing.
     """
     if torch.is_grad_enabled():
-        raise OctavoError("this has a first derivative alone; for a second one take the loss of the logits, in float32")
+        raise OctavoError(
+            "this has a first derivative alone; for a second one take the loss of the logits, in float32, "
+            "within torch.nn.attention.sdpa_kernel(SDPBackend.MATH)"
+        )
 
 
 def add_product(total: Float[Tensor, "n m"], one: Float[Tensor, "n rows"], other: Float[Tensor, "rows m"]) -> None:

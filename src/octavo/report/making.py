@@ -17,6 +17,7 @@ from octavo.events import Event, Note
 from octavo.fused import fused
 from octavo.model import GPT
 from octavo.names import several
+from octavo.places import find_run, is_there
 from octavo.porting import load
 from octavo.report import copying, rivals, suffixes
 from octavo.report.certainty import calibration, interval
@@ -53,7 +54,7 @@ def report(
     `ConfigError` for a number of samples or a seed out of range.
     """
     check(samples, seed)
-    run = Path(run)
+    run = Path(run) if is_there(Path(run)) else find_run(str(run))
     config = trained(run)
     model, tokenizer = load(run, dtype=torch.float32)
     where = choose_device(device)
