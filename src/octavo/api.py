@@ -22,7 +22,8 @@ def train(
     """Train a GPT on files, folders or a named corpus, and return the folder of the run.
 
     Takes the words of the command line that say what is learned, `--from` as `start`: `octavo.train("book.txt",
-    minutes=10)`. PyTorch's random numbers go on afterwards as if nothing had been. Raises what `training.begin` raises.
+    minutes=10)`. PyTorch's random numbers go on afterwards as if nothing had been; meanwhile no other thread may draw
+    any, nor train, for all threads share them. Raises what `training.begin` raises.
     """
     if not texts:
         raise UserError("there is no text to learn from; name one: octavo.train('book.txt')")

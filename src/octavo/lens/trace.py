@@ -131,7 +131,8 @@ def trace(
     """Read a text and remember everything, with parts of the model switched as `changes` says (see `switched`).
 
     Where `known` begins alike, as read by the same model with the same changes, only the rest is read: no token changes
-    what stands before it. The rest then differs from what a whole pass gives by as much as its sums are rounded.
+    what stands before it. The rest then differs from what a whole pass gives by as much as its sums are rounded. Leave
+    `known` out where weights have changed since, or parts were switched by other means: nothing tells that.
 
     Raises `ConfigError` for a text that is empty or longer than the context, or holds an id that the model does not
     know.
