@@ -458,8 +458,9 @@ def test_the_curve_is_the_planners_forecast_and_falls(place: Path, monkeypatch: 
     assert (found[1].nats_per_token, found[1].within) == (said.loss, said.within)
 
 
-def test_a_run_is_reported_on_by_its_name(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(place)
+@pytest.mark.usefixtures("unchecked")
+def test_a_run_is_reported_on_by_its_name(made: Report, here: Path) -> None:
+    assert report("mine", samples=2, seed=np.int64(0)) == made
     with pytest.raises(RunError, match=r"^no run nowhere; "):
         report("nowhere")
 

@@ -94,9 +94,9 @@ def _stops(stop: str | Sequence[str]) -> tuple[str, ...]:
 
 def _listed(prompts: Any) -> list[Prompt]:
     """The prompts, whatever they came in; numbers alone are the ids of one."""
-    rows = prompts.tolist() if hasattr(prompts, "tolist") else prompts
+    rows = simple(prompts)
     several = isinstance(rows, Iterable) and not isinstance(rows, str | bytes)
-    rows = [row.tolist() if hasattr(row, "tolist") else row for row in rows] if several else [rows]
+    rows = list(map(simple, rows)) if several else [rows]
     rows = [rows] if several and rows and all(isinstance(row, int) for row in rows) else rows
     for row in rows:
         if isinstance(row, bytes) or not isinstance(row, Sequence):

@@ -84,10 +84,10 @@ def generate(
 
 def _rows(prompt: Any) -> list[list[Any]]:
     """The prompts, each a list of plain numbers if they are any, whatever they came in."""
-    rows = prompt.tolist() if hasattr(prompt, "tolist") else prompt
+    rows = simple(prompt)
     if isinstance(rows, str) or not isinstance(rows, Iterable):
         raise TextError(f"the prompt is {rows!r:.80}; give token ids, which a tokenizer's encode makes of a text")
-    rows = [row.tolist() if hasattr(row, "tolist") else row for row in rows]
+    rows = list(map(simple, rows))
     if not rows:
         raise TextError("the prompt is empty; give at least one token")
     several = all(isinstance(row, Sequence) and not isinstance(row, str) for row in rows)

@@ -31,12 +31,14 @@ def _without_none(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def simple(value: Any) -> Any:
-    """NumPy's numbers and paths as TOML and JSON know them: plain numbers and strings.
+    """Paths, and what NumPy and PyTorch have of numbers, as TOML and JSON know them: strings, plain numbers, lists.
 
     >>> from pathlib import Path
     >>> simple((Path("a.txt"), "b.txt"))
     ('a.txt', 'b.txt')
     """
+    if hasattr(value, "tolist"):
+        return value.tolist()
     if isinstance(value, tuple):
         return tuple(map(simple, value))
     if isinstance(value, PathLike):

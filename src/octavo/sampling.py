@@ -35,9 +35,10 @@ def _whole(value: Any) -> bool:
 
 def ids_of(name: str, tokens: Any) -> tuple[Any, ...]:
     """Token ids in a row, as plain numbers; raises `SamplingError` where there is no row."""
-    if not isinstance(tokens, Iterable):
+    row = simple(tokens)
+    if not isinstance(row, Iterable):
         raise SamplingError(f"{name} is {tokens!r}; give a row of token ids")
-    return tuple(map(simple, tokens.tolist() if hasattr(tokens, "tolist") else tokens))
+    return tuple(map(simple, row))
 
 
 RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {

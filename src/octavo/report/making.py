@@ -18,6 +18,7 @@ from octavo.fused import fused
 from octavo.model import GPT
 from octavo.names import several
 from octavo.places import find_run, is_there
+from octavo.plain import simple
 from octavo.porting import load
 from octavo.report import copying, rivals, suffixes
 from octavo.report.certainty import calibration, interval
@@ -53,6 +54,7 @@ def report(
     Raises `RunError` where the folder holds no training, its text is not what it was, or nothing was held out,
     `ConfigError` for a number of samples or a seed out of range.
     """
+    samples, seed = simple(samples), simple(seed)
     check(samples, seed)
     run = Path(run) if is_there(Path(run)) else find_run(str(run))
     config = trained(run)

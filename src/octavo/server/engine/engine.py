@@ -238,8 +238,8 @@ class Engine:
         return planned, [(sequence, Said(error=FULL)) for sequence in refused]
 
     def _step(self, planned: list[tuple[Sequence, int]]) -> None:
-        self.read += sum(count for sequence, count in planned if not sequence.written)
-        beginning = [sequence for sequence, _ in planned if not sequence.written]
+        beginning = [(sequence, count) for sequence, count in planned if not sequence.written]
+        self.read += sum(count for _, count in beginning)
         before = sum(sequence.written for sequence, _ in planned)
         try:
             said = self.runner.step(planned)
@@ -247,7 +247,7 @@ class Engine:
             said = [(sequence, failed(error)) for sequence, _ in planned]
         self.steps += 1
         self.written += sum(sequence.written for sequence, _ in planned) - before
-        self.reused += sum(sequence.reused for sequence in beginning if sequence.written)
+        self.reused += sum(sequence.reused for sequence, _ in beginning if sequence.written)
         news = [(sequence, new) for sequence, new in said if new is not None]
         for sequence, new in news:
             if new.last:
