@@ -68,17 +68,23 @@ def spread(model: GPT, way: str | None, processes: Processes) -> Spread:
         return Spread(model, torch.float64)
     if way == "ddp":
         return Replicated(model, torch.float64, processes)
-    over = Sharded(model, torch.float64, processes, torch.device("cpu"))
+    over = Sharded(model, torch.float64, processes, model.embed.weight.device)
     over.gathered = way == "gathered"
     return over
 
 
 def learned(
-    dialect: str, optimizer: Any, pieces: int, steps: int, way: str | None = None, processes: Processes = ALONE
+    dialect: str,
+    optimizer: Any,
+    pieces: int,
+    steps: int,
+    way: str | None = None,
+    device: str = "cpu",
+    processes: Processes = ALONE,
 ) -> dict[str, Any]:
     """Losses, gradients' lengths and the weights after so many steps, in float64."""
     train = TrainConfig(steps=steps, batch=BATCH, optimizer=optimizer, lr=0.01)
-    over = spread(model_of(dialect), way, processes)
+    over = spread(model_of(dialect).to(device), way, processes)
     optimizers = make_optimizers(over.model, train, over.weights, over.matrices)
     text = np.random.default_rng(0).integers(VOCABULARY, size=203)  # the last window of an epoch ignores some targets
     batches = Batches(text, CONTEXT, BATCH, seed=1)
@@ -86,7 +92,7 @@ def learned(
     for step in range(steps):
         own = cuts(BATCH, pieces * processes.size)
         mine = list(pairwise(own))[processes.rank :: processes.size]
-        rows = [tuple(map(torch.from_numpy, batches.rows(step, *cut))) for cut in mine]
+        rows = [tuple(torch.from_numpy(part).to(device) for part in batches.rows(step, *cut)) for cut in mine]
         result = training_step(over.model, optimizers, rows, rate=1.0, clip=0.5, spread=over)
         losses.append(result.loss)
         norms.append(result.grad_norm)

@@ -13,7 +13,7 @@ from torch import Tensor
 from octavo import training
 from octavo.config import Asked, ModelConfig, RunConfig, TrainConfig
 from octavo.errors import SamplingError
-from octavo.events import Note
+from octavo.events import Event, Note, Stepped
 from octavo.fused import fused
 from octavo.generation import generate
 from octavo.loss import IGNORED, cross_entropy, cross_entropy_in_pieces
@@ -26,6 +26,8 @@ from octavo.server.engine.sequence import Request, Said
 from octavo.step import evaluate, training_step
 from octavo.tokenizers import SimpleTokenizer
 from octavo.trainer import Trainer
+from several import Nursery
+from several import learned as learned_by
 from test_trainer import assert_same_state, state, until, whole
 
 if not torch.cuda.is_available():
@@ -214,3 +216,42 @@ def test_texts_are_served(shape: str, bitwise: bool, context: int) -> None:
         steps = generate(model, list(request.prompt), max_new_tokens=20, temperature=0, slide=False)
         alone = [step.tokens[0] for step in steps]
         assert texts[number][: len(alone)] == alone[: len(texts[number])]
+
+
+several_gpus = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one GPU")
+
+
+@pytest.fixture
+def nursery() -> Iterator[Nursery]:
+    found = Nursery()
+    yield found
+    found.close()
+
+
+@several_gpus
+@pytest.mark.usefixtures("workplace")
+def test_two_gpus_learn_what_one_learns(nursery: Nursery) -> None:
+    cases = [["gpt2", "adamw", 1, 20], ["modern", "muon", 4, 20]]
+    ways = ["ddp", "fsdp", "gathered"]
+    found = nursery.start(2, "learn", cases=[[*case, way, "cuda"] for case in cases for way in ways])
+    alone = [one for case in cases for one in [learned_by(*case, device="cuda")] * len(ways)]
+    for one, two in zip(alone, found, strict=True):
+        assert two["losses"] == pytest.approx(one["losses"], rel=1e-12)
+        assert two["norms"] == pytest.approx(one["norms"], rel=1e-12)
+        assert two["losses"][-1] < two["losses"][0]
+
+
+@several_gpus
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+@pytest.mark.usefixtures("workplace")
+def test_what_two_gpus_have_saved_one_goes_on_with(parallel: str, nursery: Nursery) -> None:
+    expected = losses_of(whole(begin("whole")))
+    asked = {"layers": 2, "heads": 2, "width": 64, "context": 32, "batch": 8, "eval_every": 4, "steps": 12}
+    words = {"run": "two", "asked": {"device": "cuda", **asked}, "parallel": parallel}
+    found = nursery.start(2, "go_on", **words, stop=6, heard="two")
+    found += losses_of(whole(training.resume(Path("two"), Asked())))
+    assert found == pytest.approx(expected, rel=1e-2)
+
+
+def losses_of(events: list[Event]) -> list[float]:
+    return [event.train_loss for event in events if isinstance(event, Stepped)]
