@@ -15,6 +15,7 @@ import torch
 from texts import sentences
 from warm import Warm
 
+collect_ignore = ["emulated_gpu"]  # no tests: `make test-emulated-gpu` runs those for a GPU by it
 ON_A_GPU = "OCTAVO_TEST_GPU" in os.environ  # `make test-gpu`; all other tests mean a CPU, on any machine
 if not ON_A_GPU:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
