@@ -16,7 +16,7 @@ from octavo.config import ModelConfig
 from octavo.errors import ConfigError, OctavoError, SamplingError
 from octavo.fused import fused, memory_dtype
 from octavo.generation import generate
-from octavo.model import GPT
+from octavo.model import GPT, FeedForward
 from octavo.products import (
     TILE,
     EightBitProduct,
@@ -273,14 +273,27 @@ class Turned(GPT):
         return -super().forward(*given)
 
 
-@pytest.mark.parametrize("how", ["hook", "class", "patched model", "patched block", "patched matrix"])
-def test_what_is_done_to_a_model_is_done_to_what_it_writes(model: GPT, how: str) -> None:
+WAYS = ["hook", "class", "patched model", "patched block", "patched matrix", "changed class", "patched function"]
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_what_is_done_to_a_model_is_done_to_what_it_writes(
+    model: GPT, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = model.float().eval()
     before = deepcopy(model)
+    with torch.no_grad():
+        was = before(torch.tensor([[1, 2, 3]]))[0, -1]
     if how == "hook":
         model.register_forward_hook(lambda part, given, logits: -logits)
     elif how == "class":
         model.__class__ = Turned
+    elif how == "changed class":
+        monkeypatch.setattr(FeedForward, "forward", lambda part, x: part.down(part.up(x).relu()))
+    elif how == "patched function":
+        heads = model.blocks[0].attention.heads
+        project = heads.project
+        heads.project = lambda x, rotation: project(-x, rotation)
     else:
         part = {"patched model": model, "patched block": model.blocks[1], "patched matrix": model.unembed}[how]
         forward = part.forward
@@ -288,7 +301,7 @@ def test_what_is_done_to_a_model_is_done_to_what_it_writes(model: GPT, how: str)
     prompt = torch.tensor([[1, 2, 3]])
     with torch.no_grad():
         expected = model(prompt)[0, -1]
-        assert not torch.allclose(expected, before(prompt)[0, -1])
+        assert not torch.allclose(expected, was)
     step = next(generate(model, prompt, max_new_tokens=1, temperature=0))
     assert step.tokens == [expected.argmax().item()]
     assert step.logprobs[0] == pytest.approx(expected.log_softmax(-1).max().item(), rel=1e-5)

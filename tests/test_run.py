@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor
 import octavo
 from octavo.config import ModelConfig
 from octavo.errors import ConfigError, RunError, SaveError
-from octavo.model import GPT
+from octavo.model import GPT, FeedForward
 from octavo.run import load, load_model, save, save_model
 from octavo.tokenizers import SimpleTokenizer
 from warm import Warm
@@ -68,6 +70,36 @@ def test_a_model_with_other_weights_than_its_config_says_is_not_written(model: G
         with pytest.raises(ConfigError, match="the output has weights of its own where the config ties it to the emb"):
             save_model(model, run)
     assert not run.exists()
+
+
+@pytest.mark.parametrize("how", ["class", "function", "model"])
+def test_a_model_that_computes_something_else_is_not_written(model: GPT, run: Path, how: str) -> None:
+    class Loud(FeedForward):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 2 * super().forward(x)
+
+    class Doubled(GPT):
+        def forward(self, *given: Any) -> torch.Tensor:
+            return 2 * super().forward(*given)
+
+    class Named(GPT):
+        name = "mine"
+
+    plain = deepcopy(model)
+    if how == "class":
+        model.blocks[1].feed_forward.__class__ = Loud
+    elif how == "function":
+        model.blocks[1].feed_forward.forward = lambda x: x
+    else:
+        model.__class__ = Doubled
+    name = "the model" if how == "model" else r"blocks\.1\.feed_forward"
+    with pytest.raises(ConfigError, match=f"^{name} computes what no config tells; write such a model by torch.save, "):
+        save_model(model, run)
+    assert not run.exists()
+    plain.load_state_dict(model.state_dict())
+    plain.dropout, plain.__class__ = torch.nn.Identity(), Named
+    save_model(plain, run)
+    assert same(state_of(model), state_of(load_model(run)))
 
 
 def test_a_compiled_model_is_saved_as_what_it_was_made_of(model: GPT, run: Path) -> None:

@@ -16,11 +16,10 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from octavo.cache import LayerCache
-from octavo.dropout import Dropout
 from octavo.errors import ConfigError, OctavoError
-from octavo.model import GPT, FeedForward, GPTBlock, MultiHeadAttention, Rotary, Rotation, SelfAttention, rotate
-from octavo.norm import RMSNorm
+from octavo.model import GPT, GPTBlock, Rotation, rotate
 from octavo.optim import has_bfloat16_units
+from octavo.own import strange_parts
 from octavo.products import (
     EightBitProduct,
     HalfProduct,
@@ -31,12 +30,7 @@ from octavo.products import (
     halves,
 )
 from octavo.side_by_side import SideLayer
-from octavo.tap import Tap
 
-OWN = {
-    *(GPT, GPTBlock, MultiHeadAttention, SelfAttention, FeedForward, Rotary, RMSNorm, Dropout, Tap),
-    *(nn.ModuleList, nn.Linear, nn.Embedding, nn.LayerNorm),
-}
 FEW = 4  # rows of which a thread sums up each number by itself, however many threads there are
 SMALL = 0.25  # of the memory that is free on a GPU
 ALONE_UNDER = 2**18  # numbers to look back at; a second thread is woken later than one has looked at fewer
@@ -54,8 +48,8 @@ def fused(
 
     A copy is of the model as it is now: what the model learns later, it knows in part at most. It has no dropout, and
     none of its taps can be listened to: a model on which somebody listens comes back as it is, and so does one of which
-    a part is not octavo's own or was given another `forward` (the part itself; a class of octavo's that was changed is
-    not noticed), one that is a copy already, or on a device without room for another. For one of `rows`, bfloat16
+    a part is not octavo's own or it, or its class, was given another function, one that is a copy already, or on a
+    device without room for another. For one of `rows`, bfloat16
     weights are laid out for one text. With `everywhere` there is a copy on any device, and if it is to be `bitwise`, no
     row of it asks how many others there are. `quantize="int8"` rounds weights to eight bits, which is said to be near,
     not the same; it raises `ConfigError` where that cannot be had, `OctavoError` where a weight is not finite.
@@ -93,15 +87,8 @@ def overheard(model: GPT) -> bool:
 
 
 def foreign(model: GPT) -> bool:
-    """Whether a part is of somebody else's making, or was given another `forward`, and may do whatever it likes."""
-    own = isinstance(model.unembed, Product)
-    return not own and any(type(part) not in OWN or is_patched(part) for part in model.modules())
-
-
-def is_patched(part: nn.Module) -> bool:
-    """Whether somebody put a `forward` of his own in the place of that of the class."""
-    patch = vars(part).get("forward")
-    return patch is not None and not getattr(patch, "changes_nothing", False)
+    """Whether a part is of somebody else's making, or was given other functions, and may do whatever it likes."""
+    return not isinstance(model.unembed, Product) and any(strange_parts(model))
 
 
 def check_quantize(model: GPT, quantize: str, heard: bool) -> None:

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from octavo.config import ModelConfig
 from octavo.errors import ConfigError
 from octavo.imagined import embody, imagine
 from octavo.model import GPT
+from octavo.own import strange_parts
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,10 @@ class Parts:
 
 
 def parts_of(model: GPT | Parts) -> Parts:
-    """A model that is in memory already, in parts. Raises `ConfigError` where it has others than its config says."""
+    """A model that is in memory already, in parts. Raises `ConfigError` where it has others than its config says.
+
+    So it does where a part computes something else: whoever opens what is written gets what the config says.
+    """
     if isinstance(model, Parts):
         return model
     model = getattr(model, "_orig_mod", model)  # which `torch.compile` wraps
@@ -43,4 +47,10 @@ def parts_of(model: GPT | Parts) -> Parts:
         )
     if model.config.tied and model.unembed.weight is not model.embed.weight:
         raise ConfigError("the output has weights of its own where the config ties it to the embedding; say tied=False")
+    for name, part in strange_parts(model):
+        if type(part) not in (nn.Dropout, nn.Identity):  # which change nothing for who has learned
+            raise ConfigError(
+                f"{name or 'the model'} computes what no config tells; write such a model by torch.save, "
+                "or give its weights to a GPT of its config, by load_state_dict"
+            )
     return Parts(model.config, model.state_dict(), model.embed.weight.dtype)
