@@ -171,3 +171,18 @@ def test_a_full_memory_is_said_in_one_line(config: ModelConfig, model: GPT, toke
         model(tokens[:1, :7], growing)
     with pytest.raises(ConfigError, match=r"^17 tokens do not fit into a context of 16"):
         NoCache(config, 1, torch.device("cpu")).positions(17)
+
+
+@pytest.mark.parametrize("read", [0, 4])
+def test_other_rows_than_a_cache_remembers_are_refused(
+    config: ModelConfig, model: GPT, tokens: Tensor, read: int
+) -> None:
+    cache = StaticCache(config, batch=3, capacity=8, dtype=DOUBLE)
+    with torch.inference_mode():
+        model(tokens[:, :read], cache)
+        with pytest.raises(ConfigError, match=r"^1 rows do not fit a cache of 3; give one for each$"):
+            model(tokens[:1, :2], cache)
+    for lengths in ([1], [2, -1, 3]):
+        with pytest.raises(ConfigError, match=r"are no lengths of 3 rows; give one for each, zero or more$"):
+            cache.keep(lengths)
+    assert cache.lengths == [read] * 3

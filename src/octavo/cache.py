@@ -66,6 +66,12 @@ def check_batched(x: Tensor, shape: str) -> None:
         raise ConfigError(f"{tuple(x.shape)} is not {shape}; give a batch, x[None] is one of a single text")
 
 
+def check_rows(tokens: Tensor, positions: Tensor) -> None:
+    """Raise `ConfigError` where a cache remembers other rows than are to be read: one would be read for all of them."""
+    if tokens.size(0) != positions.size(0):
+        raise ConfigError(f"{tokens.size(0)} rows do not fit a cache of {positions.size(0)}; give one for each")
+
+
 class NoCache:
     """Remembers nothing: the text is read from its beginning, in one go, as in training.
 
@@ -164,6 +170,9 @@ class StaticCache:
 
     def keep(self, lengths: Sequence[int]) -> None:
         """Let each row be so long from now on: what a row holds beyond that is forgotten."""
+        rows = self.memory.size(2)
+        if len(lengths) != rows or min(lengths, default=0) < 0:
+            raise ConfigError(f"{list(lengths)} are no lengths of {rows} rows; give one for each, zero or more")
         self.lengths = list(lengths)
         self._place = None
 

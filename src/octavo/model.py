@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from octavo.cache import Cache, LayerCache, NoCache, check_batched
+from octavo.cache import Cache, LayerCache, NoCache, check_batched, check_rows
 from octavo.config import ModelConfig
 from octavo.dropout import Dropout
 from octavo.norm import RMSNorm
@@ -228,7 +228,9 @@ class GPT(nn.Module):
         """All but the last layer: what the model knows at each position, for those who want few logits."""
         check_batched(tokens, "B T")
         cache = NoCache(self.config, tokens.size(0), tokens.device) if cache is None else cache
-        x, rotation = self.enter(tokens, cache.positions(tokens.size(1)))
+        positions = cache.positions(tokens.size(1))
+        check_rows(tokens, positions)
+        x, rotation = self.enter(tokens, positions)
         for index, block in enumerate(self.blocks):
             x = block(x, rotation, cache.layer(index))
         cache.advance(tokens.size(1))
