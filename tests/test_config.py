@@ -75,6 +75,11 @@ def test_an_impossible_shape_is_said_in_one_line(values: dict[str, Any], message
         ModelConfig(**values)
 
 
+def test_a_shape_has_no_other_settings_than_it_has() -> None:
+    with pytest.raises(ConfigError, match=r"^layer is no setting of ModelConfig; did you mean layers\?$"):
+        GPT2.but(layer=3)
+
+
 def test_rotary_scaling_needs_its_factors_in_order() -> None:
     line = r"^high_frequency_factor 1\.0 is not above low_frequency_factor 1\.0; give them in that order$"
     with pytest.raises(ConfigError, match=line):
@@ -89,6 +94,9 @@ def test_rotary_scaling_needs_its_factors_in_order() -> None:
         ({"split": 1.0}, r"^split is 1.0; give the training part as a fraction between 0 and 1$"),
         ({"split": float("nan")}, r"^split is nan; give the training part"),
         ({"split": 0.9, "val": "b.txt"}, r"^split and val both say what to validate on; give one of them$"),
+        ({"split": "most"}, r"^split is 'most'; give a number$"),
+        ({"texts": "a.txt"}, r"^texts is 'a.txt'; give texts in a list$"),
+        ({"tokenizer": "tiktoken"}, r"^tokenizer is 'tiktoken'; give character, word or bpe$"),
         ({"vocab_size": 0}, r"^vocab_size is 0; give a number above zero$"),
     ],
 )
@@ -109,6 +117,12 @@ def test_impossible_data_is_said_in_one_line(values: dict[str, Any], message: st
         ({"decay": 1.5}, r"^decay is 1.5; give a fraction from 0 to 1$"),
         ({"weight_decay": -0.1}, r"^weight_decay is -0.1; give zero or more$"),
         ({"compile": "no"}, r"^compile is 'no'; give True or False$"),
+        ({"optimizer": "sgd"}, r"^optimizer is 'sgd'; give muon or adamw$"),
+        ({"dtype": "fp16"}, r"^dtype is 'fp16'; give float32, bfloat16 or float64$"),
+        ({"seed": -1}, r"^seed is -1; give zero or a positive number$"),
+        ({"seed": "a"}, r"^seed is 'a'; give a whole number$"),
+        ({"pack": "lines"}, r"^pack is 'lines'; give documents$"),
+        ({"weight_decay": "a"}, r"^weight_decay is 'a'; give a number$"),
         ({"micro_batches": 9}, r"^9 micro_batches are more than the 8 rows of a batch"),
     ],
 )
@@ -120,6 +134,8 @@ def test_an_impossible_training_is_said_in_one_line(values: dict[str, Any], mess
 def test_a_row_is_no_longer_than_the_model_sees() -> None:
     with pytest.raises(ConfigError, match=r"^window 9 is longer than the context 8; shorten it$"):
         RunConfig(model=ModelConfig(context=8), train=TrainConfig(steps=10, batch=8, window=9))
+    with pytest.raises(ConfigError, match=r"^model is 3; give ModelConfig$"):
+        RunConfig(model=3, train=TrainConfig(steps=10, batch=8))  # type: ignore[arg-type]
 
 
 def test_the_rate_and_the_weight_decay_follow_from_the_optimizer() -> None:

@@ -289,6 +289,10 @@ def test_numbers_of_numpy_and_tokens_in_any_row_are_taken() -> None:
     assert Sampling(logit_bias=biased, forbidden=torch.tensor([1])) == Sampling(logit_bias={3: 100.0}, forbidden=(1,))
 
 
+def test_ways_of_choosing_can_be_counted() -> None:
+    assert len({Sampling(), Sampling(seed=0), Sampling(logit_bias={1: 2.0}), Sampling(seed=1)}) == 3
+
+
 def test_a_penalty_may_be_any_whole_number() -> None:
     for name in ("repetition_penalty", "frequency_penalty", "presence_penalty"):
         words = {"temperature": 0, name: 10**30}

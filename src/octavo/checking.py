@@ -2,10 +2,10 @@
 
 from dataclasses import fields
 from sys import float_info
-from typing import Any
+from typing import Any, get_type_hints
 
 from octavo.errors import ConfigError
-from octavo.plain import simple
+from octavo.plain import simple, typed
 
 
 def simplify(config: Any) -> None:
@@ -19,6 +19,18 @@ def fill(config: Any, **derived: Any) -> None:
     for name, value in derived.items():
         if getattr(config, name) is None:
             object.__setattr__(config, name, value)
+
+
+def check_types(config: object) -> None:
+    """Raise `ConfigError` unless each value is of the type that stands beside its name."""
+    for name, hint in get_type_hints(type(config)).items():
+        object.__setattr__(config, name, typed(hint, getattr(config, name), name))
+
+
+def check_seed(config: Any) -> None:
+    """Raise `ConfigError` for a seed below zero."""
+    if config.seed is not None and config.seed < 0:
+        raise ConfigError(f"seed is {config.seed}; give zero or a positive number")
 
 
 def check_positive(config: object, *names: str) -> None:

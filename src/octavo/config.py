@@ -3,8 +3,18 @@
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
-from octavo.checking import check_either, check_positive, check_whole, fill, given, simplify
+from octavo.checking import (
+    check_either,
+    check_positive,
+    check_seed,
+    check_types,
+    check_whole,
+    fill,
+    given,
+    simplify,
+)
 from octavo.errors import ConfigError
+from octavo.plain import check_names
 
 Dialect = Literal["gpt2", "modern"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -96,12 +106,13 @@ class ModelConfig:
     def but(self, **changes: Any) -> "ModelConfig":
         """The same shape with some values changed, and with what followed from them following anew.
 
-        Raises `ConfigError` where there is no such shape.
+        Raises `ConfigError` where there is no such setting, or no such shape.
 
         >>> small = ModelConfig(dialect="modern", layers=2, heads=4, width=64)
         >>> small.but(width=256).head_width, replace(small, width=256).head_width
         (64, 16)
         """
+        check_names(ModelConfig, changes)
         followed = {name: None for name, value in self._derived().items() if getattr(self, name) == value}
         return replace(self, **{**followed, **changes})
 
@@ -157,6 +168,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         simplify(self)
+        check_types(self)
         if self.split is not None and not 0 < self.split < 1:
             raise ConfigError(f"split is {self.split}; give the training part as a fraction between 0 and 1")
         if self.split is not None and self.val is not None:
@@ -202,10 +214,12 @@ class TrainConfig:
         simplify(self)
         lr, weight_decay = (0.02, 0.0) if self.optimizer == "muon" else (1e-3, 0.1)
         fill(self, lr=lr, weight_decay=weight_decay, save_every=self.eval_every)
+        check_either(self, "recompute", "compile")
+        check_types(self)
+        check_seed(self)
         whole = given(self, "window", "most_steps", "pairs", "val_tokens")
         check_whole(self, "steps", "batch", "micro_batches", "eval_every", "save_every", *whole)
         check_positive(self, "lr", "clip", *given(self, "minutes", "forecast", "forecast_within"))
-        check_either(self, "recompute", "compile")
         for name in ("dropout", "warmup", "decay"):
             if not 0 <= getattr(self, name) < (1.0001 if name == "decay" else 1):
                 raise ConfigError(f"{name} is {getattr(self, name)}; give a fraction from 0 to 1")
@@ -224,6 +238,7 @@ class RunConfig:
     train: TrainConfig
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.train.window is not None and self.train.window > self.model.context:
             raise ConfigError(f"window {self.train.window} is longer than the context {self.model.context}; shorten it")
         if self.train.pairs and (self.model.tied or not self.model.rotary or self.train.start is not None):
@@ -271,5 +286,4 @@ class Asked:
             raise ConfigError("minutes and steps both say when to end; give one of them")
         sizes = ("vocab_size", "layers", "heads", "kv_heads", "width", "context", "batch")
         check_positive(self, *given(self, "minutes", "steps", *sizes, "lr", "eval_every"))
-        if self.seed is not None and self.seed < 0:
-            raise ConfigError(f"seed is {self.seed}; give zero or a positive number")
+        check_seed(self)

@@ -1,6 +1,6 @@
 """Dataclasses as plain nested values, ready for TOML or JSON, and back; what does not fit is refused by name."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from difflib import get_close_matches
 from numbers import Integral, Real
@@ -11,7 +11,13 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from octavo.errors import ConfigError
 
 Config = TypeVar("Config")
-WORDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+WORDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    tuple: "texts in a list",
+}
 NAMES = {"Asked": "a training"}  # what a user knows a config by
 
 
@@ -57,19 +63,25 @@ def from_dict(kind: type[Config], values: Mapping[str, Any], where: str = "") ->
     octavo.errors.ConfigError: layer is no setting of ModelConfig; did you mean layers?
     """
     hints = get_type_hints(kind)
-    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
-    for name in values:
-        if name not in known:
-            near = get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(sorted(known))}"
-            raise ConfigError(f"{where}{name} is no setting of {NAMES.get(kind.__name__, kind.__name__)}; {hint}")
+    check_names(kind, values, where)
     try:
-        return kind(**{name: _typed(hints[name], value, f"{where}{name}") for name, value in values.items()})
+        return kind(**{name: typed(hints[name], value, f"{where}{name}") for name, value in values.items()})
     except TypeError as error:
         raise ConfigError(f"{where or kind.__name__} is incomplete: {error}") from None
 
 
-def _typed(hint: Any, value: Any, name: str) -> Any:
+def check_names(kind: type, names: Iterable[str], where: str = "") -> None:
+    """Raise `ConfigError` for the first name that no setting of this kind of config has."""
+    known = {f.name for f in fields(kind)}
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(sorted(known))}"
+            raise ConfigError(f"{where}{name} is no setting of {NAMES.get(kind.__name__, kind.__name__)}; {hint}")
+
+
+def typed(hint: Any, value: Any, name: str) -> Any:
+    """A plain value as its type has it, a list as a tuple; raises `ConfigError` where it is of another."""
     choices = [hint] if get_origin(hint) not in (Union, UnionType) else list(get_args(hint))
     value = simple(value)
     for choice in choices:
@@ -84,7 +96,8 @@ def _wanted(choices: list[Any]) -> str:
     if get_origin(choices[0]) is Literal:
         *first, last = get_args(choices[0])
         return f"{', '.join(first)} or {last}" if first else str(last)
-    return " or ".join(WORDS.get(choice) or choice.__name__ for choice in choices if choice is not NoneType)
+    kinds = (get_origin(choice) or choice for choice in choices if choice is not NoneType)
+    return " or ".join(WORDS.get(kind) or kind.__name__ for kind in kinds)
 
 
 def _fits(hint: Any, value: Any) -> bool:

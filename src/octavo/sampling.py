@@ -76,7 +76,7 @@ class Sampling:
     repetition_penalty: Number = 1.0
     frequency_penalty: Number = 0.0
     presence_penalty: Number = 0.0
-    logit_bias: Mapping[int, Number] = field(default_factory=dict)
+    logit_bias: Mapping[int, Number] = field(default_factory=dict, hash=False)
     seed: int = 0
     forbidden: tuple[int, ...] = ()
 
