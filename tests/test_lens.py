@@ -91,6 +91,13 @@ def test_a_text_is_read_from_where_it_is_another_than_the_last_one(
     assert torch.equal(lens.trace(model, TEXT, halved, known).logits, lens.trace(model, TEXT, halved).logits)
 
 
+@pytest.mark.parametrize("given", [np.array(TEXT, np.uint16), torch.tensor(TEXT), list(map(np.int64, TEXT))])
+def test_ids_and_numbers_are_taken_in_whatever_they_come(model: GPT, given: Any) -> None:
+    seen = lens.trace(model, given, {"0.1": np.float32(0.5)})
+    assert torch.equal(seen.logits, lens.trace(model, TEXT, {"0.1": 0.5}).logits)
+    assert lens.contributions(seen, np.int64(3), np.uint16(7)) == lens.contributions(seen, 3, 7)
+
+
 def test_transformers_sees_the_same(config: ModelConfig, model: GPT, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
@@ -324,6 +331,19 @@ def test_a_notebook_shows_what_a_lens_returns(model: GPT) -> None:
         (lambda model: lens.trace(model, []), "the text has 0 tokens and the model sees 16; give 1 to 16"),
         (lambda model: lens.trace(model, [1] * 17), "the text has 17 tokens and the model sees 16; give 1 to 16"),
         (lambda model: lens.trace(model, [1, 23]), "id 23 is no token; the model knows 0 to 22"),
+        (lambda model: lens.trace(model, torch.ones(1, 2)), "id [1.0, 1.0] is no token; the model knows 0 to 22"),
+        (lambda model: lens.trace(model, [1.0]), "id 1.0 is no token; the model knows 0 to 22"),
+        (lambda model: lens.trace(model, "abc"), "the text is 'abc'; give the ids of its tokens, which a tokenizer's"),
+        (lambda model: lens.trace(model, None), "the text is None; give the ids of its tokens, which a tokenizer's"),
+        (lambda model: lens.trace(model, [1]).weights(0.5), "there is no layer 0.5; the model has layers 0 to 1"),
+        (
+            lambda model: lens.next_tokens(lens.trace(model, [1]), -1),
+            "top is -1; give how many of the likeliest tokens",
+        ),
+        (lambda model: lens.trace(model, [1], ["0.0"]), "changes are ['0.0']; give a number for each of some parts: {"),
+        (lambda model: lens.parse(0, model), "0 is no part of a model; name a head (2.0), a block (2.attention, "),
+        (lambda model: lens.trace(model, [1], {0: 0.0}), "2.feed_forward) or a layer (2), as a text"),
+        (lambda model: lens.contributions(lens.trace(model, [1]), "a", 0), "there is no position 'a'; the text has 0"),
         (lambda model: lens.trace(model, [1]).weights(2), "there is no layer 2; the model has layers 0 to 1"),
         (
             lambda model: lens.parse("0.9", model),

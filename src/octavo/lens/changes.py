@@ -11,6 +11,7 @@ from torch import Tensor
 
 from octavo.errors import ConfigError
 from octavo.model import GPT, GPTBlock
+from octavo.plain import simple
 from octavo.tap import Tap
 
 Changes = Mapping[str, float]  # the name of a part, and what it is multiplied by
@@ -35,9 +36,10 @@ def parse(name: str, model: GPT) -> Part:
     >>> parse("1.feed_forward", GPT(ModelConfig(layers=2, heads=1, width=4)))
     Part(layer=1, head=None, block='feed_forward')
     """
-    found = NAME.fullmatch(name)
+    found = NAME.fullmatch(name) if isinstance(name, str) else None
     if found is None:
-        raise ConfigError(f"{name!r:.80} is no part of a model; {USAGE}")
+        how = "" if isinstance(name, str) else ", as a text"
+        raise ConfigError(f"{name!r:.80} is no part of a model; {USAGE}{how}")
     layer, rest = int(found[1]), found[2]
     head = int(rest) if rest and rest.isdigit() else None
     layers, heads = model.config.layers, model.config.heads
@@ -53,13 +55,20 @@ def switched(model: GPT, changes: Changes) -> Iterator[GPT]:
 
     Raises `ConfigError` for a part that it does not have and a number that is not finite.
     """
-    parts = [(parse(name, model), checked_factor(name, factor)) for name, factor in changes.items()]
+    parts = [(parse(name, model), factor) for name, factor in factors_of(changes).items()]
     handles = [tap.register_forward_hook(hook) for part, factor in parts for tap, hook in _hooks(model, part, factor)]
     try:
         yield model
     finally:
         for handle in handles:
             handle.remove()
+
+
+def factors_of(changes: Changes | None) -> dict[str, float]:
+    """Numbers by names; raises `ConfigError` where there are none, or one is not finite."""
+    if changes is not None and not isinstance(changes, Mapping):
+        raise ConfigError(f"changes are {changes!r:.80}; give a number for each of some parts: {{'2.0': 0}}")
+    return {name: checked_factor(name, simple(factor)) for name, factor in (changes or {}).items()}
 
 
 def checked_factor(name: str, factor: float) -> float:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from octavo.errors import ConfigError
 from octavo.lens.changes import factor_of
 from octavo.lens.shown import Rows
-from octavo.lens.trace import Trace, at_rest, checked
+from octavo.lens.trace import Trace, at_rest, checked, counts
 from octavo.model import GPT, GPTBlock
 
 ROUNDING = 256  # times what one number is rounded by: sums of as many parts are off by no more
@@ -33,8 +33,8 @@ def contributions(trace: Trace, position: int, token: int) -> Rows[Share]:
     logit = Σ partᵢ · (g ∘ u) / σ + b · u, with u the token's row of the output layer  [Elhage 2021]. Raises
     `ConfigError` for a place that the text, or a token that the model, does not have.
     """
-    if not 0 <= position < len(trace):
-        raise ConfigError(f"there is no position {position}; the text has 0 to {len(trace) - 1}")
+    if not counts(position, len(trace)):
+        raise ConfigError(f"there is no position {position!r:.40}; the text has 0 to {len(trace) - 1}")
     checked(trace.model, [token])
     with at_rest(trace.model):
         names, parts = zip(*_parts(trace, position), strict=True)

@@ -1,14 +1,15 @@
 """What a model would say: after each token, at each layer, and how much each token surprised it."""
 
 from dataclasses import dataclass
-from math import log
+from math import inf, log
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from octavo.errors import ConfigError
 from octavo.lens.shown import Rows
-from octavo.lens.trace import Trace, at_rest
+from octavo.lens.trace import Trace, at_rest, counts
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,9 @@ def _said(layer: int, logits: Float[Tensor, "T V"], tokens: Int[Tensor, " T"], t
 
 
 def choices(logs: Float[Tensor, "T V"], top: int) -> list[tuple[Choice, ...]]:
-    """The likeliest tokens of each row of log-probabilities."""
+    """The likeliest tokens of each row of log-probabilities. Raises `ConfigError` for no number of them."""
+    if not counts(top, inf):
+        raise ConfigError(f"top is {top!r:.40}; give how many of the likeliest tokens are to be named")
     best = logs.topk(min(top, logs.size(-1)), -1)
     return [
         tuple(Choice(token, share) for token, share in zip(tokens, shares, strict=True))

@@ -1,7 +1,7 @@
 """What a model made of a text: everything that its taps let through, layer by layer."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,11 +13,13 @@ from torch import Tensor, nn
 
 from octavo.cache import StaticCache
 from octavo.errors import ConfigError
-from octavo.lens.changes import Changes, switched
+from octavo.lens.changes import Changes, factors_of, switched
 from octavo.model import GPT, GPTBlock
 from octavo.names import several
+from octavo.plain import simple
 from octavo.tap import Tap
 
+Ids = Sequence[int] | Int[Tensor, " T"]
 PER_LAYER = ("queries", "keys", "values", "heads", "attention", "feed_forward", "stream")
 KEPT = 32 << 20  # bytes of attention's weights that a trace keeps: all those of a small model, some of a large one's
 
@@ -88,8 +90,13 @@ class Trace:
 
 def check_layer(model: GPT, layer: int) -> None:
     """Raise `ConfigError` for a layer that the model does not have."""
-    if not 0 <= layer < model.config.layers:
-        raise ConfigError(f"there is no layer {layer}; the model has layers 0 to {model.config.layers - 1}")
+    if not counts(layer, model.config.layers):
+        raise ConfigError(f"there is no layer {layer!r:.40}; the model has layers 0 to {model.config.layers - 1}")
+
+
+def counts(value: Any, size: float) -> bool:
+    """Whether this is one of so many, counted from zero: a whole number."""
+    return isinstance(value := simple(value), int) and not isinstance(value, bool) and 0 <= value < size
 
 
 @contextmanager
@@ -125,9 +132,7 @@ def at_rest(model: nn.Module) -> Iterator[None]:
             part.training = True
 
 
-def trace(
-    model: GPT, tokens: Sequence[int], changes: Mapping[str, float] | None = None, known: Trace | None = None
-) -> Trace:
+def trace(model: GPT, tokens: Ids, changes: Changes | None = None, known: Trace | None = None) -> Trace:
     """Read a text and remember everything, with parts of the model switched as `changes` says (see `switched`).
 
     Where `known` begins alike, as read by the same model with the same changes, only the rest is read: no token changes
@@ -137,7 +142,7 @@ def trace(
     Raises `ConfigError` for a text that is empty or longer than the context, or holds an id that the model does not
     know.
     """
-    row, factors = checked(model, tokens), dict(changes or {})
+    row, factors = checked(model, tokens), factors_of(changes)
     if known is not None and (known.model is not model or known.changes != factors):
         known = None
     begun = 0 if known is None else alike(known.tokens, row)
@@ -186,15 +191,20 @@ def _joined(known: Trace, rest: Trace, begun: int) -> Trace:
     return replace(rest, logits=logits, **parts)
 
 
-def checked(model: GPT, tokens: Sequence[int]) -> Int[Tensor, " T"]:
+def checked(model: GPT, tokens: Ids) -> Int[Tensor, " T"]:
     """Ids as a row that the model can read; raises `ConfigError` where it cannot."""
-    known, context = model.config.vocab_size, model.config.context
-    if not 0 < len(tokens) <= context:
-        raise ConfigError(f"the text has {len(tokens)} tokens and the model sees {context}; give 1 to {context}")
-    strange = next((token for token in tokens if not 0 <= token < known), None)
-    if strange is not None:
-        raise ConfigError(f"id {strange} is no token; the model knows 0 to {known - 1}")
-    return torch.tensor(list(tokens), device=model.embed.weight.device)
+    known, context, ids = model.config.vocab_size, model.config.context, simple(tokens)
+    if isinstance(ids, str) or not isinstance(ids, Iterable):
+        raise ConfigError(
+            f"the text is {ids!r:.80}; give the ids of its tokens, which a tokenizer's encode makes of it"
+        )
+    row = list(map(simple, ids))
+    if not 0 < len(row) <= context:
+        raise ConfigError(f"the text has {len(row)} tokens and the model sees {context}; give 1 to {context}")
+    for token in row:
+        if not counts(token, known):
+            raise ConfigError(f"id {token!r:.80} is no token; the model knows 0 to {known - 1}")
+    return torch.tensor(row, device=model.embed.weight.device)
 
 
 def _taps(model: GPT) -> list[Tap]:
