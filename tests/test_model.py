@@ -16,6 +16,7 @@ from octavo.errors import ConfigError
 from octavo.loss import cross_entropy
 from octavo.model import GPT, FeedForward, MultiHeadAttention, Rotary, SelfAttention, rotary_frequencies, rotate
 from octavo.tap import Tap
+from warm import Warm
 
 EXACT = {"rtol": 0.0, "atol": 1e-12}
 SMALLEST = ModelConfig(vocab_size=8, context=8, layers=1, heads=1, width=8)
@@ -325,6 +326,26 @@ def test_dropout_is_for_training_alone_and_hides_half_of_all_that_goes_into_the_
         hidden = left.abs() < 1e-12
         assert hidden.double().mean().item() == pytest.approx(0.5, abs=0.1)
         torch.testing.assert_close(left, (2 * whole).masked_fill(hidden, 0.0), **EXACT)
+
+
+EXPORTED = """
+import torch
+from octavo import GPT, ModelConfig
+
+config = ModelConfig(vocab_size=9, context=16, layers=1, heads=2, width=8, dialect="modern", tied=False)
+model, tokens = GPT(config).eval(), torch.randint(9, (3, 7))
+for weight in model.parameters():
+    torch.nn.init.normal_(weight)
+sizes = {0: torch.export.Dim("batch", max=9), 1: torch.export.Dim("time", min=2, max=16)}
+program = torch.export.export(model, (tokens,), dynamic_shapes=(sizes,)).module()
+for read in (tokens, tokens[:2, :2], tokens[:1].repeat(4, 2)):
+    torch.testing.assert_close(program(read), model(read))
+"""
+
+
+def test_pytorch_makes_a_program_of_a_model_for_texts_of_any_length(warm: Warm) -> None:
+    made = warm.start(EXPORTED)  # what checks the shapes would be exported, too
+    assert made.wait() == 0, made.errors
 
 
 def test_gradients_of_single_rows_and_along_a_line_are_those_of_autograd(model: GPT, tokens: Tensor) -> None:

@@ -111,7 +111,7 @@ class SelfAttention(nn.Module):
         heard = self.scores.heard or self.weights.heard  # else the T x S weights are never formed
         if heard or fused_is_slower(q, mask):
             return self.heads(self.explicit(q, k, v, mask))
-        causal = mask is None and q.size(2) > 1
+        causal = mask is None and bool(q.size(2) > 1)  # T is a symbol while torch.export reads
         return self.heads(F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal, enable_gqa=self.grouped))
 
     def project(

@@ -48,7 +48,9 @@ class Trace:
     def weights(self, layer: int) -> Float[Tensor, "H T T"]:
         """Where each head of a layer looks: softmax(Q Kᵀ / √d_k), causally  [Vaswani 2017, eq. 1].
 
-        They are not to be changed: as long as there is room, they are kept for who asks next.
+        They are not to be changed: as long as there is room, they are kept for who asks next. They are those of
+        octavo's own attention: what a hook on `scores` or `weights`, or a class of yours, makes of them is heard at the
+        tap `weights` alone.
         """
         check_layer(self.model, layer)
         if layer in self._weights:
