@@ -35,7 +35,18 @@ _HOMES = {
     "octavo.tap": ("Tap",),
     "octavo.tokenizers": ("BPETokenizer", "SimpleTokenizer"),
 }
-_MODULES = ("cache", "config", "errors", "figure", "lens", "loss", "report", "tap")  # that are used by their names
+_MODULES = (
+    "cache",
+    "config",
+    "errors",
+    "events",
+    "figure",
+    "lens",
+    "loss",
+    "report",
+    "tap",
+)  # that are used by their names
+_NEEDED = {"Any", "TYPE_CHECKING", "import_module"}  # here, and no part of octavo
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
@@ -77,4 +88,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME, *_MODULES})
+    return sorted({*globals(), *_HOME, *_MODULES} - _NEEDED)

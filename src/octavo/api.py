@@ -22,8 +22,10 @@ def train(
     """Train a GPT on files, folders or a named corpus, and return the folder of the run.
 
     Takes the words of the command line that say what is learned, `--from` as `start`: `octavo.train("book.txt",
-    minutes=10)`. PyTorch's random numbers go on afterwards as if nothing had been; meanwhile no other thread may draw
-    any, nor train, for all threads share them. Raises what `training.begin` raises.
+    minutes=10)`. `on_event` is called with all that happens, each a value of `octavo.events`: a `Stepped` with its
+    loss, an `Evaluated`, a `Saved`; `print` shows them. PyTorch's random numbers go on afterwards as if nothing had
+    been; meanwhile no other thread may draw any, nor train, for all threads share them. Raises what `training.begin`
+    raises.
     """
     if not texts:
         raise UserError("there is no text to learn from; name one: octavo.train('book.txt')")
@@ -38,8 +40,8 @@ def resume(
     """Go on with a run, given by its folder or its name, exactly where it stopped; return its folder.
 
     Takes `minutes`, that many more, or `steps`, so many in all, for one that is finished or is to end elsewhere:
-    `octavo.resume("runs/book-1", minutes=10)`. Without a run it is the newest here. Raises what `training.resume`
-    raises.
+    `octavo.resume("runs/book-1", minutes=10)`. Without a run it is the newest here. `on_event` is that of `train`.
+    Raises what `training.resume` raises.
     """
     with _by_itself(everywhere=True):
         trainer = training.resume(

@@ -34,7 +34,8 @@ def cross_entropy(logits: Float[Tensor, "B T V"], targets: Int[Tensor, "B T"]) -
 def cross_entropy_in_pieces(
     known: Float[Tensor, "B T C"], unembed: Float[Tensor, "V C"], targets: Int[Tensor, "B T"]
 ) -> Float[Tensor, ""]:
-    """The same of what a model knows before its last layer: never more than `LOGITS` logits exist at once.
+    """The same of what a model knows before its last layer: never more than `LOGITS` logits exist at once, or, where a
+    kernel of a GPU leaves their gradients in their place, twice as many.
 
     PyTorch's own `linear_cross_entropy` sums up in the type of its input: one in bfloat16 is off by two in a hundred.
 
