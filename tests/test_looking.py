@@ -184,6 +184,9 @@ def test_every_snapshot_opens_as_the_model_that_it_was(run: Path, opened: tuple[
         stored = load_file(run / "snapshots" / f"step-{step}.safetensors")
         for name, weight in model.named_parameters():
             assert torch.equal(weight, stored[name].float())
+        again, tokenizer = octavo.load(run, step=step, dtype=torch.float64)
+        assert torch.equal(again.embed.weight, model.embed.weight.double())
+        assert tokenizer.encode(TEXT) == opened[1].encode(TEXT)
     first, last = (look(load_snapshot(run, step, config), opened[1], TEXT).trace.loss for step in (1, STEPS))
     assert first is not None and last is not None and last < first
 
@@ -192,6 +195,8 @@ def test_a_snapshot_that_is_none_is_refused(run: Path, opened: tuple[GPT, Tokeni
     config = opened[0].config
     with pytest.raises(RunError, match="kept no weights of step 5000; there are 1, 2"):
         open_model(run, 5000)
+    with pytest.raises(RunError, match="kept no weights of step 5000; there are 1, 2"):
+        octavo.load(run, step=5000)
     with pytest.raises(RunError, match="kept no weights of step 1; there are none"):
         open_model(tmp_path, 1)
     with pytest.raises(RunError, match="has no weights yet; wait for the first"):

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from octavo import toml
 from octavo.config import ModelConfig
 from octavo.disk import aside, drafted_at, make_folder, replace_file, saving, sync, write_folder
 from octavo.errors import DamagedError, RunError, SaveError
@@ -31,6 +32,7 @@ from octavo.saved import (
 )
 from octavo.shards import STATE, Shards, shard_name
 from octavo.tensors_file import Described, write_tensors
+from octavo.tokenizers import Tokenizer, load_tokenizer
 
 SNAPSHOT_BYTES = 1_000_000_000
 HEADER = 100_000  # bytes of a file besides its weights, at most
@@ -261,6 +263,19 @@ def save_snapshot(run: Path, step: int, model: GPT | Parts) -> None:
             snapshot_file(run, kept[-1]).unlink()
         if room():
             replace_file(snapshot_file(run, step), write, size=size)
+
+
+def open_kept(run: Path, step: int | None = None) -> tuple[GPT, Tokenizer]:
+    """A run's model, in float32, as it was after a step of its training or when it was kept last, and its tokenizer.
+
+    Raises `RunError` where there are no such weights, and what `load_snapshot` raises.
+    """
+    kept = snapshots(run)
+    if step is None and not kept:
+        raise RunError(f"{run} has no weights yet; wait for the first")
+    if step is not None and step not in kept:
+        raise RunError(f"{run} kept no weights of step {step}; there are {', '.join(map(str, kept)) or 'none'}")
+    return load_snapshot(run, kept[-1] if step is None else step, toml.load(run).model), load_tokenizer(run)
 
 
 def load_snapshot(run: Path, step: int, config: ModelConfig) -> GPT:

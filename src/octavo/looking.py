@@ -12,16 +12,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from octavo import lens, toml
-from octavo.checkpoint import load_snapshot
+from octavo import lens
+from octavo.checkpoint import open_kept
 from octavo.completion import completions, opened
-from octavo.errors import ConfigError, RunError
+from octavo.errors import ConfigError
 from octavo.lens import Changes, Choice, Head, Read, Rows, Said, Trace
 from octavo.lens.shown import plain
 from octavo.model import GPT
 from octavo.porting import open_parts
-from octavo.saved import snapshots
-from octavo.tokenizers import BPETokenizer, Tokenizer, load_tokenizer
+from octavo.tokenizers import BPETokenizer, Tokenizer
 
 LONGEST = 1024  # tokens that are looked at together: there are as many weights as their square, in every head
 THUMBNAIL = 32  # numbers along a side
@@ -188,13 +187,7 @@ def open_model(place: Path, step: int | None = None) -> tuple[GPT, Tokenizer]:
     if step is None and (place.is_file() or (place / "config.json").is_file()):
         parts, tokenizer = open_parts(place)
         return replace(parts, dtype=torch.promote_types(parts.dtype, torch.float32)).whole(), tokenizer
-    kept = snapshots(place)
-    if step is None and not kept:
-        raise RunError(f"{place} has no weights yet; wait for the first")
-    if step is not None and step not in kept:
-        there = ", ".join(map(str, kept)) or "none"
-        raise RunError(f"{place} kept no weights of step {step}; there are {there}")
-    return load_snapshot(place, kept[-1] if step is None else step, toml.load(place).model), load_tokenizer(place)
+    return open_kept(place, step)
 
 
 def look(

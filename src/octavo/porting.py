@@ -31,13 +31,20 @@ def ignore(event: Event) -> None:
     """Listen to nothing."""
 
 
-def load(where: Path | str, *, dtype: torch.dtype | None = None) -> "tuple[GPT, Tokenizer]":
+def load(where: Path | str, *, dtype: torch.dtype | None = None, step: int | None = None) -> "tuple[GPT, Tokenizer]":
     """Open a run by its place or its name, a folder that Hugging Face wrote, a GGUF file, or a model of the hub.
 
     The weights keep the dtype that they are stored in, and rounded ones of a GGUF file become bfloat16, unless another
-    is given. Raises `RunError` where it is nothing that octavo opens, `DamagedError` where a file is not what it says,
-    `DownloadError` where the hub does not answer.
+    is given. With `step` a run's model is as it was after that one, of the steps whose weights a training keeps.
+    Raises `RunError` where it is nothing that octavo opens or kept no such weights, `DamagedError` where a file is not
+    what it says, `DownloadError` where the hub does not answer.
     """
+    if step is not None:
+        from octavo.checkpoint import open_kept  # which loads what a training takes
+
+        check_float(dtype)
+        model, tokenizer = open_kept(_by_name(Path(where)), step)
+        return model.to(dtype or torch.float32), tokenizer
     parts, tokenizer = open_parts(where, dtype=dtype)
     return parts.whole(), tokenizer
 
