@@ -314,7 +314,7 @@ def test_figures_of_weights_are_numpys(model: GPT) -> None:
 def test_a_notebook_shows_what_a_lens_returns(model: GPT) -> None:
     seen = lens.trace(model, TEXT)
     found = [lens.surprises(seen), lens.logit_lens(seen), lens.head_kinds(seen), lens.contributions(seen, 1, 2)]
-    found += [lens.next_tokens(seen)]
+    found += [lens.next_tokens(seen), lens.surprises(seen)[2:5], lens.head_kinds(seen)[0]]
     for rows in (*found, lens.matrices(model)):
         html = rows._repr_html_()
         count = sum(len(row) if isinstance(row, list) else 1 for row in rows)

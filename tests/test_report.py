@@ -475,7 +475,9 @@ def test_the_report_as_values_is_json_and_the_same_each_time(made: Report, here:
 
 def test_markdown_holds_every_section_and_no_text_can_break_out_of_its_fence(workplace: Path) -> None:
     run = trained((sentences(20) + "```\n# <b>| x |</b>\n\x1b[31m````\n") * 12)
-    page = report(run, samples=1).to_markdown()
+    made = report(run, samples=1)
+    page = made.to_markdown()
+    assert made._repr_markdown_() == page
     for title in ("How well it foretells", "How well it knows", "easiest", "hardest", "Wrote or copied", "How new"):
         assert any(line.startswith("## ") and title in line for line in page.splitlines())
     assert "\x1b" not in page

@@ -57,7 +57,7 @@ class Look:
         return lens.next_tokens(self.trace, self.top)
 
     @cached_property
-    def kinds(self) -> Rows[list[Head]]:
+    def kinds(self) -> Rows[Rows[Head]]:
         """What each head tends to do."""
         return lens.head_kinds(self.trace)
 

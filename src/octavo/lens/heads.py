@@ -27,7 +27,7 @@ class Head:
     shares: Mapping[str, float | None]
 
 
-def head_kinds(trace: Trace) -> Rows[list[Head]]:
+def head_kinds(trace: Trace) -> Rows[Rows[Head]]:
     """Every head of every layer.
 
     *previous*: the token before; *first*: the beginning of the text; *itself*; *same*: where the same token stood
@@ -37,7 +37,7 @@ def head_kinds(trace: Trace) -> Rows[list[Head]]:
     chances = {kind: _chance(where) for kind, where in places.items()}
     shares = _shares(trace, torch.stack(list(places.values())))
     return Rows(
-        [_head(layer, head, dict(zip(places, found, strict=True)), chances) for head, found in enumerate(heads)]
+        Rows(_head(layer, head, dict(zip(places, found, strict=True)), chances) for head, found in enumerate(heads))
         for layer, heads in enumerate(shares)
     )
 

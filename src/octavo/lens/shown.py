@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from html import escape
-from typing import Any, TypeVar
+from typing import Any, SupportsIndex, TypeVar, overload
 
 T = TypeVar("T")
 CELL = 'style="text-align:left;padding:1px 8px;white-space:pre"'
@@ -11,12 +11,19 @@ MOST = 200  # rows
 
 
 class Rows(list[T]):
-    """A list of findings, or of lists of them, that a notebook shows as a table.
+    """A list of findings, or of lists of them, that a notebook shows as a table, and so is a part of it.
 
     >>> from octavo.lens.saying import Choice
     >>> Rows([Choice(3, 0.25)])._repr_html_().count("<tr>")
     2
     """
+
+    @overload
+    def __getitem__(self, place: SupportsIndex, /) -> T: ...
+    @overload
+    def __getitem__(self, place: slice, /) -> "Rows[T]": ...
+    def __getitem__(self, place: Any, /) -> Any:
+        return Rows(super().__getitem__(place)) if isinstance(place, slice) else super().__getitem__(place)
 
     def _repr_html_(self) -> str:
         return table(flat(self))

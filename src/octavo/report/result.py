@@ -16,5 +16,7 @@ class Report(Findings):
         return asdict(self)
 
     def to_markdown(self) -> str:
-        """As a page in Markdown."""
+        """As a page in Markdown, which is how a notebook shows it."""
         return written(self)
+
+    _repr_markdown_ = to_markdown
