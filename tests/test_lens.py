@@ -6,6 +6,7 @@ from importlib import import_module
 from itertools import takewhile
 from math import log
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,23 @@ def test_ids_and_numbers_are_taken_in_whatever_they_come(model: GPT, given: Any)
     seen = lens.trace(model, given, {"0.1": np.float32(0.5)})
     assert torch.equal(seen.logits, lens.trace(model, TEXT, {"0.1": 0.5}).logits)
     assert lens.contributions(seen, np.int64(3), np.uint16(7)) == lens.contributions(seen, 3, 7)
+
+
+def test_what_another_thread_reads_meanwhile_is_neither_heard_nor_changed(model: GPT) -> None:
+    alone, plain, said = lens.trace(model, TEXT, {"0.1": 0.0}), model(torch.tensor([[5, 5]])), []
+
+    def read_beside(tap: object, given: object, value: Tensor) -> None:
+        if value.size(1) > 2:
+            beside = Thread(target=lambda: said.append(model(torch.tensor([[5, 5]]))))
+            beside.start()
+            beside.join()
+
+    handle = model.blocks[-1].stream.register_forward_hook(read_beside)
+    seen = lens.trace(model, TEXT, {"0.1": 0.0})
+    handle.remove()
+    assert torch.equal(said[0], plain) and torch.equal(seen.logits, alone.logits)
+    for one, other in zip([*seen.stream, *seen.keys], [*alone.stream, *alone.keys], strict=True):
+        assert torch.equal(one, other)
 
 
 def test_transformers_sees_the_same(config: ModelConfig, model: GPT, tmp_path: Path) -> None:

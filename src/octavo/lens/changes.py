@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite
+from threading import get_ident
 
 import torch
 from torch import Tensor
@@ -50,13 +51,15 @@ def parse(name: str, model: GPT) -> Part:
 
 
 @contextmanager
-def switched(model: GPT, changes: Changes) -> Iterator[GPT]:
+def switched(model: GPT, changes: Changes, *, everywhere: bool = True) -> Iterator[GPT]:
     """The same model within a `with` statement, with parts multiplied by numbers: 0 switches one off.
 
-    Raises `ConfigError` for a part that it does not have and a number that is not finite.
+    It is so for all threads, or where it is not to be so `everywhere` for this one. Raises `ConfigError` for a part
+    that it does not have and a number that is not finite.
     """
     parts = [(parse(name, model), factor) for name, factor in factors_of(changes).items()]
-    handles = [tap.register_forward_hook(hook) for part, factor in parts for tap, hook in _hooks(model, part, factor)]
+    hooks = [one for part, factor in parts for one in _hooks(model, part, factor)]
+    handles = [tap.register_forward_hook(hook if everywhere else _only_here(hook)) for tap, hook in hooks]
     try:
         yield model
     finally:
@@ -78,7 +81,13 @@ def checked_factor(name: str, factor: float) -> float:
     return float(factor)
 
 
-Hook = Callable[[object, object, Tensor], Tensor]
+Hook = Callable[[object, object, Tensor], Tensor | None]
+
+
+def _only_here(hook: Hook) -> Hook:
+    """A hook that leaves what other threads read as it is."""
+    here = get_ident()
+    return lambda *given: hook(*given) if get_ident() == here else None
 
 
 def _hooks(model: GPT, part: Part, factor: float) -> Iterator[tuple[Tap, Hook]]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -103,11 +104,13 @@ def counts(value: Any, size: float) -> bool:
 
 @contextmanager
 def heard(taps: Sequence[Tap]) -> Iterator[list[Tensor]]:
-    """What passes these taps within a `with` statement, one value each, in their order."""
+    """What passes these taps within a `with` statement in this thread, one value each, in their order."""
     values: list[Tensor] = [torch.empty(0)] * len(taps)
+    here = get_ident()
 
     def hear(place: int, value: Tensor) -> None:
-        values[place] = value.detach()
+        if get_ident() == here:  # another thread may read another text through the same model
+            values[place] = value.detach()
 
     handles = [
         tap.register_forward_hook(lambda _module, _inputs, value, place=place: hear(place, value))
@@ -150,7 +153,7 @@ def trace(model: GPT, tokens: Ids, changes: Changes | None = None, known: Trace 
     begun = 0 if known is None else alike(known.tokens, row)
     with ExitStack() as stack:
         stack.enter_context(at_rest(model))
-        stack.enter_context(switched(model, factors))
+        stack.enter_context(switched(model, factors, everywhere=False))
         values = stack.enter_context(heard(_taps(model)))
         cache = None if known is None or not begun else _remembered(known, begun, len(row))
         logits = model(row[None, begun:], cache)[0]
