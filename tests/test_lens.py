@@ -20,6 +20,7 @@ from octavo.errors import ConfigError
 from octavo.lens.heads import targets
 from octavo.model import GPT
 from octavo.run import save_model
+from warm import Warm
 
 TEXT = [3, 1, 4, 1, 5, 9, 2, 6, 3, 1, 4]
 
@@ -114,6 +115,30 @@ def test_what_another_thread_reads_meanwhile_is_neither_heard_nor_changed(model:
     assert torch.equal(said[0], plain) and torch.equal(seen.logits, alone.logits)
     for one, other in zip([*seen.stream, *seen.keys], [*alone.stream, *alone.keys], strict=True):
         assert torch.equal(one, other)
+
+
+COMPILED = """
+from copy import deepcopy
+import torch
+from octavo import GPT, ModelConfig, lens
+
+model, text = GPT(ModelConfig(vocab_size=9, context=16, layers=2, heads=2, width=8)), [3, 1, 4, 1, 5]
+alone, without = lens.trace(model, text), lens.trace(model, text, {"0": 0})
+assert not torch.equal(without.logits, alone.logits)
+blocks = deepcopy(model)
+blocks.blocks[0].compile(backend="eager")
+with torch.no_grad():
+    for compiled in (torch.compile(model, backend="eager"), blocks):
+        compiled(torch.tensor([text]))
+        assert torch.equal(lens.trace(compiled, text).stream[1], alone.stream[1])
+        with lens.switched(compiled, {"0": 0}):
+            assert torch.equal(compiled(torch.tensor([text]))[0], without.logits)
+"""
+
+
+def test_a_compiled_model_is_heard_and_changed_as_it_was_before(warm: Warm) -> None:
+    seen = warm.start(COMPILED)  # what checks the shapes would be compiled, too
+    assert seen.wait() == 0, seen.errors
 
 
 def test_transformers_sees_the_same(config: ModelConfig, model: GPT, tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from math import isfinite
 from threading import get_ident
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from octavo.errors import ConfigError
 from octavo.model import GPT, GPTBlock
@@ -55,16 +56,23 @@ def switched(model: GPT, changes: Changes, *, everywhere: bool = True) -> Iterat
     """The same model within a `with` statement, with parts multiplied by numbers: 0 switches one off.
 
     It is so for all threads, or where it is not to be so `everywhere` for this one. Raises `ConfigError` for a part
-    that it does not have and a number that is not finite.
+    that it does not have and a number that is not finite. Of a compiled model the program waits meanwhile.
     """
     parts = [(parse(name, model), factor) for name, factor in factors_of(changes).items()]
     hooks = [one for part, factor in parts for one in _hooks(model, part, factor)]
     handles = [tap.register_forward_hook(hook if everywhere else _only_here(hook)) for tap, hook in hooks]
     try:
-        yield model
+        with uncompiled(model):
+            yield model
     finally:
         for handle in handles:
             handle.remove()
+
+
+def uncompiled(model: nn.Module) -> AbstractContextManager[Any]:
+    """Within a `with` statement, nothing that was compiled: a program made before a hook was set does not hear it."""
+    compiled = any("_orig_mod" in part._modules or part._compiled_call_impl is not None for part in model.modules())
+    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
 
 
 def factors_of(changes: Changes | None) -> dict[str, float]:

@@ -30,7 +30,8 @@ class Trace:
     """A text as a model read it, without dropout.
 
     The pass is the model's own: nothing is listened to that would make it leave its fused kernels, so the logits are
-    those that it gives to anybody, to the bit. The weights of attention are computed from its queries and keys.
+    those that it gives to anybody, to the bit; of a compiled model, those of what was compiled. The weights of
+    attention are computed from its queries and keys.
     """
 
     model: GPT
