@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
@@ -38,7 +39,7 @@ from octavo.server.gate import BEGUN, BODY, PATIENCE, Gate, Rules
 from octavo.server.metrics import Counts
 from octavo.server.models import Models, Served
 from octavo.server.schema import ChatRequest, CompletionRequest, DetokenizeRequest
-from octavo.server.service import TAKEN, listen, read_key, rules_for, service
+from octavo.server.service import GRACE, TAKEN, listen, read_key, rules_for, service
 from octavo.slots import BLOCK
 from octavo.tokenizers import SimpleTokenizer
 from test_chat import CHATML, tokenizer_with
@@ -779,6 +780,29 @@ def test_a_client_that_goes_away_is_not_written_for_any_longer(stream: bool, run
     assert running.call("GET", "/health")[0] == 200
 
 
+@pytest.mark.parametrize("hurried", [False, True])
+def test_a_service_that_ends_tells_those_it_waits_for_no_longer(
+    hurried: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    running = Running(Rules())
+    running.server.config.timeout_graceful_shutdown = 1
+    endless = {**GOOD, "max_tokens": 100_000, "ignore_eos": True}
+    with ThreadPoolExecutor() as clients:
+        asked = [
+            clients.submit(running.call, "POST", "/v1/completions", {**endless, "stream": how}) for how in (False, True)
+        ]
+        while running.models.find("plain").engine.load().active < 2:
+            time.sleep(0.01)
+        running.server.force_exit = hurried  # as a second Ctrl-C has it
+        running.stop()
+        (status, whole), (begun, streamed) = (one.result() for one in asked)
+    error = {"message": "the service ends; ask again when it is back", "type": "server_error"}
+    assert (status, begun) == (503, 200)
+    assert error.items() <= json.loads(whole)["error"].items()
+    assert error.items() <= json.loads(streamed.split(b"data: ")[-1])["error"].items()
+    assert not [record for record in caplog.records if record.exc_info or "Traceback" in record.getMessage()]
+
+
 # the program
 
 
@@ -1000,5 +1024,6 @@ def test_the_page_on_serving_says_the_numbers_that_the_service_has() -> None:
         f"in blocks of {BLOCK} tokens and at most {SHARE:.0%}".replace("%", " %"),
         f"A body has {BODY >> 20} MiB and {PATIENCE:g} seconds at the most",
         f"temperature {USUAL}, or {ANSWERING} where",
+        f"gives the texts on their way {GRACE} seconds",
     ):
         assert words in page

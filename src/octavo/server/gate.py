@@ -7,6 +7,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from octavo.server.metrics import Counts
 from octavo.server.refused import RefusedError
+from octavo.server.strict import LEFT
 
 BODY = 4 << 20  # bytes
 PATIENCE = 20.0  # seconds in which a body has to be here
@@ -165,7 +167,7 @@ class Gate:
             await send({"type": "websocket.close", "code": 1008})
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        begin, status = time.perf_counter(), 499  # which stands where nobody waited for an answer
+        begin, status = time.perf_counter(), LEFT  # which stands where nobody waited for an answer
 
         async def sending(message: Message) -> None:
             nonlocal status
@@ -183,6 +185,9 @@ class Gate:
             await self.app(scope, Body(self.rules, receive), sending)
         except RefusedError as error:
             await error.response()(scope, receive, sending)
+        except asyncio.CancelledError:  # the service ends, and has waited for this answer as long as it does
+            with suppress(asyncio.CancelledError):  # nor does it wait for a client that takes nothing
+                await _end(scope, receive, sending, begun=status != LEFT)
         finally:
             seconds = time.perf_counter() - begin
             self.counts.add(_route(scope), status, seconds)
@@ -252,6 +257,15 @@ def safe(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
 
 
 SAFE_HEADERS = [(name.lower().encode(), value.encode()) for name, value in SAFE.items()]
+
+
+async def _end(scope: Scope, receive: Receive, send: Send, *, begun: bool) -> None:
+    """Tell a client that its answer will not come to its end: in its place, or as the last event of a stream."""
+    told = RefusedError(503, "the service ends; ask again when it is back", code="ending", headers=CLOSE).response()
+    if begun:
+        await send({"type": "http.response.body", "body": b"data: %b\n\n" % bytes(told.body)})
+    else:
+        await told(scope, receive, send)
 
 
 def _route(scope: Mapping[str, Any]) -> str:

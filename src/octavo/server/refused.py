@@ -8,7 +8,9 @@ from fastapi import HTTPException
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
-KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error", 500: "server_error"}
+KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"} | dict.fromkeys(
+    (500, 503), "server_error"
+)
 DESCRIBED = {
     "type": "object",
     "required": ["error"],

@@ -27,7 +27,7 @@ WAITING = 2048  # clients that may wait to be taken, and how many are before oth
 TAKEN = 16
 OBJECTS = 50_000  # that come before it is looked for those which nobody can reach
 SWITCH = 2e-4  # seconds that the thread which answers waits for the one which writes; Python's own are 5e-3
-GRACE = 10  # seconds that streams have to come to their end
+GRACE = 8  # seconds that streams have to come to their end; docker ends what is there after ten
 SHORTEST = 16  # signs of a key that guards more than this machine
 HOST = r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\]"  # a name, or an address in numbers
 ADDRESS = re.compile(rf"https?://(?:{HOST})(?::([1-9][0-9]{{0,4}}))?/?", re.ASCII | re.IGNORECASE)
@@ -111,6 +111,11 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         for at in sockets or ():
             at.listen(WAITING)  # asyncio has one number for both, that of the configuration
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        if self.force_exit:  # by a second Ctrl-C, after which the application is left as it is
+            await self.lifespan.shutdown()
 
 
 def server_of(app: FastAPI, rules: Rules, log: Log, check_room: Check = anyone) -> uvicorn.Server:
