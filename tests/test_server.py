@@ -577,6 +577,16 @@ def test_who_does_not_come_in_is_told_why(running: Running) -> None:
         assert running.refusal("POST", "/tokenize", **kind)[1]["message"] == message
 
 
+def test_what_is_not_there_is_named_with_what_is(running: Running, client: OpenAI) -> None:
+    there = "ask /v1/chat/completions, /v1/completions or /v1/models"
+    with pytest.raises(openai.NotFoundError, match=f"there is no '/v1/responses' here; {there}"):
+        client.responses.create(model="plain", input="Ada")
+    status, error = running.refusal("POST", "/chat/completions", {"messages": TALK})  # an address without /v1
+    assert (status, error["message"]) == (404, f"there is no '/chat/completions' here; {there}")
+    status, error = running.refusal("GET", "/v1/completions")
+    assert (status, error["message"]) == (405, "'/v1/completions' takes no GET; send POST")
+
+
 WITHIN, JSON = {"Authorization": f"Bearer {KEY}"}, {"Content-Type": "application/json"}
 
 

@@ -25,6 +25,7 @@ from octavo.server.strict import LEFT, REFUSALS, StrictRoute, refuse_in_the_apis
 from octavo.server.writing import Writing
 
 DEFAULT_TOKENS = 16  # of a completion, as the API has it
+THERE = "ask /v1/chat/completions, /v1/completions or /v1/models"
 
 STREAMED: dict[int | str, dict[str, Any]] = {
     200: {"description": "The answer, whole or streamed", "content": {"application/json": {}, "text/event-stream": {}}}
@@ -211,5 +212,5 @@ def create_app(models: Models) -> FastAPI:
     app.state.reports = Reports()
     for router in (api, files.page, state.router, learning.router, lenses.router, reporting.router):
         app.include_router(router)
-    refuse_in_the_apis_words(app)
+    refuse_in_the_apis_words(app, THERE)
     return app

@@ -42,8 +42,9 @@ class StrictRoute(APIRoute):
         return handle
 
 
-def refuse_in_the_apis_words(app: FastAPI) -> None:
-    """Whatever a route raises for a request becomes the API's error object."""
+def refuse_in_the_apis_words(app: FastAPI, there: str) -> None:
+    """Whatever a route raises for a request becomes the API's error object; who asks for a path that is none is told
+    what is `there`."""
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -51,8 +52,18 @@ def refuse_in_the_apis_words(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> JSONResponse:
-        known = error if isinstance(error, RefusedError) else RefusedError(error.status_code, str(error.detail))
+        known = error if isinstance(error, RefusedError) else lost(request, error, there)
         return known.response()
+
+
+def lost(request: Request, error: HTTPException, there: str) -> RefusedError:
+    """The refusal of a path that there is not, or not with this method."""
+    path, status, takes = request.url.path, error.status_code, (error.headers or {}).get("Allow")
+    if status == 404:
+        return RefusedError(status, f"there is no {path!r:.80} here; {there}")
+    if takes is not None:
+        return RefusedError(status, f"{path!r:.80} takes no {request.method}; send {takes}", headers=error.headers)
+    return RefusedError(status, str(error.detail))
 
 
 async def while_here(request: Request, work: Awaitable[T]) -> T | None:

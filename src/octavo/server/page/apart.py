@@ -87,7 +87,7 @@ def create_page(training: Training) -> FastAPI:
 
     for router in ROUTERS:
         app.include_router(router)
-    refuse_in_the_apis_words(app)
+    refuse_in_the_apis_words(app, "open /learn")
     return app
 
 
