@@ -329,6 +329,7 @@ def test_a_path_is_logged_as_it_was_sent_and_invents_no_line(running: Running) -
 
 GOOD = {"model": "plain", "prompt": "Ada", "max_tokens": 2}
 TALK = [{"role": "user", "content": "Ada"}]
+PICTURE = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}]}
 NO_BLANK_LINE = {str(token): -100 for token in PLAIN.encode("\n")}
 
 
@@ -349,11 +350,13 @@ NO_BLANK_LINE = {str(token): -100 for token in PLAIN.encode("\n")}
             {"logit_bias": {f"x{n}": 1 for n in range(1025)}},
             "it names 1025 tokens; name at most 1024",
         ),
-        ("/v1/completions", {"stop": [""]}, "stop"),
+        ("/v1/completions", {"stop": [""]}, "stop.0: String should have at least 1 character"),
+        ("/v1/completions", {"stop": ["x"] * 17}, "stop: List should have at most 16 items"),
         ("/v1/completions", {"prompt": []}, "there is no prompt; give at least one"),
         ("/v1/completions", {"prompt": [[]]}, "a prompt has no tokens; give at least one"),
         ("/v1/completions", {"prompt": [99999]}, "id 99999 is no token; this vocabulary has ids from 0 to"),
-        ("/v1/completions", {"prompt": [-1]}, "prompt"),
+        ("/v1/completions", {"prompt": [-1]}, "prompt.0: Input should be greater than or equal to 0"),
+        ("/v1/completions", {"prompt": ["a\x00"]}, "prompt.0: it holds U+0000; leave it out"),
         ("/v1/completions", {"prompt": "a\ud800"}, "it holds half of a surrogate pair, which is no character; replace"),
         ("/v1/completions", {"prompt": "a\x00"}, "it holds U+0000; leave it out"),
         ("/v1/completions", {"model": "../plain"}, "no model '../plain'; there is plain, chatty"),
@@ -367,6 +370,7 @@ NO_BLANK_LINE = {str(token): -100 for token in PLAIN.encode("\n")}
         ("/v1/chat/completions", {"response_format": {"type": "json_object"}}, "octavo does not do response_format; l"),
         ("/v1/chat/completions", {"messages": []}, "messages: List should have at least 1 item"),
         ("/v1/chat/completions", {"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role: Input should be"),
+        ("/v1/chat/completions", {"messages": [PICTURE]}, "messages.0.content.0.type: Input should be 'text'"),
         ("/v1/chat/completions", {"top_logprobs": 2}, "top_logprobs takes logprobs; set that to true"),
         ("/v1/chat/completions", {"max_tokens": 1, "max_completion_tokens": 2}, "max_tokens and max_completion_tokens"),
         ("/v1/chat/completions", {"model": "chatty", "messages": [{"role": "user", "content": TEXT}]}, "the conversat"),

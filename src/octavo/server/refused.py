@@ -65,8 +65,12 @@ def error_object(status: int, message: str, param: str | None = None, code: str 
 
 
 def of_validation(error: RequestValidationError) -> RefusedError:
-    """The first thing that is wrong with a request, in one line."""
-    first = error.errors()[0]
+    """The first thing that is wrong with a request, in one line.
+
+    Of a field that may be of several kinds each kind complains: the one that was meant is not of the wrong type, or
+    only deep within.
+    """
+    first = max(error.errors(), key=lambda one: (not one["type"].endswith("_type"), len(one["loc"])))
     names = [str(part) for part in first["loc"][1:]]
     param = first.get("ctx", {}).get("name") or (names[0] if names else None)
     where = ".".join(name for name in names if re.fullmatch(r"\w+", name))  # the others are kinds of values

@@ -48,7 +48,7 @@ Biases = Annotated[
     Field(max_length=BIASES),
     BeforeValidator(few),
 ]
-Stop = Annotated[Text, Field(min_length=1, max_length=LONGEST_STOP)]
+Stop = Annotated[StrictStr, Field(min_length=1, max_length=LONGEST_STOP), AfterValidator(checked)]
 
 
 def refusing(**harmless: tuple[Any, ...]) -> Callable[[Any], Any]:
