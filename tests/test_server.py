@@ -48,6 +48,8 @@ from texts import sentences
 TEXT = sentences(60)
 KEY = "a-key-that-nobody-guesses"
 PLAIN, CHATTY = SimpleTokenizer(TEXT), tokenizer_with(CHATML)
+GOOD = {"model": "plain", "prompt": "Ada", "max_tokens": 2}
+TALK = [{"role": "user", "content": "Ada"}]
 Call = Callable[..., tuple[int, dict[str, str], bytes]]
 
 
@@ -176,6 +178,19 @@ def test_the_same_prompt_several_times_is_gone_on_with_in_several_ways(
     assert len({choice.text for choice in answer.choices}) == 6
 
 
+@pytest.mark.parametrize(
+    ("path", "nothing"),
+    [("/v1/completions", {"prompt": None}), ("/v1/chat/completions", {"messages": TALK, "top_logprobs": 0})],
+)
+def test_a_field_that_asks_for_nothing_is_as_if_it_was_left_out(
+    path: str, nothing: dict[str, Any], running: Running
+) -> None:
+    usual = {"model": "plain", "max_tokens": 3, "seed": 1}
+    absent = {name: value for name, value in nothing.items() if value}
+    given, left = (json.loads(running.call("POST", path, usual | body)[1]) for body in (nothing, absent))
+    assert given["choices"] == left["choices"]
+
+
 def test_what_copies_of_a_prompt_share_was_read_by_none_before(client: OpenAI) -> None:
     prompt = sentences(61)[-2 * BLOCK :][::-1]
     for read_before in (False, True):
@@ -199,6 +214,18 @@ def test_a_prompt_may_be_ids_and_is_repeated_with_what_is_told_of_it(client: Ope
     assert told.text_offset[:9] == list(range(9))
     for word, logprob, best in list(zip(told.tokens, told.token_logprobs, told.top_logprobs, strict=True))[9:]:
         assert best[word] == max(best.values()) == pytest.approx(logprob, abs=1e-5)
+
+
+def test_a_prompt_is_told_of_where_nothing_is_to_be_written(client: OpenAI) -> None:
+    words: dict[str, Any] = {"model": "plain", "prompt": ["Ada finds", "Grace"], "echo": True, "logprobs": 2}
+    told, written = (client.completions.create(**words, max_tokens=most) for most in (0, 1))
+    for one, other in zip(told.choices, written.choices, strict=True):
+        assert one.logprobs is not None and other.logprobs is not None and other.logprobs.token_logprobs is not None
+        assert one.text == other.text[: len(one.text)] and one.finish_reason == "length"
+        assert one.logprobs.token_logprobs == other.logprobs.token_logprobs[: len(one.text)]
+    assert told.usage is not None and (told.usage.prompt_tokens, told.usage.completion_tokens) == (14, 0)
+    (chunk,) = client.completions.create(model="plain", prompt="Ada", max_tokens=0, stream=True)
+    assert (chunk.choices[0].text, chunk.choices[0].finish_reason) == ("", "length")
 
 
 def test_a_stream_joins_to_the_whole(client: OpenAI) -> None:
@@ -327,8 +354,6 @@ def test_a_path_is_logged_as_it_was_sent_and_invents_no_line(running: Running) -
 
 # what is refused
 
-GOOD = {"model": "plain", "prompt": "Ada", "max_tokens": 2}
-TALK = [{"role": "user", "content": "Ada"}]
 PICTURE = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}]}
 NO_BLANK_LINE = {str(token): -100 for token in PLAIN.encode("\n")}
 
@@ -338,7 +363,7 @@ NO_BLANK_LINE = {str(token): -100 for token in PLAIN.encode("\n")}
     [
         ("/v1/completions", {"temperature": 3}, "temperature: Input should be less than or equal to 2"),
         ("/v1/completions", {"temperature": "hot"}, "temperature: Input should be a valid number"),
-        ("/v1/completions", {"max_tokens": 0}, "max_tokens: Input should be greater than or equal to 1"),
+        ("/v1/completions", {"max_tokens": -1}, "max_tokens: Input should be greater than or equal to 0"),
         ("/v1/completions", {"n": 10**6}, "n: Input should be less than or equal to 128"),
         ("/v1/completions", {"seed": 2**64}, "seed: Input should be less than"),
         ("/v1/completions", {"suffix": "x"}, "octavo does not do suffix; leave it out"),

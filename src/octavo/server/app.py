@@ -73,7 +73,7 @@ async def complete(request: Request, asked: CompletionRequest) -> Any:
         Wanted(
             prompt=ids,
             sampling=copy,
-            max_new_tokens=asked.max_tokens or DEFAULT_TOKENS,
+            max_new_tokens=DEFAULT_TOKENS if asked.max_tokens is None else asked.max_tokens,
             stop=asked.stops,
             alternatives=asked.logprobs or 0,
             about_prompt=about,
@@ -154,7 +154,7 @@ async def answer(request: Request, writing: Writing, asked: CompletionRequest | 
 
 def _given(asked: CompletionRequest) -> list[str | list[int]]:
     """The prompts, in whichever of the API's four forms they come."""
-    given: list[Any] = asked.prompt if isinstance(asked.prompt, list) else [asked.prompt]
+    given: list[Any] = asked.prompt if isinstance(asked.prompt, list) else [asked.prompt or ""]
     if not given:
         raise RefusedError(400, "there is no prompt; give at least one", param="prompt")
     return [given] if isinstance(given[0], int) else given

@@ -102,10 +102,10 @@ class Writing(BaseModel):
 class CompletionRequest(Writing):
     """POST /v1/completions."""
 
-    prompt: Text | Annotated[list[Text], FIRST] | Tokens | Annotated[list[Tokens], FIRST] = Field(
-        "", description="Texts, or ids."
+    prompt: Text | Annotated[list[Text], FIRST] | Tokens | Annotated[list[Tokens], FIRST] | None = Field(
+        None, description="Texts, or ids; left out, a text begins anew."
     )
-    max_tokens: StrictInt | None = Field(None, ge=1, le=TOKENS, description="16 where it is left out.")
+    max_tokens: StrictInt | None = Field(None, ge=0, le=TOKENS, description="16 where it is left out.")
     echo: StrictBool | None = None
     logprobs: StrictInt | None = Field(None, ge=0, le=20)
     return_token_ids: StrictBool | None = Field(None, description="Whether tokens are told by their ids too.")
@@ -171,7 +171,7 @@ class ChatRequest(Writing):
 
     @model_validator(mode="after")
     def _agree(self) -> "ChatRequest":
-        if self.top_logprobs is not None and not self.logprobs:
+        if self.top_logprobs and not self.logprobs:
             raise ValueError("top_logprobs takes logprobs; set that to true")
         if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
             raise ValueError("max_tokens and max_completion_tokens say different things; give one of them")

@@ -127,6 +127,8 @@ class Sequence:
 
     def push(self, token: int, logprob: float, alternatives: Alternatives) -> Said | None:
         """Take the next token; give what is certain with it, if anything is."""
+        if not self.request.max_new_tokens:  # only the prompt was to be told of
+            return Said(finish_reason="length")
         self.text.added.append(token)
         self.alternatives.append(alternatives)
         self.places.append(self.writer.place)
