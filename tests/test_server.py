@@ -440,8 +440,8 @@ def test_a_conversation_that_leaves_less_room_than_is_asked_for_is_refused_unles
     assert (got, error["param"], error["code"]) == (400, "messages", "context_length_exceeded")
     fewer = f" or ask for {room} at most" if room else ""
     assert error["message"] == (
-        f"the conversation takes {256 - room} tokens, {asked} more are asked for and the model sees 256; "
-        f"leave out its oldest turns{fewer}"
+        f"the conversation takes {256 - room} tokens, {asked} more are asked for and this model's maximum "
+        f"context length is 256; leave out its oldest turns{fewer}"
     )
 
 
@@ -453,7 +453,8 @@ def test_a_conversation_is_answered_for_as_long_as_there_is_room_where_no_length
     assert told["usage"]["completion_tokens"] == 3
     status, error = running.refusal("POST", "/v1/chat/completions", {**body, "messages": messages([], leaving(0))})
     assert (status, error["code"]) == (400, "context_length_exceeded")
-    assert error["message"] == "the conversation takes 256 tokens and the model sees 256; leave out its oldest turns"
+    too_long = "the conversation takes 256 tokens and this model's maximum context length is 256"
+    assert error["message"] == f"{too_long}; leave out its oldest turns"
 
 
 def test_what_goes_on_past_the_context_is_as_long_as_is_asked_for(running: Running) -> None:

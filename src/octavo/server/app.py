@@ -189,8 +189,8 @@ def _check_conversation(served: Served, asked: ChatRequest, count: int) -> None:
     fewer = f" or ask for {room} at most" if room > 0 else ""
     raise RefusedError(
         400,
-        f"the conversation takes {count} tokens{more} and the model sees {served.context}; "
-        f"leave out its oldest turns{fewer}",
+        f"the conversation takes {count} tokens{more} and this model's maximum context length is {served.context}; "
+        f"leave out its oldest turns{fewer}",  # by OpenAI's own words for it clients know what to do
         param="messages",
         code="context_length_exceeded",
     )
