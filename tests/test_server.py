@@ -593,6 +593,14 @@ def test_behind_a_proxy_its_address_comes_in_and_none_that_looks_like_it(
     assert {status(Host=host, Origin=origin) for host in (CALLED[0], here) for origin in FORGED} == {403}
 
 
+def test_a_proxys_client_is_sent_on_to_the_proxys_scheme(behind: Running) -> None:
+    for host, scheme in ((CALLED[0], "https"), (f"127.0.0.1:{behind.port}", "http")):
+        connection = HTTPConnection("127.0.0.1", behind.port, timeout=20)
+        connection.request("GET", "/v1/models/", headers={"Authorization": f"Bearer {KEY}", "Host": host})
+        assert connection.getresponse().getheader("Location") == f"{scheme}://{host}/v1/models"
+        connection.close()
+
+
 def test_who_does_not_come_in_is_told_why(running: Running) -> None:
     for headers, message in (
         ({"Host": "evil.example"}, "'evil.example' is no name of this service; call it as it says itself"),
@@ -615,6 +623,17 @@ def test_what_is_not_there_is_named_with_what_is(running: Running, client: OpenA
     assert (status, error["message"]) == (404, f"there is no '/chat/completions' here; {there}")
     status, error = running.refusal("GET", "/v1/completions")
     assert (status, error["message"]) == (405, "'/v1/completions' takes no GET; send POST")
+
+
+def test_who_asks_for_the_head_of_an_answer_gets_that_alone(running: Running) -> None:
+    connection, seen = HTTPConnection("127.0.0.1", running.port, timeout=20), []
+    for method in ("HEAD", "GET", "HEAD"):  # over one connection, where a body would be taken for the next answer
+        connection.request(method, "/v1/models")
+        answer = connection.getresponse()
+        seen.append((answer.status, answer.getheader("Content-Type"), answer.getheader("Content-Length")))
+        assert bool(answer.read()) == (method == "GET")
+    connection.close()
+    assert seen == [seen[1]] * 3 and seen[1][0] == 200
 
 
 WITHIN, JSON = {"Authorization": f"Bearer {KEY}"}, {"Content-Type": "application/json"}

@@ -95,6 +95,12 @@ class Rules:
         """
         return self.public is not None and plain(f"{self.public.partition(':')[0]}://{host}") == self.public
 
+    def scheme(self, scope: Scope) -> str:
+        """The scheme of this service's addresses, as who called it sees them: a proxy has its own."""
+        if self.public is None or not self.proxied(header(scope, "host") or ""):
+            return str(scope["scheme"])
+        return self.public.partition(":")[0]
+
     def own(self, origin: str, scheme: str, host: str) -> bool:
         """Whether an Origin is that of this service's own pages: of the proxy, or of the address that was called."""
         given = plain(origin)
@@ -168,6 +174,8 @@ class Gate:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         begin, status = time.perf_counter(), LEFT  # which stands where nobody waited for an answer
+        if scope["method"] == "HEAD":  # of which uvicorn keeps the body back
+            scope = {**scope, "method": "GET"}
 
         async def sending(message: Message) -> None:
             nonlocal status
@@ -178,6 +186,7 @@ class Gate:
 
         try:
             self.rules.check(scope)
+            scope["scheme"] = self.rules.scheme(scope)
             self.check_room(scope)
             if scope["method"] == "POST":
                 await self.turn()
