@@ -123,6 +123,8 @@ def test_weights_that_cannot_be_read_leave_those_that_are_there(
     assert written(running) != first
     shutil.rmtree(tmp_path / "ada")
     assert running.call("POST", "/v1/completions", ASKED)[0] == 200
+    told = [line for line in running.lines if line.startswith("ada goes on with the weights it has: ")]
+    assert len(told) == 2 and "model.safetensors" in told[0]  # once for each time that they changed
 
 
 def test_weights_that_a_gpu_has_no_room_for_leave_those_that_are_there(

@@ -72,8 +72,8 @@ class Running:
 
     def __init__(self, rules: Rules, *, bitwise: bool = True, served: list[Served] | None = None, **words: Any) -> None:
         usual = [Served(name, Engine(*both, bitwise=bitwise, **words)) for name, both in MODELS.items()]
-        self.models = Models(served or usual)
         self.lines: list[str] = []
+        self.models = Models(served or usual, self.lines.append)
         self.server, at = service(self.models, rules, self.lines.append), listen("127.0.0.1", 0)
         self.port = at.getsockname()[1]
         self.thread = threading.Thread(target=lambda: asyncio.run(self.server.serve([at])))

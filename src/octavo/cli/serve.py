@@ -49,4 +49,4 @@ def serve(
     home = f"http://{address}:{at.getsockname()[1]}"
     say(f"serving {', '.join(names)} at {home}/v1; Ctrl-C ends it")
     say(f"the page is at {home}")
-    serve(Models(served), rules, at, say)
+    serve(Models(served, say), rules, at, say)

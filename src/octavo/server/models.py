@@ -170,7 +170,8 @@ def _open(place: Path, name: str, bitwise: bool, device: str) -> Served:
 class Models:
     """What is served. A name is looked up here and nowhere else: it never becomes a path."""
 
-    def __init__(self, served: list[Served]) -> None:
+    def __init__(self, served: list[Served], log: Callable[[str], object] = lambda line: None) -> None:
+        self.log = log
         self.named: dict[str, Served] = {one.name: one for one in served}
         self._renewing = asyncio.Lock()
         self._leaving: dict[Engine, asyncio.Task[None]] = {}
@@ -204,10 +205,8 @@ class Models:
     async def _renew(self, served: Served, again: Callable[[], Served], written: int) -> None:
         try:
             newer = await asyncio.to_thread(again)
-        except (
-            OctavoError,
-            OSError,
-        ):  # it is being deleted, or written over: what is there stays, until it changes again
+        except (OctavoError, OSError) as error:  # it is gone, or being written over: tried again when it changes again
+            self.log(f"{served.name} goes on with the weights it has: {error}")
             self.named[served.name] = replace(served, written=written)
             return
         begin(newer.engine)
