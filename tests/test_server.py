@@ -393,6 +393,7 @@ NO_BLANK_LINE = {str(token): -100 for token in PLAIN.encode("\n")}
         ),
         ("/v1/chat/completions", {"tools": [{}]}, "octavo does not do tools; leave it out"),
         ("/v1/chat/completions", {"response_format": {"type": "json_object"}}, "octavo does not do response_format; l"),
+        ("/v1/chat/completions", {"guided_json": {}}, "octavo does not do guided_json; leave it out"),
         ("/v1/chat/completions", {"messages": []}, "messages: List should have at least 1 item"),
         ("/v1/chat/completions", {"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role: Input should be"),
         ("/v1/chat/completions", {"messages": [PICTURE]}, "messages.0.content.0.type: Input should be 'text'"),

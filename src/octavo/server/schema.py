@@ -155,6 +155,8 @@ class ChatRequest(Writing):
             functions=([],),
             function_call=("none", "auto"),
             response_format=({"type": "text"},),
+            grammar=(),
+            guided_json=(),
             modalities=(["text"],),
             audio=(),
             prediction=(),
