@@ -22,8 +22,8 @@ class Look {
   constructor(place, model, step) {
     Object.assign(this, { model, off: new Set(), at: Infinity, layer: 0, head: 0, attended: new Map() });
     this.first = FIRST.slice(0, model.context); // a character may be a token
-    this.text = h("textarea", { rows: 3, spellcheck: "false", value: remembered("sessionStorage", "look", this.first),
-      oninput: () => this.refresh() });
+    this.text = h("textarea", { rows: 3, dir: "auto", spellcheck: "false",
+      value: remembered("sessionStorage", "look", this.first), oninput: () => this.refresh() });
     this.tokens = new TokenList({ label: "The text as tokens; the arrow keys go from token to token",
       select: (index) => this.select(index) });
     this.loss = h("p", { class: "reading", role: "status" });

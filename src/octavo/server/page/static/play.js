@@ -69,7 +69,7 @@ class Play {
   constructor(place, model) {
     this.model = model;
     this.knobs = new Knobs();
-    this.prompt = h("textarea", { rows: 4, spellcheck: "false", placeholder: "Once upon a time",
+    this.prompt = h("textarea", { rows: 4, dir: "auto", spellcheck: "false", placeholder: "Once upon a time",
       value: remembered("sessionStorage", "prompt", ""), onkeydown: (event) => this.key(event) });
     this.go = button("Write", () => this.write(), { class: "primary" });
     this.stop = button("Stop", () => this.running?.abort(), { disabled: true });

@@ -18,7 +18,8 @@ class Talk {
     this.history = new History(model.name);
     this.turns = h("ol", { class: "turns" });
     this.live = h("p", { class: "status", role: "status" });
-    this.input = h("textarea", { rows: 2, placeholder: "Say something", onkeydown: (event) => this.key(event) });
+    this.input = h("textarea", { rows: 2, dir: "auto", placeholder: "Say something",
+      onkeydown: (event) => this.key(event) });
     this.temperature = h("input", { type: "number", min: 0, max: 2, step: 0.01,
       placeholder: model.answers ? "0.3" : "0.8" });
     this.most = h("input", { type: "number", min: 1, max: 4096, step: 1, value: 200 });

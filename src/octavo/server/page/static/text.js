@@ -1,8 +1,10 @@
 // How text of any kind is shown: what would be invisible or would turn the line round is given a sign of its own.
 
 const ODD = new RegExp(
-  "[\\u0000-\\u0008\\u000b-\\u001f\\u007f-\\u009f\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb]"
+  "[\\u0000-\\u0008\\u000b-\\u001f\\u007f-\\u009f\\u00ad\\u180e\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb]"
     + "|[\\u{e0000}-\\u{e007f}]|[\\ud800-\\udfff]", "gu");
+// Nothing to be seen but between letters: where a line may end, how they join, and on which side a full stop stands.
+export const between = (text) => /^[\u061c\u200b-\u200f]+$/u.test(text);
 const LONGEST = 100_000; // characters that are shown of one text
 
 function sign(character) {
@@ -20,15 +22,17 @@ export function shown(text) {
 
 // A short piece of text as a thing: with its spaces and its ends of lines.
 export function label(text, most = 24) {
-  const cut = text.length > most ? `${text.slice(0, most)}…` : text;
-  return cut.replace(ODD, sign).replaceAll(" ", "␣").replaceAll("\n", "↵").replaceAll("\t", "⇥") || "∅";
+  const signs = [...text];
+  const cut = signs.length > most ? `${signs.slice(0, most).join("")}…` : text;
+  const seen = cut.replace(between(text) ? /[^…]/gu : ODD, sign).replace(/[^\S \n\t]/gu, sign);
+  return seen.replaceAll(" ", "␣").replaceAll("\n", "↵").replaceAll("\t", "⇥") || "∅";
 }
 
 const NAMES = { " ": "space", "\n": "new line", "\t": "tab", "": "nothing" };
 
 // What a screen reader says of it.
-export const spoken = (text) => NAMES[text] ?? (text.trim() ? shown(text.slice(0, 80).trim())
-  : several(text.length, "blank"));
+export const spoken = (text) => NAMES[text] ?? (between(text) ? label(text)
+  : text.trim() ? shown(text.slice(0, 80).trim()) : several(text.length, "blank"));
 
 // A number of things, of which there may be one.
 export const several = (number, name) => `${number.toLocaleString("en")} ${name}${number === 1 ? "" : "s"}`;

@@ -2,7 +2,7 @@
 
 import { h, put, tint } from "./dom.js";
 import { rove } from "./grid.js";
-import { label, percent, shown, spoken } from "./text.js";
+import { between, label, percent, shown, spoken } from "./text.js";
 
 const MOST = 10; // bits at which the tint is full
 export const bits = (probability) => (probability > 0 ? -Math.log2(probability) : 40);
@@ -101,7 +101,7 @@ export class TokenList {
 
   dress(cell, token) {
     const text = shown(token.text);
-    const plain = token.text.trim() === "" || text !== token.text;
+    const plain = token.text.trim() === "" || text !== token.text || between(token.text);
     const kind = ["token", token.text === "\n" && "line", token.chosen && "chosen", token.part && "part"];
     cell.className = kind.filter(Boolean).join(" ");
     put(cell, text);

@@ -27,7 +27,7 @@ export class Turn {
 
   // Let the turn be written anew; `done` hears the new words.
   edit(done) {
-    const input = h("textarea", { rows: 3, "aria-label": "Your words", value: this.content });
+    const input = h("textarea", { rows: 3, dir: "auto", "aria-label": "Your words", value: this.content });
     const back = () => {
       form.replaceWith(this.words);
       this.element.classList.remove("editing");
