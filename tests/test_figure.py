@@ -5,7 +5,20 @@ import xml.etree.ElementTree as ElementTree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octavo.figure import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Series, bar_charts, heat_map, line_chart, ticks
+from octavo.figure import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Series,
+    bar_charts,
+    heat_map,
+    line_chart,
+    ticks,
+    visible,
+)
 
 numbers = st.floats(-1e6, 1e6, allow_nan=False)
 
@@ -64,3 +77,19 @@ def test_a_token_of_any_bytes_can_be_drawn() -> None:
     names = [chr(code) for code in range(256)] + ["\ud800", "\ufffe\uffff", "]]>", "<&>"]
     for drawn in (bar_charts([("next", [(name, 0.5) for name in names])]), heat_map([[0.5]], ["\x0c\x00"])):
         ElementTree.fromstring(drawn)
+
+
+def test_wide_signs_have_the_room_that_they_take() -> None:
+    token, title = "漢字かな交じり文🐌", "after 漢字かな交じり文を読む"
+    for drawn in (heat_map([[1.0]], [token], title=title), bar_charts([("next", [(token, 0.5)])], title=title)):
+        root = ElementTree.fromstring(drawn)
+        width = float(root.attrib["viewBox"].split()[2])
+        for text in root.iter("{http://www.w3.org/2000/svg}text"):
+            x, long = float(text.attrib["x"]), 12 * len(text.text or "") if text.text == token else 0
+            assert x >= long if text.attrib["text-anchor"] == "end" else x + long <= width
+        assert width >= 16 + 6 * len("after ") + 12 * len("漢字かな交じり文を読む")
+
+
+def test_white_space_of_any_kind_and_what_is_not_seen_alone_can_be_seen() -> None:
+    assert visible("a\u3000b\xa0c\u2009") == "a‹3000›b‹00A0›c‹2009›"
+    assert visible("\u200d") == "‹200D›" and visible("می\u200cخواهم 👩\u200d🚀") == "می\u200cخواهم␣👩\u200d🚀"

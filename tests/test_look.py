@@ -14,12 +14,14 @@ from octavo import lens, training
 from octavo.checkpoint import load_snapshot
 from octavo.cli import run as command
 from octavo.cli.showing import LENSES, bar, percent, show
-from octavo.config import Asked
+from octavo.config import Asked, ModelConfig
 from octavo.errors import ConfigError
 from octavo.figure import visible
 from octavo.lens import Choice
 from octavo.looking import Look, look, mapped, open_model
+from octavo.model import GPT
 from octavo.pictures import DRAWN, LONGEST, as_png, picture
+from octavo.tokenizers import SimpleTokenizer
 from texts import sentences
 
 TEXT = "Ada finds the sea. Ada finds"
@@ -340,3 +342,14 @@ def test_a_long_text_loses_its_beginning_and_says_so(said: Said) -> None:
 def test_control_characters_do_nothing(said: Said) -> None:
     status, output, errors = said("book", "Ada\x1b[31m finds", "--lens", "surprise", "--lens", "attention")
     assert status == 0 and "\x1b" not in output + errors
+
+
+def test_wide_tokens_do_not_lie_on_one_another() -> None:
+    text = "漢字を読む。" * 4
+    tokenizer = SimpleTokenizer(text + "かな。", unit="word")
+    model = GPT(ModelConfig(vocab_size=tokenizer.vocab_size, context=8, layers=1, heads=1, width=8))
+    seen = look(model, tokenizer, text[:12])
+    for (left, _, wide, _), token in zip(boxes(picture(seen, "surprise")), seen.texts, strict=True):
+        assert left >= 16 and wide >= 12 * len(token)
+    drawn = words(picture(seen, "logits"))
+    assert "漢字を読" in drawn and "漢字を読む" not in drawn  # as much as a column has room for

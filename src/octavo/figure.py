@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from math import floor, log10
 from statistics import fmean
+from unicodedata import east_asian_width
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 720, 400, 64, 48, 24, 24
 APART = 1e-9  # values that are nearer than that have one place
@@ -32,6 +33,7 @@ class Series:
 
 SIGNS = {code: chr(0x2400 + code) for code in range(32)} | {10: "↵", 9: "⇥", 32: "␣", 127: "␡"}
 NOWHERE = re.compile("[\ud800-\udfff\ufffe\uffff]")  # what is no character of XML
+UNSEEN = re.compile("\\s|^[\u061c\u200b-\u200f]+$")  # other white space, and what is to be seen between letters alone
 
 
 def ticks(low: float, high: float, about: int = 6) -> list[float]:
@@ -99,7 +101,7 @@ def heat_map(weights: Sequence[Sequence[float]], labels: Sequence[str], *, title
     """A square of weights from 0 to 1, row by row, dark where they are large: who looks at whom."""
     names = [visible(label) for label in labels]
     cell = max(12, min(28, 560 // max(1, len(names))))
-    margin = 24 + 7 * max(map(len, names), default=0)
+    margin = 24 + 7 * max(map(columns, names), default=0)
     cells = [
         f'<rect x="{margin + cell * column}" y="{margin + cell * row}" width="{cell - 1}" height="{cell - 1}" '
         f'fill="{COLOURS[0]}" fill-opacity="{weight:.3f}"/>'
@@ -109,15 +111,16 @@ def heat_map(weights: Sequence[Sequence[float]], labels: Sequence[str], *, title
     ]
     rows = [_text(margin - 8, margin + cell * (index + 0.65), name, "end") for index, name in enumerate(names)]
     heads = [f"translate({margin + cell * (index + 0.65):.1f} {margin - 8}) rotate(-90)" for index in range(len(names))]
-    columns = [f'<g transform="{head}">{_text(0, 0, name)}</g>' for head, name in zip(heads, names, strict=True)]
+    feet = [f'<g transform="{head}">{_text(0, 0, name)}</g>' for head, name in zip(heads, names, strict=True)]
     size = margin + cell * len(names) + 16
-    return document(size, size + 24, [*cells, *rows, *columns, _text(16, size + 12, title)], title=title)
+    parts = [*cells, *rows, *feet, _text(16, size + 12, title)]
+    return document(max(size, 32 + 7 * columns(title)), size + 24, parts, title=title)
 
 
 def bar_charts(charts: Sequence[tuple[str, Sequence[tuple[str, float]]]], *, title: str = "") -> str:
     """Panels of horizontal bars side by side, each of labels and values from 0 to 1."""
     tallest = max((len(bars) for _, bars in charts), default=0)
-    margin = 24 + 7 * max((len(label) for _, bars in charts for label, _ in bars), default=0)
+    margin = 24 + 7 * max((columns(visible(label)) for _, bars in charts for label, _ in bars), default=0)
     panel = margin + 180
     parts = []
     for index, (name, bars) in enumerate(charts):
@@ -130,16 +133,27 @@ def bar_charts(charts: Sequence[tuple[str, Sequence[tuple[str, float]]]], *, tit
             parts.append(f'<rect x="{left}" y="{down - 11}" {size} fill="{COLOURS[index % len(COLOURS)]}"/>')
             parts.append(_text(left + 6 + 110 * value, down, f"{value:.2f}"))
     height = 48 + 22 * tallest + 24
-    return document(panel * len(charts), height, [*parts, _text(16, height - 16, title)], title=title)
+    width = max(panel * len(charts), 32 + 7 * columns(title))
+    return document(width, height, [*parts, _text(16, height - 16, title)], title=title)
 
 
 def visible(text: str) -> str:
     """White space as signs that can be seen, and so is what commands a machine; XML has no place for it.
 
-    >>> visible("a b\\n\\x00")
-    'a␣b↵␀'
+    >>> visible("a b\\n\\x00"), visible("\\u3000")
+    ('a␣b↵␀', '‹3000›')
     """
-    return NOWHERE.sub("�", text.translate(SIGNS))
+    seen = NOWHERE.sub("�", text.translate(SIGNS))
+    return UNSEEN.sub(lambda found: "".join(f"‹{ord(sign):04X}›" for sign in found[0]), seen)
+
+
+def columns(text: str) -> int:
+    """How wide a text is, in signs of Latin: those of Chinese, Japanese and Korean, and emoji, are as wide as two.
+
+    >>> columns("ab"), columns("漢字")
+    (2, 4)
+    """
+    return sum(2 if east_asian_width(sign) in "WF" else 1 for sign in text)
 
 
 def document(width: float, height: float, parts: Sequence[str], *, title: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 
 from octavo.errors import ConfigError
-from octavo.figure import COLOURS, bar_charts, document, heat_map, visible
+from octavo.figure import COLOURS, bar_charts, columns, document, heat_map, visible
 from octavo.looking import Look, mapped
 
 LONGEST = 128  # tokens that a matrix is drawn for with all its labels
@@ -45,8 +45,11 @@ def text_at(x: float, y: float, text: str, anchor: str = "start") -> str:
 
 
 def token_at(x: float, y: float, text: str, room: int | None = None) -> str:
-    """A token, with its white space to be seen."""
-    return text_at(x, y, visible(text)[:room], "middle")
+    """A token, with its white space to be seen, or as much of it as there is room for."""
+    shown = visible(text)
+    while room is not None and columns(shown) > room:
+        shown = shown[:-1]
+    return text_at(x, y, shown, "middle")
 
 
 def boxes(cells: Sequence[tuple[float, float, float, float]], colour: str, size: float) -> list[str]:
@@ -62,7 +65,7 @@ def surprise(seen: Look) -> str:
     """The text, each token in the strength of its surprise."""
     x, y, cells, words = 16.0, 16.0, [], []
     for read, text in zip(seen.reads, seen.texts, strict=True):
-        width = 8.0 * len(visible(text)) + 6
+        width = 8.0 * columns(visible(text)) + 6
         if x + width > 700:
             x, y = 16.0, y + CELL + 6
         cells.append((x, y, width - 2, (read.surprise or 0.0) / CLEAR))
