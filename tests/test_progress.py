@@ -125,8 +125,14 @@ def test_text_cannot_command_a_terminal(text: str) -> None:
 
 
 def test_family_emoji_and_scripts_stay_whole() -> None:
-    text = "👩‍👩‍👧 می‌خواهم ক্ষ"
-    assert printable(text) == text
+    for text in (
+        "👩‍👩‍👧 می‌خواهم ক্ষ",
+        "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
+        "שלום!\u200f آية \u06dd",
+    ):
+        assert printable(text) == text
+    assert printable("ភាសា\u200bខ្មែរ Schiff\u00adfahrt") == "ភាសា\u200bខ្មែរ Schiff\u00adfahrt"
+    assert printable("\u202eab\u2066\ue000") == "�ab��"
 
 
 def test_durations_are_said_as_people_say_them() -> None:

@@ -18,28 +18,28 @@ from octavo.processes import started_by
 
 
 def printable(text: str) -> str:
-    """Text that cannot command a terminal: control characters become signs, but for line breaks and tabs.
+    """Text that cannot command a terminal, nor turn its lines round: what would becomes a sign, but for lines and tabs.
 
     >>> printable("red: \\x1b[31m")
     'red: ␛[31m'
     """
     if text.isascii() and text.isprintable():
         return text
-    return "".join(
-        sign if sign in "\n\t" or unicodedata.category(sign) not in _COMMANDS else _sign(sign) for sign in text
-    )
+    return "".join(_sign(sign) if sign not in "\n\t" and _commands(sign) else sign for sign in text)
 
 
 LABEL = 10  # signs before what a line of a plan says
 ROOMY = 100  # signs of a terminal from which on its bar has room for the speed beside it
 MOVED = 0.1  # of the steps that were planned: by more, and the forecast was of another training
-_COMMANDS = {"Cc", "Cf", "Cs", "Co"}
-_JOINERS = "\u200c\u200d"  # they change how letters join, in Persian and in emoji, and nothing else
+_COMMANDS = {"Cc", "Cs", "Co"}  # what else has no shape of its own joins letters, parts them or says where they go
+_TURNS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+
+
+def _commands(sign: str) -> bool:
+    return unicodedata.category(sign) in _COMMANDS or unicodedata.bidirectional(sign) in _TURNS
 
 
 def _sign(sign: str) -> str:
-    if sign in _JOINERS:
-        return sign
     return chr(0x2400 + ord(sign)) if ord(sign) < 32 else "�"
 
 

@@ -32,10 +32,10 @@ class EncodingError(TextError):
 def shown(path: Path) -> str:
     """A path as one line can show it, whatever characters are in it.
 
-    >>> shown(Path("two\\nlines"))
-    'two?lines'
+    >>> shown(Path("two\\nlines")), shown(Path("می\\u200cخواهم")) == "می\\u200cخواهم"
+    ('two?lines', True)
     """
-    return "".join(c if c.isprintable() else "?" for c in str(path))
+    return "".join(c if c.isprintable() or c in "\u200c\u200d" else "?" for c in str(path))
 
 
 @contextmanager
