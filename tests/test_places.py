@@ -67,7 +67,9 @@ def test_new_runs_are_named_after_the_text_and_counted() -> None:
     assert places.new_run("../My Book.txt") == Path("runs/my-book-1")
     make_run(Path("runs/my-book-1"))
     assert places.new_run("My Book.txt") == Path("runs/my-book-2")
-    assert places.new_run("-") == Path("runs/text-1")
+    assert places.new_run("-") == places.new_run("❤\ufe0f.txt") == Path("runs/text-1")
+    assert places.new_run("हिन्दी की किताब.txt") == Path("runs/हिन्दी-की-किताब-1")
+    assert places.new_run("Gro\u0308ße.txt") == Path("runs/größe-1")  # as macOS writes it
     long = places.new_run("ä" * 127)  # as long as a name can be
     assert long.name.endswith("ä-1") and len(long.name.encode()) < 110
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from errno import ENAMETOOLONG
 from pathlib import Path
 
@@ -113,7 +114,20 @@ def newest_run() -> Path:
 def new_run(text: str) -> Path:
     """A folder that does not exist yet, for a training on this text: `runs/<text>-<n>`."""
     name = re.sub(r"\.(zst|gz)$", "", Path(text).name, flags=re.IGNORECASE)
-    stem = re.sub(r"[^\w-]+", "-", Path(name).stem).strip("-").lower() or "text"
+    stem = re.sub(" +", "-", _letters(Path(name).stem)).strip("-").lower() or "text"
     stem = stem.encode()[:LONGEST].decode(errors="ignore")  # a file system takes names of 255 bytes
     taken = {folder.name for folder in RUNS.iterdir()} if RUNS.is_dir() else set()
     return RUNS / next(name for n in range(1, len(taken) + 2) if (name := f"{stem}-{n}") not in taken)
+
+
+def _letters(name: str) -> str:
+    """A name in letters, with the marks that belong to them, and in digits; what else there is becomes spaces.
+
+    >>> _letters("हिन्दी (1)"), _letters("Gro\u0308ße") == "Größe", _letters("❤\ufe0f")
+    ('हिन्दी  1 ', True, '  ')
+    """
+    kept = ""
+    for sign in unicodedata.normalize("NFC", name):  # as macOS does not write it
+        marks = unicodedata.category(sign) in ("Mn", "Mc") and kept[-1:] not in ("", " ")
+        kept += sign if marks or re.match(r"[\w-]", sign) else " "
+    return kept
