@@ -92,6 +92,13 @@ def test_what_opens_a_text_takes_no_room_in_it_unless_it_was_written_out(running
     assert table["tokens"][0] == "<|endoftext|>" and table["text_offset"][:2] == [0, 0]
 
 
+def test_what_a_vocabulary_lacks_has_its_room_in_the_text(running: Running) -> None:
+    for prompt in ("Ada 漢字 finds", [*PLAIN.encode("Ada 漢字 finds")]):
+        text, table = told(running, "plain", prompt, echo=True, max_tokens=1)
+        for token, place in zip(table["tokens"], table["text_offset"], strict=True):
+            assert text.startswith(token, place) or text[place] in "漢字"
+
+
 def test_a_token_of_sentencepiece_is_spelled_with_its_space_and_a_byte_as_itself(running: Running) -> None:
     prompt = "bc abc a\né"
     text, table = told(running, "spaced", prompt, echo=True, max_tokens=1)

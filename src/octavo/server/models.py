@@ -24,7 +24,7 @@ from octavo.server.engine.engine import BusyError, CrowdError, Engine
 from octavo.server.refused import RefusedError
 from octavo.server.schema import Writing
 from octavo.server.worker import Worker
-from octavo.tokenizers import BPETokenizer, Tokenizer
+from octavo.tokenizers import BPETokenizer, SimpleTokenizer, Tokenizer
 
 RETRY = "1"  # seconds
 QUIET = 60  # seconds without a text, after which old weights are forgotten
@@ -131,14 +131,18 @@ class Served:
     def places(self, text: str, ids: Sequence[int]) -> list[int]:
         """Where each token begins in the text that they come from, in characters.
 
-        A special token takes room only where the text has its name: what opens a text has none in it.
+        A special token takes room only where the text has its name: what opens a text has none in it. An unknown one
+        takes that of the piece that it stands for.
         """
         stream, places, place = self.tokenizer.stream(), list[int](), 0
+        simple = self.tokenizer if isinstance(self.tokenizer, SimpleTokenizer) else None
+        hidden = iter([len(one.text) for one in simple.unknowns(text)] if simple else [])
         for token in ids:
             places.append(place)
             name = self.tokenizer.decode([token], special=True)
             special = name != self.tokenizer.decode([token])
-            place += len(stream.push(token)) or (len(name) if special and text.startswith(name, place) else 0)
+            unseen = next(hidden, 0) if token == self.tokenizer.unknown else 0
+            place += len(stream.push(token)) or (len(name) if special and text.startswith(name, place) else unseen)
         return places
 
     def spelled_bytes(self, token: int) -> list[int]:
