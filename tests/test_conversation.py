@@ -191,6 +191,21 @@ def test_a_line_that_is_no_text_ends_no_conversation(talk: Talk) -> None:
     assert output and "\ufffd" in errors
 
 
+def test_a_text_with_the_line_ends_of_windows_is_gone_on_with_up_to_a_blank_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tokenizer = SimpleTokenizer("a\r\n")
+    model = GPT(ModelConfig(vocab_size=tokenizer.vocab_size, context=64, layers=1, heads=1, width=16))
+    for seed in range(40):
+        conversation = Conversation(
+            Local(model, tokenizer, "ada"), Knobs(max_new_tokens=40, temperature=1.0, seed=seed)
+        )
+        conversation.take("a")
+        [(_, text)] = conversation.said
+        assert "\r\n\r\n" not in text and "\n\n" not in text
+        assert capsys.readouterr().out == text.replace("\r", "") + "\n"
+
+
 def test_ctrl_c_stops_the_answer_and_not_the_program(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

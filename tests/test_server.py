@@ -28,7 +28,7 @@ from octavo.chat import read_conversation
 from octavo.cli.generate import Knobs
 from octavo.cli.speakers import Local, Remote, messages
 from octavo.completion import completions
-from octavo.config import ANSWERING, USUAL, ModelConfig
+from octavo.config import ANSWERING, BASE_STOP, USUAL, ModelConfig
 from octavo.errors import ConfigError, DownloadError, UserError
 from octavo.generation import generate
 from octavo.model import GPT
@@ -282,7 +282,7 @@ def test_a_model_that_was_taught_no_conversation_goes_on_until_a_blank_line(clie
         model="plain", messages=[{"role": "user", "content": "Ada"}], max_tokens=20, seed=2
     )
     alone = completions(
-        MODELS["plain"][0], PLAIN, "Ada", max_new_tokens=20, temperature=0.8, seed=2, stop="\n\n", bitwise=True
+        MODELS["plain"][0], PLAIN, "Ada", max_new_tokens=20, temperature=0.8, seed=2, stop=BASE_STOP, bitwise=True
     )
     assert answer.choices[0].message.content == alone[0].text
 

@@ -21,7 +21,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 LONGEST = 2**22  # tokens; the rotary tables of a whole context stand in memory
 LOGITS = 2**26  # at once: of more, the surprise is summed up piece by piece
 USUAL, ANSWERING = 0.8, 0.3  # temperatures: of a text that goes on, and of an answer, where small models soon wander
-BASE_STOP = "\n\n"  # where a model ends in a talk that was never taught to hold one
+BASE_STOP = "\n\n", "\r\n\r\n"  # blank lines, where a model ends in a talk that was never taught to hold one
 DERIVED: Any = None  # stands for a value that __post_init__ works out from the others, so that its type stays plain
 
 

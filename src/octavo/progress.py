@@ -28,6 +28,11 @@ def printable(text: str) -> str:
     return "".join(_sign(sign) if sign not in "\n\t" and _commands(sign) else sign for sign in text)
 
 
+def readable(text: str) -> str:
+    """The same of a text whose lines may end as Windows ends them, which is nothing to be seen."""
+    return printable(text.replace("\r", ""))
+
+
 LABEL = 10  # signs before what a line of a plan says
 ROOMY = 100  # signs of a terminal from which on its bar has room for the speed beside it
 MOVED = 0.1  # of the steps that were planned: by more, and the forecast was of another training
@@ -239,7 +244,7 @@ class _Live:
         self.bar.update(self.task, description=what, completed=done, total=max(1, total), figures=figures)
 
     def _picture(self) -> Group:
-        lines = printable(self.sample).strip("\n").split("\n")[:8]
+        lines = readable(self.sample).strip("\n").split("\n")[:8]
         panel = Panel(Text("\n".join(lines)), title="what it writes by now", title_align="left", border_style="dim")
         return Group(self.bar, panel) if self.sample else Group(self.bar)
 

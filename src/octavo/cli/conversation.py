@@ -13,7 +13,7 @@ from octavo.cli.speakers import Speaker, Turn
 from octavo.config import ANSWERING, USUAL
 from octavo.errors import OctavoError, SamplingError, UserError
 from octavo.places import home
-from octavo.progress import printable, say
+from octavo.progress import readable, say
 from octavo.sampling import Sampling
 
 HELP = """\
@@ -83,7 +83,7 @@ class Conversation:
         with closing(self.speaker.speak(self.said, line, knobs)) as pieces, suppress(KeyboardInterrupt):
             for text in pieces:
                 written.append(text)
-                print(printable(text), end="", flush=True)
+                print(readable(text), end="", flush=True)
         print(flush=True)
         self.said.append((line, "".join(written)))
         if self.speaker.forgotten and not self.told:

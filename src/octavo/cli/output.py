@@ -67,9 +67,9 @@ def is_narrow(stream: TextIO) -> bool:
 
 def seen(text: str) -> str:
     """A text as standard output wants it: as it is, but on a terminal such that it cannot command it."""
-    from octavo.progress import printable
+    from octavo.progress import readable
 
-    return printable(text.replace("\r", "")) if sys.stdout.isatty() else text
+    return readable(text) if sys.stdout.isatty() else text
 
 
 def give_up_output() -> None:

@@ -123,7 +123,9 @@ def _passages(title: str, passages: Iterable["Passage"], console: Console) -> No
 
 
 def _quoted(console: Console, text: str) -> None:
-    for line in text.strip("\n").split("\n"):
+    from octavo.progress import readable
+
+    for line in readable(text).strip("\n").split("\n"):
         _line(console, f"  {line}")
 
 
@@ -138,13 +140,13 @@ def _copying(found: "Copying", console: Console) -> None:
 
 
 def _sample(sample: "Sample", console: Console) -> None:
-    from octavo.progress import printable
+    from octavo.progress import readable
     from octavo.report.markdown import marked
 
     text, notes = marked(sample)
     console.print()
     _line(console, f"after {sample.prompt!r}, {sample.copied:.1%} copied:", style="dim")
-    shown = Text("  " + printable(text).replace("\n", "\n  "))
+    shown = Text("  " + readable(text).replace("\n", "\n  "))
     shown.highlight_regex("⟦[^⟧]*⟧", "bold magenta")
     console.print(shown, soft_wrap=True)
     for note in notes:

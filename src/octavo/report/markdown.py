@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from octavo.names import several
-from octavo.progress import printable
+from octavo.progress import printable, readable
 from octavo.report.findings import (
     Bin,
     Calibration,
@@ -213,7 +213,7 @@ def _fenced(text: str) -> Iterator[str]:
     """A text as it is, whatever is in it: the fence is longer than any in the text."""
     ticks = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, ticks + 1)
-    yield from ("", f"{fence}text", printable(text), fence, "")
+    yield from ("", f"{fence}text", readable(text), fence, "")
 
 
 def _inline(text: str) -> str:

@@ -99,7 +99,7 @@ async def converse(request: Request, asked: ChatRequest) -> Any:
             prompt=ids,
             sampling=copy,
             max_new_tokens=asked.most or served.context,
-            stop=asked.stops if served.answers else (*asked.stops, BASE_STOP),
+            stop=asked.stops if served.answers else (*asked.stops, *BASE_STOP),
             alternatives=asked.top_logprobs or 0,
             slide=not served.answers,
             goes_on=not served.answers,

@@ -17,7 +17,7 @@ function sign(character) {
 // Text as it is to be read, with its lines.
 export function shown(text) {
   const cut = text.length > LONGEST ? `${text.slice(0, LONGEST)}… (${text.length} characters)` : text;
-  return cut.replace(ODD, sign);
+  return cut.replaceAll("\r\n", "\n").replace(ODD, sign);
 }
 
 // A short piece of text as a thing: with its spaces and its ends of lines.

@@ -102,7 +102,7 @@ export class TokenList {
   dress(cell, token) {
     const text = shown(token.text);
     const plain = token.text.trim() === "" || text !== token.text || between(token.text);
-    const kind = ["token", token.text === "\n" && "line", token.chosen && "chosen", token.part && "part"];
+    const kind = ["token", /^\r?\n$/.test(token.text) && "line", token.chosen && "chosen", token.part && "part"];
     cell.className = kind.filter(Boolean).join(" ");
     put(cell, text);
     if (plain) cell.setAttribute("aria-label", description(token));

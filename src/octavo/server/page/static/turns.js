@@ -22,7 +22,7 @@ export class Turn {
   // A piece more of an answer. Text nodes are added, so that a long answer is not laid out anew for each token.
   add(piece) {
     this.content += piece;
-    this.words.append(shown(piece));
+    this.words.append(shown(piece.replaceAll("\r", ""))); // of a line end whose other half may come later
   }
 
   // Let the turn be written anew; `done` hears the new words.
