@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +216,16 @@ def test_easy_and_hard_passages_are_where_they_were_put() -> None:
     assert len(starts) == 3 and all(b - a >= 160 for a, b in pairwise(starts))
 
 
+def test_a_passage_begins_and_ends_with_a_whole_character() -> None:
+    text = "".join(map(chr, range(0x4E00, 0x4E00 + 500)))
+    tokenizer = BPETokenizer.train(["a"], vocab_size=257)  # each byte is a token
+    tokens = np.array(tokenizer.encode(text), np.uint16)
+    part = Part(tokens, len(text), len(tokens), 0, np.empty((0, 4)))
+    costs = Weighed(np.random.default_rng(0).random(len(tokens) - 1), np.ones(len(tokens) - 1))
+    for passage in [*chain(*extremes(costs, part, tokenizer))]:
+        assert len(passage.text) >= 52 and passage.text in text
+
+
 # ---- what was copied
 
 
@@ -379,6 +389,18 @@ def test_samples_are_the_same_for_the_same_seed(workplace: Path, random_model: C
     assert len({sample.text for sample in once}) == 25
     last = events[-1]
     assert isinstance(last, Preparing) and last.done == last.total
+
+
+def test_what_stands_behind_a_prompt_has_the_character_whole_that_it_was_cut_in(
+    random_model: Callable[..., GPT],
+) -> None:
+    text = "".join(map(chr, range(0x4E00, 0x4E00 + 500)))
+    tokenizer = BPETokenizer.train(["a"], vocab_size=257)  # each byte is a token
+    model = random_model(ModelConfig(vocab_size=tokenizer.vocab_size, context=16, layers=1, heads=1, width=8))
+    tokens = np.array(tokenizer.encode(text), np.uint16)
+    part = Part(tokens, len(text), len(tokens), 0, np.empty((0, 4)))
+    for sample in copying.write(model, tokenizer, part, 12, 1, lambda event: None):
+        assert sample.human and sample.prompt + sample.human in text
 
 
 def test_a_marked_sample_reads_as_it_did_but_for_its_marks() -> None:

@@ -26,6 +26,7 @@ DUPLICATED = 100  # characters: more than a line or a set phrase
 SHOWN = 5
 SEARCHED = 256_000_000  # bytes of training text that are looked through
 EXCERPT = 400  # characters of a duplicate
+CUT = "\ufffd"  # a character of which there is but a part
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,18 @@ def write(
     for first in range(0, count, AT_ONCE):
         rows = [part.tokens[start : start + prompt].tolist() for start in starts[first : first + AT_ONCE]]
         told = _progress(on_event, first * length, count * length, len(rows))
-        for start, new in zip(starts[first:], _rows(model, tokenizer, rows, length, seed + first, told), strict=False):
-            text = tokenizer.decode(new)
-            human = tokenizer.decode(part.tokens[start + prompt : start + prompt + length])
-            begun = tokenizer.decode(part.tokens[start : start + prompt])
-            texts.append(Written(begun, text, human[: len(text)]))
+        written = _rows(model, tokenizer, rows, length, seed + first, told)
+        for start, row, new in zip(starts[first:], rows, written, strict=False):
+            text = _behind(row, new, tokenizer)
+            human = _behind(row, part.tokens[start + prompt : start + prompt + length].tolist(), tokenizer)
+            texts.append(Written(tokenizer.decode(row).strip(CUT), text, human[: len(text)]))
     return texts
+
+
+def _behind(before: list[int], tokens: list[int], tokenizer: Tokenizer) -> str:
+    """What tokens say behind others, of whose last character they may be the rest; without one that has no end."""
+    stream = tokenizer.stream(before)
+    return ("".join(map(stream.push, tokens)) + stream.finish()).rstrip(CUT)
 
 
 def _progress(on_event: Callable[[Event], None], done: int, total: int, rows: int) -> Callable[[int], None]:

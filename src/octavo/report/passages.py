@@ -19,7 +19,8 @@ def extremes(weighed: Weighed, part: Part, tokenizer: Tokenizer) -> tuple[tuple[
 
     def shown(start: int) -> Passage:
         tokens = part.tokens[start + 1 : start + 1 + count]
-        return Passage(tokenizer.decode(tokens, special=True), float(each[start]), start + 1)
+        text = tokenizer.decode(tokens, special=True).strip("\ufffd")  # the rest of a character that it cuts in two
+        return Passage(text, float(each[start]), start + 1)
 
     told = int(np.isfinite(each).sum())  # what is not stands behind all others
     easiest, hardest = (_apart(order[:told], count, len(each)) for order in (np.argsort(each), np.argsort(-each)))
