@@ -186,6 +186,15 @@ def test_a_line_for_each_part_says_how_much_it_has(cache: Path) -> None:
     ]
 
 
+def test_a_held_out_text_that_the_vocabulary_has_no_words_for_is_told_of(cache: Path) -> None:
+    events: list[Event] = []
+    sentences = "".join(f"{chr(0x4E00 + number)}年春天在那裡。" for number in range(400))  # without spaces
+    prepared(cache, sentences, events.append, tokenizer="word")
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert [note.partition("% of the ")[2].split(" ")[0] for note in notes[3:]] == ["validation", "test"]
+    assert all(note.endswith(" is in characters or words that the vocabulary does not have") for note in notes[3:])
+
+
 def test_progress_is_told_and_comes_to_its_end(cache: Path, small_steps: None) -> None:
     events: list[Event] = []
     prepared(cache, TEXT, events.append)

@@ -28,6 +28,7 @@ from octavo.events import Event, Note
 from octavo.tokenizers import Tokenizer, load_tokenizer
 
 FORMAT = 1
+NEW = 0.01  # of a held-out text, which is told from there on: a few words are new in any
 STAGE = ".stage"  # beside what is being made: what it takes to go on, and documents as they come, still to be shuffled
 
 
@@ -231,6 +232,7 @@ def _tell(prepared: Prepared, on_event: Callable[[Event], None]) -> None:
     for name, part in parts.items():
         if len(part.tokens):
             on_event(Note(f"{name} text: {part.characters:,} characters, {len(part.tokens):,} tokens"))
-    if hidden := prepared.train.unknown_bytes:
-        share = f"{hidden / prepared.train.bytes:.1%}"
-        on_event(Note(f"{share} of the training text is in characters or words that the vocabulary does not have"))
+    for name, part in parts.items():
+        if part.unknown_bytes > (0 if name == "training" else NEW * part.bytes):
+            share = f"{part.unknown_bytes / part.bytes:.1%}"
+            on_event(Note(f"{share} of the {name} text is in characters or words that the vocabulary does not have"))
