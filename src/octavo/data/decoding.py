@@ -89,7 +89,8 @@ def _decoded(chunks: Iterator[bytes], name: str, errors: Errors) -> Iterator[str
         except UnicodeDecodeError as error:
             offset = read - len(error.object) + error.start  # the decoder may have kept bytes of earlier chunks
             raise EncodingError(
-                f"{name} is not valid {encoding} at byte {offset}; save it as UTF-8, or use --errors replace"
+                f"{name} is not valid {encoding} at byte {offset}; save it as UTF-8, or use --errors replace and "
+                "lose what is none"
             ) from None
         if "\0" in text:
             raise _binary(name)
