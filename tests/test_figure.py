@@ -92,4 +92,5 @@ def test_wide_signs_have_the_room_that_they_take() -> None:
 
 def test_white_space_of_any_kind_and_what_is_not_seen_alone_can_be_seen() -> None:
     assert visible("a\u3000b\xa0c\u2009") == "a‹3000›b‹00A0›c‹2009›"
+    assert visible("\u094d ") == "◌\u094d␣" and visible("क\u094d") == "क\u094d"
     assert visible("\u200d") == "‹200D›" and visible("می\u200cخواهم 👩\u200d🚀") == "می\u200cخواهم␣👩\u200d🚀"

@@ -291,7 +291,7 @@ def test_a_character_of_several_tokens_stands_at_the_first_of_them(visit: Visit)
 
 def test_tokens_of_any_writing_stand_as_their_text_does(visit: Visit) -> None:
     tokens = ["ב", "1", "2", "م", "ی", "\u200c", "خ", "👩", "\u200d", "🚀"]
-    row = [{"id": 1, "token": "\u3000", "logprob": -1.0}]
+    row = [{"id": 1, "token": token, "logprob": -1.0} for token in ("\u3000", "\u064e", "😀" * 30)]
     table = {"tokens": tokens, "token_logprobs": [-1.0] * 10, "top_tokens": [row] * 10}
     piece = {"index": 0, "text": "".join(tokens), "token_ids": [1] * 10, "logprobs": table, "finish_reason": "length"}
     visit.stream("/v1/completions", {"choices": [piece]})
@@ -305,7 +305,7 @@ def test_tokens_of_any_writing_stand_as_their_text_does(visit: Visit) -> None:
     cells.nth(5).focus()
     expect(cells.nth(5)).to_have_attribute("aria-label", re.compile("^‹200C›, "))
     expect(page.locator(".leaf-head b")).to_have_text("‹200C›")
-    expect(page.locator(".alternatives .word")).to_have_text("‹3000›")
+    expect(page.locator(".alternatives .word")).to_have_text(["‹3000›", "◌\u064e", f"{'😀' * 24}…"])
 
 
 # Talk

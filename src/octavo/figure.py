@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from math import floor, log10
 from statistics import fmean
-from unicodedata import east_asian_width
+from unicodedata import category, east_asian_width
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 720, 400, 64, 48, 24, 24
 APART = 1e-9  # values that are nearer than that have one place
@@ -140,10 +140,13 @@ def bar_charts(charts: Sequence[tuple[str, Sequence[tuple[str, float]]]], *, tit
 def visible(text: str) -> str:
     """White space as signs that can be seen, and so is what commands a machine; XML has no place for it.
 
-    >>> visible("a b\\n\\x00"), visible("\\u3000")
-    ('a␣b↵␀', '‹3000›')
+    A mark without its letter stands on a circle.
+
+    >>> visible("a b\\n\\x00"), visible("\\u3000"), visible("\\u0301") == "◌\\u0301"
+    ('a␣b↵␀', '‹3000›', True)
     """
-    seen = NOWHERE.sub("�", text.translate(SIGNS))
+    letter = "◌" if text and category(text[0]).startswith("M") else ""
+    seen = letter + NOWHERE.sub("�", text.translate(SIGNS))
     return UNSEEN.sub(lambda found: "".join(f"‹{ord(sign):04X}›" for sign in found[0]), seen)
 
 

@@ -25,7 +25,8 @@ export function label(text, most = 24) {
   const signs = [...text];
   const cut = signs.length > most ? `${signs.slice(0, most).join("")}…` : text;
   const seen = cut.replace(between(text) ? /[^…]/gu : ODD, sign).replace(/[^\S \n\t]/gu, sign);
-  return seen.replaceAll(" ", "␣").replaceAll("\n", "↵").replaceAll("\t", "⇥") || "∅";
+  const letter = /^\p{M}/u.test(text) ? "◌" : ""; // a mark without its letter stands on a circle
+  return letter + seen.replaceAll(" ", "␣").replaceAll("\n", "↵").replaceAll("\t", "⇥") || "∅";
 }
 
 const NAMES = { " ": "space", "\n": "new line", "\t": "tab", "": "nothing" };
