@@ -93,11 +93,12 @@ def quoted(text: str) -> str:
 
 
 def test_what_was_said_can_be_saved_once_under_a_name(talk: Talk) -> None:
-    output, errors = talk("Ada\n/save talk.md\n/save talk.md\n/save\n")
+    output, errors = talk("Ada\n/save talk.md\n/save talk.md\n/save\n/save a\0b\n")
     expected = f"# A conversation with ada\n\n**You**\n\n> Ada\n\n**ada**\n\n{quoted(output)}"
     assert Path("talk.md").read_text() == expected
     assert "talk.md could not be written: File exists; give another name" in errors
     assert "say where to: /save talk.md" in errors
+    assert "a␀b could not be written: a name holds no zero byte; give another name" in errors
 
 
 @pytest.mark.parametrize("answers", [False, True])

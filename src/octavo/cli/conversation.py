@@ -131,8 +131,9 @@ class Conversation:
         try:
             with Path(rest).open("x", encoding="utf-8") as file:
                 file.write(as_markdown(self.said, self.speaker.name))
-        except OSError as error:
-            raise UserError(f"{rest} could not be written: {error.strerror}; give another name") from error
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "a name holds no zero byte"
+            raise UserError(f"{rest} could not be written: {reason}; give another name") from error
         say(f"the conversation is in {rest}")
 
 
