@@ -879,6 +879,17 @@ def test_what_a_token_might_have_been_is_said_of_it(visit: Visit) -> None:
     assert page.locator("[aria-describedby^=leaf]").count() == 0
 
 
+def test_figures_stay_behind_the_words_from_right_to_left_that_they_are_of(visit: Visit) -> None:
+    def hebrew(told: Json) -> Json:
+        return told | {"tokens": [token | {"text": "שלום"} for token in told["tokens"]]}
+
+    visit.tell("/page/look", hebrew)
+    page = visit.open("look")
+    page.locator(".tokens .token").nth(2).click()
+    isolated = "\u2068שלום\u2069"
+    expect(page.locator(".attention .reading")).to_contain_text(re.compile(rf"{isolated} \(3\) looks at {isolated} \("))
+
+
 def test_the_report_says_how_far_off_the_best_without_a_model_is(visit: Visit) -> None:
     def worse(told: Json) -> Json:
         if told["ready"]:

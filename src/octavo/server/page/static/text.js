@@ -31,9 +31,12 @@ export function label(text, most = 24) {
 
 const NAMES = { " ": "space", "\n": "new line", "\t": "tab", "": "nothing" };
 
+// Words from right to left, set apart: they would take the figures that stand behind them to their other side.
+const apart = (words) => (/[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]/u.test(words) ? `\u2068${words}\u2069` : words);
+
 // What a screen reader says of it.
 export const spoken = (text) => NAMES[text] ?? (between(text) ? label(text)
-  : text.trim() ? shown(text.slice(0, 80).trim()) : several(text.length, "blank"));
+  : text.trim() ? apart(shown(text.slice(0, 80).trim())) : several(text.length, "blank"));
 
 // A number of things, of which there may be one.
 export const several = (number, name) => `${number.toLocaleString("en")} ${name}${number === 1 ? "" : "s"}`;
