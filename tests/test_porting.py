@@ -450,6 +450,17 @@ def test_what_is_written_is_read_back_by_octavo_and_by_the_program_it_is_for(
     assert done.path.exists()
 
 
+def test_onnxruntime_keeps_and_sends_nothing_of_what_is_done_here(
+    run_of: Callable[..., Path], warm: Warm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "user").mkdir()
+    for name in ("HOME", "XDG_CACHE_HOME"):  # where its telemetry keeps the machine's number and what is to be sent
+        monkeypatch.setenv(name, str(tmp_path / "user"))
+    done = warm.octavo("export", str(run_of("gpt2", layers=1)), "--as", "onnx")
+    assert done.wait() == 0 and "read back by onnxruntime" in done.output, done.errors
+    assert not list((tmp_path / "user").rglob("*nnx*"))
+
+
 @pytest.mark.parametrize(("form", "rounding"), [("hf", "bf16"), ("hf", "f16"), ("gguf", "bf16"), ("gguf", "q8_0")])
 def test_a_rounded_one_is_read_back_too(form: Any, rounding: Any, run_of: Callable[..., Path]) -> None:
     done = export(run_of("qwen3"), form, rounding=rounding)

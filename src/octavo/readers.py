@@ -1,5 +1,6 @@
 """Other programs that read what octavo writes, asked the same as the model itself; each only where it is installed."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -72,6 +73,8 @@ def read_by_llama_cpp(path: Path, probe: Probe) -> Reading:
 def read_by_onnxruntime(path: Path, probe: Probe) -> Reading:
     """onnxruntime on the processor; it remembers nothing, so each greedy token reads the whole text again."""
     import numpy as np
+
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when it is loaded: what it does and where is nobody's business
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
