@@ -2,11 +2,24 @@
 
 import errno
 import json
+import os
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from octavo.disk import MANIFEST, json_object, replace_file, saving, sha256, verify, write_file, write_folder
+from octavo.disk import (
+    MANIFEST,
+    json_object,
+    make_folder,
+    replace_file,
+    saving,
+    sha256,
+    verify,
+    write_file,
+    write_folder,
+)
 from octavo.errors import DamagedError, SaveError
 
 
@@ -27,6 +40,36 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
     write_folder(tmp_path / "x", two_files)
     write_folder(tmp_path / "x", lambda folder: (folder / "c").write_text("new") and None)
     assert sorted(path.name for path in (tmp_path / "x").iterdir()) == ["c", MANIFEST]
+
+
+@pytest.fixture
+def windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It opens no folder, and syncs only what was opened to be written."""
+    opened, synced = os.open, os.fsync
+
+    def open_file(path: Any, flags: int, *more: Any) -> int:
+        if Path(path).is_dir():
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, flags, *more)
+
+    def sync_written(descriptor: int) -> None:
+        os.write(descriptor, b"")  # which fails where it was opened to be read
+        synced(descriptor)
+
+    monkeypatch.setattr(os, "open", open_file)
+    monkeypatch.setattr(os, "fsync", sync_written)
+    monkeypatch.setattr(sys, "platform", "win32")
+
+
+@pytest.mark.usefixtures("windows")
+def test_on_windows_files_and_folders_are_written_too(tmp_path: Path) -> None:
+    make_folder(tmp_path / "a" / "b")
+    for text in ("old", "new"):
+        write_file(tmp_path / "a" / "b" / "f", text)
+    write_folder(tmp_path / "x", two_files)
+    verify(tmp_path / "x")
+    assert (tmp_path / "a" / "b" / "f").read_text() == "new"
+    assert {path.name for path in tmp_path.rglob("*")} == {"a", "b", "f", "x", "a.bin", "b.txt", MANIFEST}
 
 
 def test_a_key_that_stands_twice_is_found_among_many() -> None:

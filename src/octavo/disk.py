@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -36,8 +37,14 @@ def saving(path: Path, size: int | None = None) -> Iterator[None]:
 
 
 def sync(path: Path) -> None:
-    """Have the operating system bring a file's bytes, or a folder's names, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Have the operating system bring a file's bytes, or a folder's names, to the disk.
+
+    Windows opens no folder, and brings there only what was opened to be written.
+    """
+    windows = sys.platform == "win32"
+    if windows and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDWR if windows else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
