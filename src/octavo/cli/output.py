@@ -50,7 +50,8 @@ def checked_output() -> Iterator[None]:
     A letter that it has no sign for is spelled out, as standard error does.
     """
     if sys.stdout is None:  # it was closed from the beginning
-        yield
+        with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):  # noqa: PTH123
+            yield
         return
     if isinstance(sys.stdout, TextIOWrapper) and is_narrow(sys.stdout):
         sys.stdout.reconfigure(errors="backslashreplace")

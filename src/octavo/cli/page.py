@@ -137,7 +137,7 @@ def page_of(display: Display, *, wanted: bool) -> AbstractContextManager[Page | 
 
 def on_terminal() -> bool:
     """Whether a person sits here."""
-    return sys.stdin.isatty() and sys.stdout.isatty()
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def on_screen() -> bool:
