@@ -544,6 +544,15 @@ def test_a_training_on_standard_input_can_be_gone_on_with(warm: Warm) -> None:
     assert longer.wait() == 0 and "finished after 6 steps" in longer.errors, longer.errors
 
 
+def test_a_home_that_cannot_be_written_is_told_with_what_names_another(
+    said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCTAVO_HOME", str(Path("text.txt").resolve()))
+    status, _, errors = said("train", "text.txt", *TINY)
+    assert status == 1 and not Path("runs").exists()
+    assert errors.endswith(" could not be written: Not a directory; set OCTAVO_HOME to another place\n")
+
+
 def test_a_folder_that_may_not_be_opened_is_one_line(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
     def closed(name: str | None) -> Path:
         raise PermissionError(errno.EACCES, "Permission denied", "lk/config.json")

@@ -74,6 +74,19 @@ def test_new_runs_are_named_after_the_text_and_counted() -> None:
     assert long.name.endswith("ä-1") and len(long.name.encode()) < 110
 
 
+def test_a_user_without_a_home_is_told_so_where_one_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OCTAVO_HOME")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    with pytest.raises(RunError, match=r"^this user has no home to keep things in; set OCTAVO_HOME to a folder$"):
+        places.cache()
+    make_run(Path("runs/book-1"))
+    for name in ("book-1", "runs/book-1", str(Path("runs/book-1").resolve())):
+        assert places.find_run(name).resolve() == Path("runs/book-1").resolve()
+    with pytest.raises(RunError, match="no run nothing; runs/ has book-1"):
+        places.find_run("nothing")
+
+
 def test_home_is_in_the_users_home_unless_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OCTAVO_HOME")
     assert places.home() == Path.home() / ".octavo"

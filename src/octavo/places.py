@@ -3,6 +3,8 @@
 import os
 import re
 import unicodedata
+from collections.abc import Iterator
+from contextlib import suppress
 from errno import ENAMETOOLONG
 from pathlib import Path
 
@@ -15,8 +17,11 @@ LONGEST, SHOWN = 100, 40  # bytes of a text's name in its run's, and signs that 
 
 
 def home() -> Path:
-    """octavo's own folder: `$OCTAVO_HOME`, else `~/.octavo`."""
-    return Path(os.environ.get("OCTAVO_HOME") or Path.home() / ".octavo")
+    """octavo's own folder: `$OCTAVO_HOME`, else `~/.octavo`. Raises `RunError` for a user that has no home."""
+    try:
+        return Path(os.environ.get("OCTAVO_HOME") or Path.home() / ".octavo")
+    except RuntimeError:  # a number without a name, as in containers
+        raise RunError("this user has no home to keep things in; set OCTAVO_HOME to a folder") from None
 
 
 def cache() -> Path:
@@ -68,12 +73,18 @@ def find_run(name: str | None) -> Path:
     """
     if name is None:
         return newest_run()
-    for folder in (Path(name), RUNS / name, home() / name):
+    for folder in (place / name for place in _places()):
         if is_there(folder) and is_run(folder):
             return folder
     if is_there(Path(name)):
         raise RunError(f"{name} is not a run: it holds no config.json; give the folder that a training wrote")
     raise RunError(f"no run {name}; {_what_else(name)}")
+
+
+def _places() -> Iterator[Path]:
+    yield from (Path(), RUNS)
+    with suppress(RunError):
+        yield home()
 
 
 def _what_else(name: str) -> str:

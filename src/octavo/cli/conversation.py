@@ -11,7 +11,7 @@ from typing import get_type_hints
 from octavo.cli.generate import Knobs, settled
 from octavo.cli.speakers import Speaker, Turn
 from octavo.config import ANSWERING, USUAL
-from octavo.errors import OctavoError, SamplingError, UserError
+from octavo.errors import OctavoError, RunError, SamplingError, UserError
 from octavo.places import home
 from octavo.progress import readable, say
 from octavo.sampling import Sampling
@@ -177,20 +177,15 @@ def _reader() -> Callable[[], str]:
         import readline
     except ImportError:
         return lambda: input("> ")
-    history = home() / "history"
-    try:
+    with suppress(OSError, RunError):
         home().mkdir(parents=True, exist_ok=True)
-        readline.read_history_file(history)
-    except OSError:
-        pass
+        readline.read_history_file(home() / "history")
     readline.set_history_length(1000)
 
     def read() -> str:
         line = input("> ")
-        try:
-            readline.write_history_file(history)
-        except OSError:  # no history is no reason not to talk
-            pass
+        with suppress(OSError, RunError):  # no history is no reason not to talk
+            readline.write_history_file(home() / "history")
         return line
 
     return read

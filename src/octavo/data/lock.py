@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from octavo.disk import saving
+from octavo.errors import SaveError
 
 try:
     import fcntl
@@ -14,10 +14,15 @@ except ImportError:  # no such locks on Windows: there two that make the same th
 
 @contextmanager
 def locked(target: Path) -> Iterator[None]:
-    """Hold the right to make `target`; a file beside it carries the lock and is left there, empty."""
-    with saving(target):
+    """Hold the right to make `target`; a file beside it carries the lock and is left there, empty.
+
+    Raises `SaveError` with the path and the reason.
+    """
+    try:
         target.parent.mkdir(parents=True, exist_ok=True)
         file = target.with_name(target.name + ".lock").open("wb")
+    except OSError as error:
+        raise SaveError(f"{target} could not be written: {error.strerror}; set OCTAVO_HOME to another place") from error
     with file:
         if fcntl is not None:
             fcntl.flock(file, fcntl.LOCK_EX)
