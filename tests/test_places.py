@@ -70,6 +70,8 @@ def test_new_runs_are_named_after_the_text_and_counted() -> None:
     assert places.new_run("-") == places.new_run("❤\ufe0f.txt") == Path("runs/text-1")
     assert places.new_run("हिन्दी की किताब.txt") == Path("runs/हिन्दी-की-किताब-1")
     assert places.new_run("Gro\u0308ße.txt") == Path("runs/größe-1")  # as macOS writes it
+    make_run(Path("runs/Ma\u0308rchen-1"))  # which on a Mac is märchen-1
+    assert places.new_run("Ma\u0308rchen.txt") == Path("runs/m\u00e4rchen-2")
     long = places.new_run("ä" * 127)  # as long as a name can be
     assert long.name.endswith("ä-1") and len(long.name.encode()) < 110
 

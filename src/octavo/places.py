@@ -123,11 +123,14 @@ def newest_run() -> Path:
 
 
 def new_run(text: str) -> Path:
-    """A folder that does not exist yet, for a training on this text: `runs/<text>-<n>`."""
+    """A folder that does not exist yet, for a training on this text: `runs/<text>-<n>`.
+
+    On a Mac and on Windows one that is written in capitals is the same; a Mac may tell letters and their dots apart.
+    """
     name = re.sub(r"\.(zst|gz)$", "", Path(text).name, flags=re.IGNORECASE)
     stem = re.sub(" +", "-", _letters(Path(name).stem)).strip("-").lower() or "text"
     stem = stem.encode()[:LONGEST].decode(errors="ignore")  # a file system takes names of 255 bytes
-    taken = {folder.name for folder in RUNS.iterdir()} if RUNS.is_dir() else set()
+    taken = {unicodedata.normalize("NFC", folder.name).lower() for folder in RUNS.iterdir()} if RUNS.is_dir() else set()
     return RUNS / next(name for n in range(1, len(taken) + 2) if (name := f"{stem}-{n}") not in taken)
 
 
