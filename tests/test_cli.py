@@ -553,6 +553,23 @@ def test_a_home_that_cannot_be_written_is_told_with_what_names_another(
     assert errors.endswith(" could not be written: Not a directory; set OCTAVO_HOME to another place\n")
 
 
+def test_a_disk_that_takes_no_changes_is_one_line(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    said("train", "text.txt", *TINY)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    for name in ("unlink", "mkdir", "rmdir"):
+        monkeypatch.setattr(os, name, refuse)
+    for words, place in (
+        (("train", "--resume", "text-1", "--steps", "8"), "runs/text-1"),
+        (("import", "runs/text-1", "--to", "other"), "other.tmp"),
+    ):
+        status, _, errors = said(*words)
+        line = f"{place} could not be written: Read-only file system; what was saved before is untouched\n"
+        assert status == 1 and errors.endswith(line) and "Traceback" not in errors, errors
+
+
 def test_a_folder_that_may_not_be_opened_is_one_line(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
     def closed(name: str | None) -> Path:
         raise PermissionError(errno.EACCES, "Permission denied", "lk/config.json")

@@ -49,13 +49,14 @@ def forget(run: Path, step: int) -> None:
 
 
 def forget_after(run: Path, step: int) -> None:
-    """Remove the states after later steps, and their weights."""
-    for later in steps_saved(run):
-        if later > step:
-            forget(run, later)
-    for later in snapshots(run):
-        if later > step:
-            snapshot_file(run, later).unlink(missing_ok=True)
+    """Remove the states after later steps, and their weights. Raises `SaveError` where the disk takes no changes."""
+    with saving(run):
+        for later in steps_saved(run):
+            if later > step:
+                forget(run, later)
+        for later in snapshots(run):
+            if later > step:
+                snapshot_file(run, later).unlink(missing_ok=True)
 
 
 def save_checkpoint(
