@@ -72,6 +72,24 @@ def test_on_windows_files_and_folders_are_written_too(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.rglob("*")} == {"a", "b", "f", "x", "a.bin", "b.txt", MANIFEST}
 
 
+@pytest.mark.usefixtures("windows")
+def test_on_windows_a_file_that_is_being_read_is_replaced_when_it_has_been(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_file(tmp_path / "f", "old")
+    replaced, reading = os.replace, [1, 1, 1]
+
+    def replace(*places: Any) -> None:
+        if reading:
+            raise PermissionError(errno.EACCES, "it is being used by another process")
+        replaced(*places)
+
+    monkeypatch.setattr(os, "replace", replace)
+    monkeypatch.setattr("time.sleep", lambda seconds: reading.pop())
+    write_file(tmp_path / "f", "new")
+    assert (tmp_path / "f").read_text() == "new" and not reading
+
+
 def test_a_key_that_stands_twice_is_found_among_many() -> None:
     many = ",".join(f'"{number}": 1' for number in [*range(300_000), 299_999])
     with pytest.raises(ValueError, match="it has the key '299999' twice"):

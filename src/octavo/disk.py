@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ from safetensors import SafetensorError
 from octavo.errors import DamagedError, SaveError
 
 MANIFEST, OLD = "manifest.json", ".old"
+PATIENCE, MOMENT = 5.0, 0.05  # seconds to wait for a reader, and between two tries
 JSON_BYTES = 64_000_000  # more than any index; a config has a thousand
 
 
@@ -124,15 +126,31 @@ def drafted(target: Path, size: int | None = None) -> Iterator[Path]:
         with saving(target, size):
             if draft.is_dir() and target.is_dir():  # a file never takes a folder's place
                 _remove(aside(target))
-                target.replace(aside(target))
+                put(target, aside(target))
                 sync(target.parent)
-            draft.replace(target)
+            put(draft, target)
             sync(target.parent)
         _remove(aside(target))
     finally:
         if aside(target).exists() and not target.exists():
-            aside(target).replace(target)
+            put(aside(target), target)
         _remove(draft)
+
+
+def put(place: Path, target: Path) -> None:
+    """Rename a file or a folder, over what a file finds there.
+
+    Windows refuses that while somebody has one of them open: who only reads is waited for, as a page or a scanner.
+    """
+    end = time.monotonic() + (PATIENCE if sys.platform == "win32" else 0)
+    while True:
+        try:
+            place.replace(target)
+            return
+        except PermissionError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(MOMENT)
 
 
 def drafted_at(target: Path) -> Path:

@@ -22,7 +22,7 @@ from octavo.data.parts import PARTS, Part, PartWriter, open_part
 from octavo.data.sources import Sources, find_texts, ignore
 from octavo.data.survey import Progress, Reader, Survey
 from octavo.data.vocabulary import fingerprint, fingerprint_of, vocabulary
-from octavo.disk import saving, seal, sync, verify, write_file
+from octavo.disk import put, saving, seal, sync, verify, write_file
 from octavo.errors import DamagedError, TextError
 from octavo.events import Event, Note
 from octavo.tokenizers import Tokenizer, load_tokenizer
@@ -160,7 +160,7 @@ def _write(
         write_file(temporary / "store.json", json.dumps(facts, indent=1) + "\n")
         seal(temporary)
         shutil.rmtree(folder, ignore_errors=True)  # a damaged one
-        temporary.replace(folder)
+        put(temporary, folder)
         sync(folder.parent)
 
 
