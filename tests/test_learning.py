@@ -1,6 +1,7 @@
 """Watching a training in a browser: what its files say and no more, while they are written, and a brake that holds."""
 
 import asyncio
+import errno
 import json
 import os
 import re
@@ -683,6 +684,20 @@ def test_a_page_that_cannot_start_is_one_line(monkeypatch: Any) -> None:
     with cli_page.Page(lines.append, 0) as page:
         assert not page.alive and not page.wait(finished=False)
     assert lines == ["the page could not be started: No such file or directory; the training does without it"]
+
+
+def test_ctrl_c_on_windows_is_for_the_training_and_not_for_its_page(monkeypatch: Any) -> None:
+    """There is no session there, but a group of processes, and only Python on Windows has a name for it."""
+    given: dict[str, Any] = {}
+
+    def start(words: list[str], **how: Any) -> None:
+        given.update(how)
+        raise OSError(errno.ENOENT, "No such file or directory")
+
+    monkeypatch.setattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0x200, raising=False)
+    monkeypatch.setattr(subprocess, "Popen", start)
+    with cli_page.Page([].append, 0):
+        assert given["creationflags"] == 0x200
 
 
 def test_the_page_of_a_training_needs_no_torch(trained: Path) -> None:

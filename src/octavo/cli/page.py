@@ -48,6 +48,7 @@ class Page:
                 text=True,
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
                 start_new_session=True,
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # which Windows has instead
             )
         except OSError as error:
             self.tell(f"the page could not be started: {error.strerror}; the training does without it")
