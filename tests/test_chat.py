@@ -1,7 +1,11 @@
 """Chat templates: read as transformers reads them, run where they can do no harm, and never forged."""
 
 import json
+import resource
+import subprocess
+import sys
 from datetime import date
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +20,7 @@ from octavo.errors import TextError, TokenizerError
 from octavo.tokenizers import BPETokenizer
 from texts import sentences
 
+MEMORY = 256 << 20  # bytes
 CHATML = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
     "{{ '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}{% endif %}"
@@ -129,6 +134,22 @@ def test_what_stands_for_a_message_cannot_be_said() -> None:
 def test_a_template_that_does_not_do_is_refused_in_one_line_and_soon(template: str | None, message: str) -> None:
     with pytest.raises(TokenizerError, match=message):
         read_conversation(tokenizer_with(template), TALK)
+
+
+def test_a_template_has_its_time_also_where_its_memory_cannot_be_bounded() -> None:
+    """As on a Mac; here because the process may take less already than it would be given."""
+    endless = "{% for a in range(90000) %}{% for b in range(90000) %}{% endfor %}{% endfor %}"
+    asked = {"template": endless, "messages": [], "names": {}, "answering": False, "today": None}
+    program = find_spec("octavo.template")
+    assert program is not None and program.origin is not None
+    ended = subprocess.run(
+        [sys.executable, "-I", program.origin],
+        input=json.dumps(asked).encode(),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY)),
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode < 0
 
 
 def test_a_message_has_a_role_and_a_content() -> None:

@@ -59,14 +59,20 @@ def rendered(asked: dict[str, Any]) -> str:
 
 
 def bound() -> None:
-    """From here on this process has so much memory and time; on Windows the time alone, which its parent watches."""
-    with suppress(ImportError, ValueError, OSError):
-        import resource
+    """From here on this process has so much time and memory; the second where /proc tells what it has, as on Linux.
 
+    On Windows it has the time alone, which its parent watches.
+    """
+    try:
+        import resource
+    except ImportError:
+        return
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+    with suppress(ValueError, OSError):
         with open("/proc/self/statm") as file:  # noqa: PTH123 (before the limit, as little as can be)
             has = int(file.read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (has + MEMORY, has + MEMORY))
-        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
 
 
 def main() -> None:
