@@ -89,6 +89,12 @@ def test_a_user_without_a_home_is_told_so_where_one_is_needed(monkeypatch: pytes
         places.find_run("nothing")
 
 
+def test_a_place_is_none_of_the_prompts_on_windows_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sep", "\\")
+    found = [places.is_path(name) for name in ("runs\\book-1", "..\\book-1", "runs/book-1", "Once")]
+    assert found == [True, True, True, False]
+
+
 def test_home_is_in_the_users_home_unless_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OCTAVO_HOME")
     assert places.home() == Path.home() / ".octavo"

@@ -62,8 +62,9 @@ def is_path(name: str) -> bool:
     """
     if name.split() != [name]:
         return False
-    begins = name.startswith((f"{RUNS.name}/", "./", "../", "/", "~"))
-    return begins or name.lower().endswith(".gguf") or ("/" in name and is_there(Path(name).parent))
+    spelled = name.replace(os.sep, "/")  # on Windows another sign
+    begins = spelled.startswith((f"{RUNS.name}/", "./", "../", "/", "~"))
+    return begins or name.lower().endswith(".gguf") or ("/" in spelled and is_there(Path(name).parent))
 
 
 def find_run(name: str | None) -> Path:
