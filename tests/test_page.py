@@ -1060,8 +1060,9 @@ def test_a_room_is_open_to_all(room: str, visit: Visit) -> None:
     expect(page.locator(".leaf:visible")).to_have_count(0)
     wanted, reached = walk(page)
     assert wanted == reached > 8
-    page.set_viewport_size({"width": 375, "height": 700})
-    assert page.evaluate("document.documentElement.scrollWidth") <= 375
+    page.locator("select[aria-label=Model] option").first.evaluate("(one) => (one.textContent = 'ada'.repeat(30))")
+    page.set_viewport_size({"width": 320, "height": 700})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
 
 
 def test_a_page_waits_for_a_training_and_offers_the_rooms_that_work(browser: "Browser", run: Path) -> None:
