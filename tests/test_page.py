@@ -1096,6 +1096,33 @@ def test_light_and_dark_are_chosen_and_remembered(visit: Visit) -> None:
     assert page.evaluate(paper) == light
 
 
+def test_what_is_told_by_colour_is_told_in_a_systems_own_colours_and_on_paper(visit: Visit) -> None:
+    def told(one: str, what: str) -> list[str]:
+        return page.evaluate(
+            "([one, what]) => [...document.querySelectorAll(one)].map((one) => getComputedStyle(one)[what])",
+            [one, what],
+        )
+
+    page = visit.open("look")
+    page.locator(".bars li").first.wait_for()
+    page.get_by_role("button", name=re.compile("Dark page")).click()
+    tints, bars = told(".tokens .token", "backgroundColor"), told(".bar", "backgroundColor")
+    inks = told("body", "color")
+    try:
+        page.emulate_media(forced_colors="active")
+        there = [told("nav a", "borderBottomColor")[index] for index in (ROOMS.index("look"), 0)]
+        chosen = told(".attention .choice", "backgroundColor")
+        assert len(set(told(".tokens .token", "backgroundColor"))) == len(set(tints)) > 2
+        assert "gradient" in told("input[type=range]", "backgroundImage")[0]
+        assert there[0] != there[1] and chosen[0] != chosen[1]
+        assert told("body", "backgroundColor")[0] not in told(".bar", "backgroundColor")
+        page.emulate_media(forced_colors="none", media="print")
+        assert set(told(".token, .bar", "printColorAdjust")) == {"exact"}
+        assert told("body", "color") != inks and told(".bar", "backgroundColor") != bars
+    finally:
+        page.emulate_media(forced_colors="none", media="screen")
+
+
 def test_a_service_with_a_key_asks_for_it_once_and_takes_nothing_that_is_none(browser: "Browser") -> None:
     service = Running(Rules(key=KEY))
     try:

@@ -118,10 +118,10 @@ export function debounced(wait, call) {
   };
 }
 
-// Hears when light becomes dark or dark light.
+// Hears when light becomes dark or dark light, as it does for paper.
 export function onTheme(call) {
   window.addEventListener("octavo:theme", call);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", call);
+  for (const media of ["(prefers-color-scheme: dark)", "print"]) matchMedia(media).addEventListener("change", call);
 }
 
 export function notice(words) {
