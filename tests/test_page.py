@@ -738,6 +738,37 @@ def test_all_that_is_seen_is_of_the_same_weights(visit: Visit) -> None:
     visit.complaints.clear()
 
 
+def test_drawings_are_read_with_a_finger(browser: "Browser", running: Running) -> None:
+    def tap(one: str, across: float, down: float) -> None:
+        place = page.locator(one).last
+        place.scroll_into_view_if_needed()
+        box = place.bounding_box()
+        assert box is not None
+        page.touchscreen.tap(box["x"] + across * box["width"], box["y"] + down * box["height"])
+
+    context = browser.new_context(viewport=SIZE, reduced_motion="reduce", has_touch=True)
+    visit = Visit(context.new_page(), f"http://127.0.0.1:{running.port}")
+    page = visit.open("learn")
+    tap("svg.chart", 0.55, 0.5)
+    expect(page.locator(".chart-box .reading")).to_have_text(re.compile("^step 2[0-2] "))
+    page = visit.open("look")
+    page.get_by_label("A text").fill("Ada")
+    expect(page.locator(".attention .reading")).to_contain_text("a (3) looks at")
+    tap(".attention canvas", 0.1, 0.8)
+    expect(page.locator(".attention .reading")).to_contain_text("A (1) looks at")
+    page.get_by_role("button", name="Matrix").tap()
+    tap(".attention canvas", 0.76, 0.9)
+    expect(page.locator(".attention .reading")).to_contain_text("a (3) looks at d (2)")
+    page.get_by_text("A map of its tokens").tap()
+    points = page.locator("details.later .reading").first
+    expect(points).to_contain_text("these two directions")
+    for place in range(1, 40):
+        tap("details.later canvas", place / 40, 0.5)
+    expect(points).to_contain_text("near it")
+    visit.leave()
+    context.close()
+
+
 def test_a_token_is_explained_in_its_own_text_while_another_one_is_read(visit: Visit) -> None:
     page = visit.open("look")
     page.get_by_label("A text").fill("Ada finds")

@@ -34,7 +34,7 @@ export class Attention {
     steer(this.canvas, () => (this.form === "arcs" ? [this.at[1], 0] : this.at),
       () => [this.tokens.length, this.form === "arcs" ? 1 : this.tokens.length],
       (x, y) => (this.form === "arcs" ? this.look(null, x) : this.look(x, y)));
-    this.canvas.addEventListener("pointermove", (event) => this.point(event));
+    for (const how of ["pointermove", "pointerdown"]) this.canvas.addEventListener(how, (event) => this.point(event));
     onTheme(() => this.draw());
     new ResizeObserver(([one]) => this.fit(one.contentRect.width)).observe(this.element);
   }

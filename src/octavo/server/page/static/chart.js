@@ -19,7 +19,7 @@ export class Chart {
     this.reading = h("p", { class: "reading" });
     this.element = h("div", { class: "chart-box" }, this.svg, this.reading);
     this.at = null; // the step that is read
-    this.svg.addEventListener("pointermove", (event) => this.point(event));
+    for (const how of ["pointermove", "pointerdown"]) this.svg.addEventListener(how, (event) => this.point(event));
     this.svg.addEventListener("keydown", (event) => this.key(event));
     this.svg.addEventListener("focus", () => this.read(this.index ?? this.last));
     new ResizeObserver(() => this.draw()).observe(this.element);

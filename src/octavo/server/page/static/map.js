@@ -17,7 +17,7 @@ export class TokenMap {
     this.reading = h("p", { class: "reading", "aria-live": "polite" });
     this.box = h("div", { class: "drawing" }, this.canvas);
     this.element = h("div", {}, field("Find a token", this.find), this.box, this.reading);
-    this.canvas.addEventListener("pointermove", (event) => this.point(event));
+    for (const how of ["pointermove", "pointerdown"]) this.canvas.addEventListener(how, (event) => this.point(event));
     this.canvas.addEventListener("keydown", (event) => this.step(event));
     onTheme(() => this.draw());
     new ResizeObserver(() => this.draw()).observe(this.box);
