@@ -668,6 +668,33 @@ def test_what_is_finished_stays_while_somebody_looks_on_at_a_terminal(
     assert status == 0 and "the page stays; Ctrl-C ends it" in capsys.readouterr().err
 
 
+def test_what_is_finished_stays_for_whoever_is_between_two_rooms(
+    port: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli_page, "on_terminal", lambda: True)
+    monkeypatch.setattr(cli_page, "on_screen", lambda: False)
+    monkeypatch.setattr(cli_page, "MOMENT", 20.0)
+
+    def change_rooms(browser: Browser) -> None:
+        browser.await_step()
+        with closing(Stream(port)) as stream:
+            assert any(said.get("step", 0) >= 70 for _, said in stream.events())
+        while browser.ask("GET", "/page/state")[1]["training"]["running"]:
+            time.sleep(0.01)
+        with closing(Stream(port)) as stream:
+            assert next(stream.events())[1]["running"] is False
+            said = ""
+            while "the page stays; Ctrl-C ends it" not in said:
+                said += capsys.readouterr().err
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    browser = Browser(port, change_rooms)
+    status = command(["train", "text.txt", "--out", "run", "--page", "--steps", "80", "--eval-every", "80", *WORDS])
+    browser.leave()
+    assert status == 0
+
+
 def test_a_port_that_is_taken_is_passed_over(port: int, capsys: pytest.CaptureFixture[str]) -> None:
     with listen("127.0.0.1", port):
         lines: list[str] = []

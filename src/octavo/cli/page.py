@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import webbrowser
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 PORT = 8000
 LAST = 5  # seconds that the other process has to end
 OFTEN = 0.5  # seconds between two looks at whether the page is still there
+MOMENT = 3.0  # seconds in which whoever left one room may come into another
 
 
 class Page:
@@ -31,6 +33,7 @@ class Page:
         self.trainer: Trainer | None = None
         self.wishes: SimpleQueue[str] = SimpleQueue()
         self.watchers, self.closing = 0, False
+        self.changed = float("-inf")  # when the watchers last were others
         self.process = self._started(port)
         if self.process is not None:
             threading.Thread(target=self._listen, args=[self.process], daemon=True).start()
@@ -90,7 +93,7 @@ class Page:
         """Wait for the wish to go on with what was stopped; gives whether it came. What has finished is only shown."""
         self.trainer, self.wishes = None, SimpleQueue()  # what was wished before is done
         self._say({"state": "finished" if finished else "waiting"})
-        if not self.alive or (finished and not (self.watchers and on_terminal())):
+        if not self.alive or (finished and not (on_terminal() and self._watched())):
             return False
         self.tell("the page stays; Ctrl-C ends it" if finished else "the page can go on with it; Ctrl-C ends it")
         while self.alive:
@@ -98,6 +101,12 @@ class Page:
                 if self.wishes.get(timeout=OFTEN) == "resume" and not finished:
                     return True
         return False
+
+    def _watched(self) -> bool:
+        """Whether somebody looks on, or comes back in a moment."""
+        while not self.watchers and self.alive and time.monotonic() < self.changed + MOMENT:
+            time.sleep(OFTEN / 10)
+        return self.watchers > 0
 
     def _say(self, words: Mapping[str, Any]) -> None:
         if self.process is not None and self.process.stdin is not None:
@@ -121,7 +130,7 @@ class Page:
                 if on_terminal() and on_screen():
                     webbrowser.open(address)
             case {"watchers": watchers}:
-                self.watchers = watchers
+                self.watchers, self.changed = watchers, time.monotonic()
             case {"wish": "stop"}:
                 if self.trainer is not None:
                     self.trainer.stop()
