@@ -227,7 +227,7 @@ def test_the_state_of_the_page_tells_of_the_training(room: Room, trained: Path) 
     assert model["steps"] == snapshots(trained) and model["steps"][0] == 1 and model["steps"][-1] == 100
     assert model["learned"] and model["name"] == "run" and model["width"] == 16 and not model["answers"]
     assert model["parameters"] == sum(weight.numel() for weight in octavo.load(trained)[0].parameters())
-    assert learning.about(None) == {"steps": [], "learned": False}
+    assert learning.about(None) == {"steps": [], "written": None, "learned": False}
     assert room.ask("GET", "/health") == (200, {"status": "ok"})
 
 

@@ -1008,6 +1008,39 @@ def test_who_looks_on_counts_in_each_room_and_is_told_what_comes(browser: "Brows
         room.stop()
 
 
+def test_the_best_so_far_is_looked_at_anew_when_it_is_bettered(browser: "Browser", run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "ada")
+    room = Room(tmp_path / "ada")
+
+    def better(step: int) -> str:
+        os.utime(tmp_path / "ada/model.safetensors", ns=(step, step))
+        with (tmp_path / "ada/metrics.jsonl").open("a") as log:
+            log.write(f'{{"step": {step}, "val_loss": 2.0}}\n')
+        return str(step)
+
+    try:
+        with visiting(browser, room.port) as visit:
+            page = visit.open("look")
+            page.locator(".bars li").first.wait_for()
+            page.get_by_text("Its weights in figures").click()
+            expect(page.get_by_text("Moved: how far")).to_be_visible()
+            page.locator(".tokens .token").nth(3).hover()
+            written, before = better(41), len(visit.asked)
+            visit.until(lambda: visit.last("/page/parts").get("written") == written)
+            assert {"/page/look", "/page/heads", "/page/weights"} <= {path for path, _ in visit.asked[before:]}
+            expect(page.locator(".leaf")).to_be_visible()
+            page.get_by_label("Step of the training").press("Home")
+            first = snapshots(run)[0]
+            visit.until(lambda: visit.last("/page/parts").get("step") == first)
+            before = len(visit.asked)
+            better(42)
+            visit.until(lambda: [path for path, _ in visit.asked[before:]] == ["/page/state"])
+            page.get_by_label("Step of the training").press("End")
+            visit.until(lambda: visit.last("/page/parts").get("written") == "42")
+    finally:
+        room.stop()
+
+
 def watch(visit: Visit) -> None:
     """See it learn, stop it and have it go on."""
     page = visit.open("learn")

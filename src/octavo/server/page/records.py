@@ -8,7 +8,7 @@ from octavo import toml
 from octavo.claim import claimed
 from octavo.disk import read_json
 from octavo.errors import OctavoError
-from octavo.saved import FACTS, checkpoint_folder, snapshots, steps_saved
+from octavo.saved import FACTS, checkpoint_folder, snapshots, steps_saved, written_at
 from octavo.server.page.training import Training
 
 METRICS, SAMPLES = "metrics.jsonl", "samples.jsonl"
@@ -16,9 +16,12 @@ Values = dict[str, Any]
 
 
 def about(run: Path | None) -> Values:
-    """What /page/state says of a model's training: the steps whose weights were kept, and whether there is a log."""
-    there = run is not None and (run / METRICS).is_file()
-    return {"steps": [] if run is None else snapshots(run), "learned": there}
+    """What /page/state says of a model's training: the steps whose weights were kept, when the newest were written, and
+    whether there is a log.
+    """
+    if run is None:
+        return {"steps": [], "written": None, "learned": False}
+    return {"steps": snapshots(run), "written": str(written_at(run)), "learned": (run / METRICS).is_file()}
 
 
 def running(run: Path, training: Training | None) -> bool:

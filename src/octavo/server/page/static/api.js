@@ -53,10 +53,10 @@ async function send(path, body, signal) {
 export const get = async (path, signal) => (await send(path, undefined, signal)).json();
 export const post = async (path, body, signal) => (await send(path, body, signal)).json();
 
-// The steps of which a model's training has kept the weights by now.
+// The steps of which a model's training has kept the weights by now, and when it has written the newest.
 export async function kept({ name }) {
   const { models } = await get("/page/state");
-  return models.find((one) => one.name === name)?.steps ?? [];
+  return models.find((one) => one.name === name) ?? { steps: [] };
 }
 
 // Server-sent events, as they come: {event, data}. Read by hand, since the browser's own way cannot send a key or a body.

@@ -168,7 +168,7 @@ class Learn {
     if (event === "metrics") this.log.metrics = halved([...this.log.metrics, told]);
     else if (event === "sample") {
       this.samples.add(told);
-      kept(this.model).then((steps) => this.samples.know(steps), () => {}); // else the next one tells
+      kept(this.model).then(({ steps }) => this.samples.know(steps), () => {}); // else the next one tells
     } else if (event === "state") {
       this.log.steps = told.steps ?? this.log.steps;
       if (typeof told.running === "boolean") this.settle(told.running);

@@ -38,7 +38,7 @@ class Look {
     this.regenerated = new Regenerated(about);
     this.chips = new Chips((part) => this.toggle(part), () => this.allOn(), this.text);
     this.refreshSoon = debounced(40, () => this.refresh());
-    this.time = new Time(model.steps, step, () => (this.refreshSoon(), this.loadOpen()));
+    this.time = new Time(model.steps, step, () => this.lookAnew());
     this.asked = () => ({ model: model.name, text: this.text.value, step: this.time.step,
       off: this.off.size ? [...this.off] : undefined });
     this.map = new TokenMap(this.asked);
@@ -90,8 +90,16 @@ class Look {
       this.later.map(([, element]) => element));
   }
 
-  loadOpen() {
+  lookAnew() {
+    this.refreshSoon();
     for (const [part, element] of this.later) if (element.open) part.load();
+  }
+
+  // What has been kept by now. Whoever looks at the newest weights looks anew where others have been written.
+  know({ steps, written = this.seen?.written }) {
+    this.time.know(steps);
+    const newest = this.time.step === undefined && this.seen?.step === undefined;
+    if (newest && this.seen && this.seen.written !== written) this.lookAnew();
   }
 
   // At once, but one at a time: what comes meanwhile waits for the answer, and of that only the newest is asked.
@@ -257,13 +265,14 @@ async function inItsOwnLetters(room) {
 
 // A training's page stays while somebody looks on, in whichever room: whoever hears its news counts. They tell too
 // whether it still learns, and when it may have kept more weights.
-async function lookOn({ model, time }, own) {
+async function lookOn(room, own) {
+  const { model, time } = room;
   const news = lasting(() => `/page/learn/events?model=${encodeURIComponent(model.name)}`);
   try {
     for await (const { event, data } of news) {
       const told = JSON.parse(data || "{}");
       if (event === "state") time.tell(told.running);
-      if (["state", "reset"].includes(event) || "val_loss" in told) time.know(await kept(model).catch(() => time.steps));
+      if (["state", "reset"].includes(event) || "val_loss" in told) room.know(await kept(model).catch(() => time));
       if (!own && event === "state" && !told.running) return;
     }
   } catch (error) {

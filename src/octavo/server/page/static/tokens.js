@@ -87,12 +87,15 @@ export class TokenList {
 
   // Other tokens in the cells that are there, which is quicker than to make them anew.
   set(tokens) {
+    const { over } = this;
+    const same = over !== null && tokens[over]?.text === this.tokens[over].text;
     this.close();
     for (const cell of this.cells.splice(tokens.length)) cell.remove();
     this.cells.forEach((cell, index) => alike(this.tokens[index], tokens[index]) || this.dress(cell, tokens[index]));
     this.tokens = tokens.slice(0, this.cells.length);
     if (this.cells.length && !this.text.querySelector("[tabindex='0']")) this.take(this.cells[0]);
     this.add(...tokens.slice(this.cells.length));
+    if (same) this.open(over); // whoever points at it still does
   }
 
   cell(token) {
