@@ -272,6 +272,19 @@ def test_writing_is_stopped_and_refusals_are_said(visit: Visit, endless: None) -
     )
 
 
+BROKEN = """() => { const piece = new TextEncoder().encode('data: {"choices": []}\\n\\n')
+    window.fetch = async () => new Response(new ReadableStream({ start: (it) => it.enqueue(piece),
+        pull: (it) => it.error(new TypeError("network error")) })) }"""
+
+
+def test_a_service_that_ends_in_the_midst_of_a_text_is_told_of_in_octavos_words(visit: Visit) -> None:
+    page = visit.open("play")
+    page.evaluate(BROKEN)
+    write(page, "Ada ")
+    expect(page.get_by_role("alert")).to_contain_text("octavo does not answer; is it still running?")
+    expect(page.locator(".page-leaf .status")).to_have_text("0 tokens · not written")
+
+
 def test_a_character_of_several_tokens_stands_at_the_first_of_them(visit: Visit) -> None:
     table = {"tokens": ["�", "�", "x"], "token_logprobs": [-1.0] * 3, "top_tokens": [[]] * 3}
     whole = {"tokens": ["é", " "], "token_logprobs": [-1.0] * 2, "top_tokens": [[]] * 2}

@@ -35,16 +35,16 @@ async function refusal(answer) {
   }
 }
 
+// What a browser says of a connection that failed, in words of its own, is told in octavo's.
+function silent(error) {
+  throw stopped(error) ? error : new Refused("octavo does not answer; is it still running?", 0);
+}
+
 async function send(path, body, signal) {
   const method = body === undefined ? "GET" : "POST";
   const key = held();
-  let answer;
-  try {
-    answer = await fetch(path, { method, headers: headers(body, key), body: body && JSON.stringify(body), signal });
-  } catch (error) {
-    if (stopped(error)) throw error;
-    throw new Refused("octavo does not answer; is it still running?", 0);
-  }
+  const asked = { method, headers: headers(body, key), body: body && JSON.stringify(body), signal };
+  const answer = await fetch(path, asked).catch(silent);
   if (answer.status === 401 && (await askKey(Boolean(key)))) return send(path, body, signal);
   if (!answer.ok) throw await refusal(answer);
   return answer;
@@ -65,7 +65,7 @@ export async function* events(path, body, signal) {
   let rest = "";
   try {
     for (;;) {
-      const { done, value } = await reader.read();
+      const { done, value } = await reader.read().catch(silent); // it may end in the midst of a text
       if (done) return;
       const blocks = (rest + value).split("\n\n");
       rest = blocks.pop();
