@@ -385,6 +385,8 @@ def test_a_conversation_is_held_mended_kept_and_taken_along(visit: Visit) -> Non
     assert [one["content"] for one in visit.last("/v1/chat/completions")["messages"]] == ["Emmy\nfinds"]
     expect(page.locator(".turn")).to_have_count(2)
     answer = page.locator(".turn .words").last.text_content() or ""
+    heard = page.get_by_role("status").last  # by those who do not see it: whole, not piece by piece
+    assert heard.text_content() == f"ada: {answer}"
     with page.expect_download() as saved:
         page.get_by_role("button", name="Save as JSON").click()
     kept = json.loads(Path(saved.value.path()).read_text("utf-8"))
@@ -394,9 +396,11 @@ def test_a_conversation_is_held_mended_kept_and_taken_along(visit: Visit) -> Non
     assert "> Emmy\n> finds" in Path(saved.value.path()).read_text("utf-8")
     visit.open("talk")
     expect(page.locator(".turn .words").last).to_have_text(answer)
+    say("Ada", 4)
     page.get_by_role("button", name="Clear").click()
     page.get_by_role("button", name="Forget it all?").click()
     expect(page.locator(".turn")).to_have_count(0)
+    expect(heard).to_be_empty()
 
 
 def test_what_is_to_be_forgotten_while_it_is_answered_is_forgotten(visit: Visit, endless: None) -> None:

@@ -3,6 +3,7 @@
 import { choices, stopped } from "./api.js";
 import { button, field, h, notice, opening } from "./dom.js";
 import { download, History } from "./history.js";
+import { shown } from "./text.js";
 import { Turn } from "./turns.js";
 
 const TOO_LONG = "context_length_exceeded"; // in the API's words
@@ -18,6 +19,7 @@ class Talk {
     this.history = new History(model.name);
     this.turns = h("ol", { class: "turns" });
     this.live = h("p", { class: "status", role: "status" });
+    this.heard = h("p", { class: "heard", role: "status" }); // an answer for a screen reader, once all of it is there
     this.input = h("textarea", { rows: 2, dir: "auto", placeholder: "Say something",
       onkeydown: (event) => this.key(event) });
     this.temperature = h("input", { type: "number", min: 0, max: 2, step: 0.01,
@@ -26,7 +28,7 @@ class Talk {
     this.send = button("Say", () => this.say(), { class: "primary" });
     this.stop = button("Stop", () => this.running?.abort(), { disabled: true });
     place.append(opening("Talk", `A conversation with ${model.name}.`), model.answers ? "" : this.untaught(),
-      this.turns, this.live, this.desk());
+      this.turns, this.live, this.heard, this.desk());
     document.addEventListener("keydown", (event) => event.key === "Escape" && this.running?.abort());
     this.print();
   }
@@ -60,6 +62,7 @@ class Talk {
   }
 
   print() {
+    this.heard.textContent = "";
     this.turns.replaceChildren(...this.history.messages.map(({ role, content }, index) =>
       this.turn(role, content, index).element));
   }
@@ -158,6 +161,7 @@ class Talk {
   close(turn, ended) {
     if (turn.content) {
       this.history.say("assistant", turn.content);
+      this.heard.textContent = `${this.model.name}: ${shown(turn.content)}`;
       this.live.textContent = this.history.first ? PARTLY : "";
       return;
     }
@@ -186,6 +190,7 @@ class Talk {
     this.stop.disabled = !on;
     this.send.disabled = on;
     this.live.textContent = on ? "Writing… Escape stops it." : "";
+    this.heard.textContent = "";
     if (on) notice("");
     this.turns.lastElementChild?.scrollIntoView({ block: "nearest" });
   }
