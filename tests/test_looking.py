@@ -333,6 +333,7 @@ def test_the_page_is_told_how_good_it_is(port: int, run: Path, monkeypatch: pyte
         ("look", {"text": "a", "step": 3000}, 400, "kept no weights of step 3000"),
         ("look", {"text": "a", "off": ["7.0"]}, 400, "there is no layer 7; the model has layers 0 to 1"),
         ("look", {"text": "a\x00"}, 400, "it holds U+0000"),
+        ("look", {"text": "a" * 65537}, 400, "text: it has 65537 characters, and 65536 can be looked at together"),
         ("look", {"text": "a", "top": 1000}, 400, "top"),
         ("layers", {"text": "a", "off": ["x"]}, 400, "'x' is no part of a model"),
         ("attention", {"text": "a", "layer": 2}, 400, "there is no layer 2"),

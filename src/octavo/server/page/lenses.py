@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
-from pydantic import BaseModel, Field, StrictInt
+from pydantic import AfterValidator, BaseModel, Field, StrictInt
 from pydantic_core import to_json
 
 from octavo.errors import OctavoError
@@ -19,9 +19,17 @@ if TYPE_CHECKING:
     from octavo.server.page.peering import Lenses
 
 CHANGES = 4096
+LONGEST = 1 << 16  # characters that are cut into tokens before it is known whether there is room for these
 
 Count = Annotated[StrictInt, Field(ge=0, lt=2**53)]
 Json = dict[str, Any]
+
+
+def short(text: str) -> str:
+    """A text that may be looked at."""
+    if len(text) > LONGEST:
+        raise ValueError(f"it has {len(text)} characters, and {LONGEST} can be looked at together; shorten it")
+    return text
 
 
 class Asked(BaseModel):
@@ -39,7 +47,7 @@ class Asked(BaseModel):
 class TextRequest(Asked):
     """A text to look at, with parts of the model off."""
 
-    text: Annotated[Text, Field(max_length=1 << 16)]
+    text: Annotated[Text, AfterValidator(short)]
     off: Annotated[list[Annotated[str, Field(max_length=32)]], Field(max_length=CHANGES)] = []
     top: Annotated[StrictInt, Field(ge=1, le=20)] = 5
 
