@@ -403,6 +403,24 @@ def test_a_conversation_is_held_mended_kept_and_taken_along(visit: Visit) -> Non
     expect(heard).to_be_empty()
 
 
+def test_a_conversation_goes_on_in_another_tab(visit: Visit) -> None:
+    def say(page: "Page", words: str, turns: int) -> None:
+        page.get_by_label("Your words").fill(words)
+        page.keyboard.press("Enter")
+        expect(page.locator(".turn")).to_have_count(turns)
+        page.locator(".talk-desk .primary:enabled").wait_for()
+
+    page, other = visit.open("talk"), visit.page.context.new_page()
+    other.goto(f"{visit.base}/talk")
+    say(page, "Ada", 2)
+    expect(other.locator(".turn")).to_have_count(2)
+    say(other, "Grace", 4)
+    expect(page.locator(".turn.mine .words")).to_have_text(["Ada", "Grace"])
+    other.close()
+    visit.open("talk")
+    expect(page.locator(".turn")).to_have_count(4)
+
+
 def test_what_is_to_be_forgotten_while_it_is_answered_is_forgotten(visit: Visit, endless: None) -> None:
     page = visit.open("talk")
     page.get_by_text("How it answers").click()

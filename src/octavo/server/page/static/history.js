@@ -5,7 +5,11 @@ import { h, remember, remembered } from "./dom.js";
 export class History {
   constructor(model) {
     this.model = model;
-    this.messages = remembered("localStorage", `talk.${model}`, []).filter(
+    this.read();
+  }
+
+  read() {
+    this.messages = remembered("localStorage", `talk.${this.model}`, []).filter(
       (one) => ["user", "assistant"].includes(one?.role) && typeof one.content === "string");
     this.first = 0;
   }

@@ -30,6 +30,7 @@ class Talk {
     place.append(opening("Talk", `A conversation with ${model.name}.`), model.answers ? "" : this.untaught(),
       this.turns, this.live, this.heard, this.desk());
     document.addEventListener("keydown", (event) => event.key === "Escape" && this.running?.abort());
+    window.addEventListener("storage", ({ key }) => key === `octavo.talk.${model.name}` && this.reread());
     this.print();
   }
 
@@ -59,6 +60,13 @@ class Talk {
     if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
     event.preventDefault();
     this.say();
+  }
+
+  // Another tab has held the same conversation, which goes on here from there: else one of them would be forgotten.
+  reread() {
+    if (this.running || this.turns.querySelector(".edit")) return;
+    this.history.read();
+    this.print();
   }
 
   print() {
