@@ -621,6 +621,7 @@ def test_the_sections_follow_the_token_that_is_chosen(visit: Visit, running: Run
     for name, wait in (("A map of its tokens", " tokens; these two"), ("Its weights in figures", "Moved: how far")):
         page.get_by_text(name).click()
         expect(page.get_by_text(wait)).to_be_visible()
+    expect(page.get_by_role("rowheader", name="embed.weight", exact=True)).to_be_visible()
     page.get_by_label("Find a token").fill("A")
     expect(page.get_by_text("A; near it")).to_be_visible()
     page.get_by_role("button", name="Norm").click()
@@ -913,6 +914,7 @@ def test_the_report_is_waited_for_and_says_what_was_found(visit: Visit, running:
     scores = sorted([found["model"], *found["baselines"]], key=lambda one: one["bits_per_byte"])
     assert page.locator(".rival").all_text_contents() == [one["name"] for one in scores]
     assert page.locator(".rivals .part-value").all_text_contents() == [f"{one['bits_per_byte']:.3f}" for one in scores]
+    assert page.get_by_role("table").last.get_by_role("rowheader").count() > 0
     assert page.locator(".reliability circle").count() == sum(one["tokens"] > 0 for one in found["calibration"]["bins"])
     passages = page.locator(".columns .passage blockquote").all_text_contents()
     assert passages == [one["text"].lstrip("\n") for one in (*found["easiest"], *found["hardest"])]

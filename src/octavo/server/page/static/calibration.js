@@ -1,6 +1,6 @@
 // How often the likeliest token came, beside how sure the model was of it.
 
-import { h, s } from "./dom.js";
+import { h, row, s } from "./dom.js";
 import { percent } from "./text.js";
 
 const SIZE = 300;
@@ -42,6 +42,5 @@ export function reliability({ bins }) {
     h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Certainty in figures" }, h("table", {},
       h("thead", {}, h("tr", {}, COLUMNS.map((name, index) =>
         h("th", { scope: "col", class: index ? "number" : null, text: name })))),
-      h("tbody", {}, rows.map((row) => h("tr", {}, row.map((value, index) =>
-        h("td", { class: index ? "number" : null, text: value }))))))));
+      h("tbody", {}, rows.map((cells) => row(cells, (index) => ({ class: index ? "number" : null })))))));
 }

@@ -34,6 +34,12 @@ export function button(text, onclick, properties = {}) {
   return h("button", { type: "button", onclick, ...properties }, text);
 }
 
+// A row of a table, whose first cell says what the others are of; `dressed` has more to say of each.
+export function row(texts, dressed = () => ({})) {
+  return h("tr", {}, texts.map((text, index) =>
+    h(index ? "td" : "th", { scope: !index && "row", text, ...dressed(index) })));
+}
+
 let fields = 0;
 
 // A form field with its label; `input` is any element that has a value.

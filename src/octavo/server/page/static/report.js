@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { reliability } from "./calibration.js";
 import { copies, duplicates } from "./copies.js";
-import { h, section } from "./dom.js";
+import { h, row, section } from "./dom.js";
 import { rivals, standing } from "./rivals.js";
 import { figure, percent, shown } from "./text.js";
 
@@ -22,7 +22,7 @@ function curve(points) {
     `${figure(point.nats_per_token, 2)} ± ${figure(point.within, 2)}`, figure(point.bits_per_byte, 2)]);
   return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Other sizes in figures" },
     h("table", {}, h("thead", {}, h("tr", {}, heads.map((name) => h("th", { scope: "col", text: name })))),
-    h("tbody", {}, rows.map((cells) => h("tr", {}, cells.map((text) => h("td", { text })))))));
+    h("tbody", {}, rows.map((cells) => row(cells)))));
 }
 
 function opened({ model, interval, held_out: text, baselines, notes }) {

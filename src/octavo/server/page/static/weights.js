@@ -1,7 +1,7 @@
 // The weights in figures, one row for each matrix, sorted by whichever column is wanted.
 
 import { post, stopped } from "./api.js";
-import { button, h } from "./dom.js";
+import { button, h, row } from "./dom.js";
 import { figure } from "./text.js";
 
 const COLUMNS = [["name", "Weight"], ["shape", "Shape"], ["mean", "Mean"], ["std", "Deviation"], ["largest", "Largest"],
@@ -52,8 +52,8 @@ export class Weights {
     const rows = [...this.rows];
     const order = (one, other) => (sortable(one[this.by]) < sortable(other[this.by]) ? -1 : 1) * (this.down ? -1 : 1);
     if (this.by) rows.sort(order);
-    this.body.replaceChildren(...rows.map((row) => h("tr", {},
-      COLUMNS.map(([name]) => h("td", { class: name === "name" ? "weight-name" : "number",
-      text: name === "name" ? row.name : name === "shape" ? row.shape.join(" × ") : figure(row[name]) })))));
+    const told = (one, name) => (name === "shape" ? one.shape.join(" × ") : figure(one[name]));
+    this.body.replaceChildren(...rows.map((one) => row([one.name, ...COLUMNS.slice(1).map(([name]) => told(one, name))],
+      (index) => ({ class: index ? "number" : "weight-name" }))));
   }
 }
