@@ -259,6 +259,10 @@ def test_writing_is_stopped_and_refusals_are_said(visit: Visit, endless: None) -
     tokens.nth(tokens.count() + 1).wait_for()
     page.keyboard.press("Escape")
     expect(page.locator(".page-leaf .status")).to_contain_text("stopped")
+    page.route(re.compile("/v1/completions$"), lambda route: None)  # which never answers
+    write(page, "Ada ")
+    page.get_by_role("button", name="Clear").click()
+    expect(page.get_by_role("button", name="Stop")).to_be_disabled()
     page.unroute_all()
     ended = {"index": 0, "text": "a", "token_ids": [1], "finish_reason": "length"}
     refused = {"error": {"message": "<b>too hot</b>"}}

@@ -73,7 +73,7 @@ class Play {
       value: remembered("sessionStorage", "prompt", ""), onkeydown: (event) => this.key(event) });
     this.go = button("Write", () => this.write(), { class: "primary" });
     this.stop = button("Stop", () => this.running?.abort(), { disabled: true });
-    this.clear = button("Clear", () => this.leaves.replaceChildren(), { class: "quiet" });
+    this.clear = button("Clear", () => this.empty(), { class: "quiet" });
     this.leaves = h("div", { class: "leaves" });
     place.append(opening("Play", "Give it a beginning, and it goes on."),
       h("div", { class: "desk" },
@@ -88,6 +88,12 @@ class Play {
 
   key(event) {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.write();
+  }
+
+  // What nobody will see is not written any further.
+  empty() {
+    this.running?.abort();
+    this.leaves.replaceChildren();
   }
 
   async write() {
