@@ -18,6 +18,7 @@ import pytest
 
 import octavo
 from hostile import hostile
+from octavo import looking
 from octavo.saved import snapshot_file, snapshots
 from octavo.server.engine.engine import Engine
 from octavo.server.gate import Rules
@@ -939,6 +940,16 @@ def test_a_model_that_sees_little_is_looked_into_with_a_text_as_short(visit: Vis
     expect(page.locator(".tokens .token").first).to_be_visible()
     assert 0 < len(page.get_by_label("A text").input_value()) <= 16
     assert all(len(asked["text"]) <= 16 for path, asked in visit.asked if path == "/page/look")
+
+
+def test_how_long_a_text_may_be_is_said_where_the_model_sees_more(visit: Visit) -> None:
+    def wide(told: Json) -> Json:
+        return told | {"models": [{**one, "context": looking.LONGEST + 1} for one in told["models"]]}
+
+    expect(visit.open("look").get_by_text("ada sees 64 tokens", exact=True)).to_be_visible()
+    visit.tell("/page/state", wide)
+    words = f"ada sees {looking.LONGEST + 1} tokens; {looking.LONGEST} can be looked at together"
+    expect(visit.open("look").get_by_text(words, exact=True)).to_be_visible()
 
 
 def test_what_a_token_might_have_been_is_said_of_it(visit: Visit) -> None:

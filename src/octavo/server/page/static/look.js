@@ -16,6 +16,7 @@ import { Weights } from "./weights.js";
 
 const FIRST = "The quick brown fox jumps over the lazy dog. The quick brown fox";
 const GONE = "other_weights"; // in the service's words
+const MOST = 1024; // tokens that it looks at together
 
 class Look {
   // `step` is the one to begin with, where its weights were kept.
@@ -48,8 +49,10 @@ class Look {
   }
 
   desk() {
-    return h("div", { class: "look-desk" }, field("A text", this.text,
-      `${this.model.name} sees ${this.model.context} tokens`), this.time.element, this.chips.element);
+    const { name, context } = this.model;
+    const most = context > MOST ? `; ${MOST} can be looked at together` : "";
+    return h("div", { class: "look-desk" }, field("A text", this.text, `${name} sees ${context} tokens${most}`),
+      this.time.element, this.chips.element);
   }
 
   sections() {
