@@ -47,7 +47,7 @@ class Asked(BaseModel):
 class TextRequest(Asked):
     """A text to look at, with parts of the model off."""
 
-    text: Annotated[Text, AfterValidator(short)]
+    text: Annotated[Text, AfterValidator(short), Field(json_schema_extra={"maxLength": LONGEST})]
     off: Annotated[list[Annotated[str, Field(max_length=32)]], Field(max_length=CHANGES)] = []
     top: Annotated[StrictInt, Field(ge=1, le=20)] = 5
 
