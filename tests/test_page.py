@@ -225,6 +225,24 @@ def test_a_text_is_written_and_had_again_by_its_seed(visit: Visit) -> None:
     assert page.locator(".page-leaf .tokens").inner_text() == texts[1]
 
 
+def test_text_from_right_to_left_keeps_its_figures_and_foreign_words(visit: Visit) -> None:
+    word = "\u05e7\u05e8\u05d0 1998 Ada"  # in Hebrew, read in 1998
+    row = {"id": 7, "token": word[0], "logprob": -1.0}
+    table = {"tokens": list(word), "token_logprobs": [-1.0] * len(word), "top_tokens": [[row]] * len(word)}
+    piece = {"index": 0, "text": word, "token_ids": [7] * len(word), "logprobs": table, "finish_reason": "length"}
+    visit.stream("/v1/completions", {"choices": [piece]})
+    page = visit.open("play")
+    write(page, word[:4])
+    cells = page.locator(".page-leaf .token")
+    expect(cells).to_have_count(len(word))
+    places = [box["x"] for box in (cell.bounding_box() for cell in cells.all()) if box]
+    assert places[0] > places[1] > places[2] > places[7]
+    assert places[4:8] == sorted(places[4:8]) and places[9:] == sorted(places[9:])
+    assert page.get_by_label("Beginning").evaluate("(one) => getComputedStyle(one).direction") == "rtl"
+    cells.first.focus()
+    expect(page.get_by_role("button", name=f"Go on with \u2068{word[0]}\u2069, 37 %")).to_be_visible()
+
+
 def test_another_way_is_taken_from_a_token_by_the_keyboard(visit: Visit, running: Running) -> None:
     spelling = running.models.find("ada").tokenizer
     page = visit.open("play")
