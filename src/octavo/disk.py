@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from octavo.errors import DamagedError, SaveError
 
 MANIFEST, OLD = "manifest.json", ".old"
-PATIENCE, MOMENT = 5.0, 0.05  # seconds to wait for a reader, and between two tries
+TRIES, MOMENT = 100, 0.05  # how often a reader is waited for, and for how many seconds each time
 JSON_BYTES = 64_000_000  # more than any index; a config has a thousand
 
 
@@ -142,13 +142,12 @@ def put(place: Path, target: Path) -> None:
 
     Windows refuses that while somebody has one of them open: who only reads is waited for, as a page or a scanner.
     """
-    end = time.monotonic() + (PATIENCE if sys.platform == "win32" else 0)
-    while True:
+    for left in reversed(range(TRIES if sys.platform == "win32" else 1)):
         try:
             place.replace(target)
             return
         except PermissionError:
-            if time.monotonic() >= end:
+            if not left:
                 raise
             time.sleep(MOMENT)
 
