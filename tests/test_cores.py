@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -210,7 +211,7 @@ def test_what_writes_gives_way_within_a_step_and_no_further(even: bool, monkeypa
     monkeypatch.setattr("octavo.reading.evenly", lambda: even)
     monkeypatch.setattr(cores.NEIGHBOURS, "busy", lambda: busy[0])
     real = GPT.read
-    monkeypatch.setattr(GPT, "read", lambda *given: had.append(torch.get_num_threads()) or real(*given))
+    monkeypatch.setattr(GPT, "read", wraps(real)(lambda *given: had.append(torch.get_num_threads()) or real(*given)))
     steps = generate(model, [1], max_new_tokens=4)
     for others in (0.0, 1.0, 1.0, 0.2):
         busy[0] = others
@@ -253,7 +254,7 @@ def test_giving_way_changes_no_bit_of_what_is_written(
     busy, had = [0.0], set()
     monkeypatch.setattr(cores.NEIGHBOURS, "busy", lambda: busy[0])
     real = GPT.read
-    monkeypatch.setattr(GPT, "read", lambda *given: had.add(torch.get_num_threads()) or real(*given))
+    monkeypatch.setattr(GPT, "read", wraps(real)(lambda *given: had.add(torch.get_num_threads()) or real(*given)))
     for width, heads in ((64, 2), (192, 3), (384, 6)):
         model = tiny(layers=2, heads=heads, width=width, context=400, dialect=dialect, tied=dialect == "gpt2")
         model = fused(model.to(dtype).eval(), quantize=quantize)
