@@ -15,6 +15,7 @@ OWN = {
     *(GPT, GPTBlock, MultiHeadAttention, SelfAttention, FeedForward, Rotary, RMSNorm, Dropout, Tap),
     *(nn.ModuleList, nn.Linear, nn.Embedding, nn.LayerNorm),
 }
+PLAIN = vars(nn.Module()).keys()  # what every part has of its own
 
 
 def strange_parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -42,6 +43,6 @@ def is_own(kind: type[nn.Module]) -> bool:
 
 def is_patched(part: nn.Module) -> bool:
     """Whether somebody put something of his own in the place of what its class has under that name."""
-    named = ((name, value) for name, value in vars(part).items() if name[:1] != "_")
-    patches: list[Any] = [value for name, value in named if hasattr(type(part), name)]
+    its, kind = vars(part), type(part)
+    patches: list[Any] = [its[name] for name in its.keys() - PLAIN if hasattr(kind, name)]
     return any(callable(patch) and not getattr(patch, "changes_nothing", False) for patch in patches)
