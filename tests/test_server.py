@@ -612,6 +612,10 @@ def test_who_does_not_come_in_is_told_why(running: Running) -> None:
     for kind, message in (
         ({"Content_Type": "text/plain; charset=utf-8"}, "the body is 'text/plain'; send application/json"),
         ({}, "the body is of no kind; send application/json"),
+        (
+            {"Content_Type": "application/json", "Content_Encoding": "gzip"},
+            "the body is packed as 'gzip'; send it as it is",
+        ),
     ):
         assert running.refusal("POST", "/tokenize", **kind)[1]["message"] == message
 

@@ -69,6 +69,8 @@ class Rules:
         if scope["method"] == "POST" and kind != "application/json":
             told = f"{kind!r:.80}" if kind else "of no kind"
             raise RefusedError(415, f"the body is {told}; send application/json", code="content_type")
+        if (packed := (header(scope, "content-encoding") or "identity").lower()) != "identity":
+            raise RefusedError(415, f"the body is packed as {packed!r:.40}; send it as it is", code="content_encoding")
         length = header(scope, "content-length") or "0"
         if not length.isdecimal() or int(length) > self.body:
             raise self.too_large()
