@@ -365,6 +365,17 @@ def test_a_knob_of_a_conversation_is_heeded_or_says_why_not(visit: Visit) -> Non
     assert visit.last("/v1/chat/completions")["temperature"] == 0.72
 
 
+@pytest.mark.parametrize("why", ["length", "stop"])
+def test_an_answer_that_was_cut_off_is_called_so(visit: Visit, why: str) -> None:
+    pieces = [{"delta": {"content": "The capital of"}, "finish_reason": None}, {"delta": {}, "finish_reason": why}]
+    visit.stream("/v1/chat/completions", *({"choices": [one]} for one in pieces))
+    page = visit.open("talk")
+    page.get_by_label("Your words").fill("Where?")
+    page.keyboard.press("Enter")
+    page.locator(".talk-desk .primary:enabled").wait_for()
+    expect(page.get_by_text("It was cut off there, where the Tokens")).to_have_count(int(why == "length"))
+
+
 def test_where_a_browser_may_keep_nothing_the_page_works_without(browser: "Browser", running: Running) -> None:
     forbidden = "for (const name of ['localStorage', 'sessionStorage'])" + (
         "Object.defineProperty(window, name, { get() { throw new DOMException('', 'SecurityError'); } })"

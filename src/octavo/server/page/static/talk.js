@@ -11,6 +11,7 @@ const TRIES = 4; // of a model without manners, which may end before it has begu
 const SILENCE = "Nothing was said: it takes these words for an end. Begin a sentence, and it goes on.";
 const NOTHING = "Nothing was said.";
 const PARTLY = "It answers without the oldest turns: it has no room for so long a conversation.";
+const CUT = "It was cut off there, where the Tokens under How it answers end, or what it sees.";
 const FORGOTTEN = "This browser keeps no more: the conversation is forgotten when the page is left.";
 
 class Talk {
@@ -157,6 +158,7 @@ class Talk {
     try {
       for await (const choice of choices("/v1/chat/completions", body, signal)) {
         if (choice.delta.content) turn.add(choice.delta.content);
+        turn.cut = choice.finish_reason === "length";
       }
     } catch (error) {
       if (error.code !== TOO_LONG) throw error;
@@ -170,7 +172,7 @@ class Talk {
     if (turn.content) {
       this.history.say("assistant", turn.content);
       this.heard.textContent = `${this.model.name}: ${shown(turn.content)}`;
-      this.live.textContent = this.history.first ? PARTLY : "";
+      this.live.textContent = [this.history.first && PARTLY, turn.cut && CUT].filter(Boolean).join(" ");
       return;
     }
     const held = this.turns.contains(document.activeElement);
