@@ -38,6 +38,7 @@ from octavo.server.engine.scheduler import ROWS
 from octavo.server.gate import BEGUN, BODY, PATIENCE, Gate, Rules
 from octavo.server.metrics import Counts
 from octavo.server.models import Models, Served
+from octavo.server.response_schema import ResponseRequest
 from octavo.server.schema import ChatRequest, CompletionRequest, DetokenizeRequest
 from octavo.server.service import GRACE, TAKEN, listen, read_key, rules_for, service
 from octavo.slots import BLOCK
@@ -500,6 +501,7 @@ ROUTES = [
     ("GET", "/v1/models/plain", None),
     ("POST", "/v1/completions", GOOD),
     ("POST", "/v1/chat/completions", {"messages": TALK, "max_tokens": 1}),
+    ("POST", "/v1/responses", {"input": "Ada", "max_output_tokens": 1}),
     ("POST", "/tokenize", {"content": "Ada"}),
     ("POST", "/detokenize", {"tokens": [1]}),
     ("GET", "/health", None),
@@ -621,9 +623,9 @@ def test_who_does_not_come_in_is_told_why(running: Running) -> None:
 
 
 def test_what_is_not_there_is_named_with_what_is(running: Running, client: OpenAI) -> None:
-    there = "ask /v1/chat/completions, /v1/completions or /v1/models"
-    with pytest.raises(openai.NotFoundError, match=f"there is no '/v1/responses' here; {there}"):
-        client.responses.create(model="plain", input="Ada")
+    there = "ask /v1/chat/completions, /v1/responses, /v1/completions or /v1/models"
+    with pytest.raises(openai.NotFoundError, match=f"there is no '/v1/embeddings' here; {there}"):
+        client.embeddings.create(model="plain", input="Ada")
     status, error = running.refusal("POST", "/chat/completions", {"messages": TALK})  # an address without /v1
     assert (status, error["message"]) == (404, f"there is no '/chat/completions' here; {there}")
     status, error = running.refusal("GET", "/v1/completions")
@@ -753,6 +755,10 @@ def test_they_are_told_before_what_they_sent_is_looked_at(words: str, n: int, mo
         (CompletionRequest, {"prompt": [[1]] * 99 + [["a"] * 99] * 99}),
         (ChatRequest, {"messages": [{"role": "user", "content": [1] * 99}]}),
         (ChatRequest, {"messages": [1] * 99}),
+        (ResponseRequest, {"input": [1] * 99}),
+        (ResponseRequest, {"input": [{"role": "user", "content": [1] * 99}] * 99}),
+        (ResponseRequest, {"input": "Ada", "include": [1] * 99}),
+        (ResponseRequest, {"input": "Ada", "metadata": {f"{n}": 1 for n in range(99)}}),
         (DetokenizeRequest, {"tokens": ["a"] * 99}),
     ],
 )

@@ -56,13 +56,17 @@ def session() -> Iterator[requests.Session]:
 def briefly(case: Any, session: requests.Session) -> None:
     """Ask, but for no long text, and hold the answer against the document."""
     if isinstance(case.body, dict):
-        for name in ("max_tokens", "max_completion_tokens", "max_new_tokens", "n"):
+        for name in ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_new_tokens", "n"):
             if isinstance(case.body.get(name), int) and case.body[name] >= 1:
                 case.body[name] = 2
         if isinstance(case.body.get("model"), str):
             del case.body["model"]  # which would mostly be a name that nobody has
         if case.path.startswith("/v1/c"):
             case.body.setdefault("max_tokens", 2)
+        if case.path.startswith("/v1/responses"):
+            case.body.setdefault("max_output_tokens", 2)
+            if case.body.get("n") == 2:  # of which it writes one
+                del case.body["n"]
         if case.path.startswith("/page/regenerate"):
             case.body.setdefault("max_new_tokens", 2)
     checks = [not_a_server_error, content_type_conformance, response_schema_conformance]

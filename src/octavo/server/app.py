@@ -20,12 +20,14 @@ from octavo.server.page import files, learning, lenses, reporting, state
 from octavo.server.page.baselines import Counting
 from octavo.server.page.reporting import Reports
 from octavo.server.refused import RefusedError
+from octavo.server.responding import Responding
+from octavo.server.response_schema import ResponseRequest
 from octavo.server.schema import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
 from octavo.server.strict import LEFT, REFUSALS, StrictRoute, refuse_in_the_apis_words, while_here
 from octavo.server.writing import Writing
 
 DEFAULT_TOKENS = 16  # of a completion, as the API has it
-THERE = "ask /v1/chat/completions, /v1/completions or /v1/models"
+THERE = "ask /v1/chat/completions, /v1/responses, /v1/completions or /v1/models"
 
 STREAMED: dict[int | str, dict[str, Any]] = {
     200: {"description": "The answer, whole or streamed", "content": {"application/json": {}, "text/event-stream": {}}}
@@ -89,25 +91,24 @@ async def complete(request: Request, asked: CompletionRequest) -> Any:
 @api.post("/v1/chat/completions", responses=STREAMED)
 async def converse(request: Request, asked: ChatRequest) -> Any:
     """The next turn of a conversation."""
-    served = await newest(request, asked.model)
-    served.check_room(asked.n or 1)
-    ids = tuple(await served.converse([message.plain for message in asked.messages]))
-    _check_conversation(served, asked, len(ids))
-    sampling = served.sampling(asked, answering=True)
-    wanted = [
-        Wanted(
-            prompt=ids,
-            sampling=copy,
-            max_new_tokens=asked.most or served.context,
-            stop=asked.stops if served.answers else (*asked.stops, *BASE_STOP),
-            alternatives=asked.top_logprobs or 0,
-            slide=not served.answers,
-            goes_on=not served.answers,
-        )
-        for copy in _copies(sampling, asked.seed, asked.n or 1)
-    ]
+    served, wanted = await _turns(request, asked)
     form = ChatForm(served, bool(asked.logprobs))
     return await answer(request, Writing(served, wanted, form, streamed=bool(asked.stream)), asked)
+
+
+@api.post("/v1/responses", responses=STREAMED)
+async def respond(request: Request, asked: ResponseRequest) -> Any:
+    """The same, as OpenAI's newer clients ask for it."""
+    served, wanted = await _turns(request, asked)
+    return await answer(request, Responding(served, wanted, asked), asked)
+
+
+@api.api_route("/v1/responses/{name}", methods=["GET", "POST", "DELETE"], include_in_schema=False)
+@api.api_route("/v1/responses/{name}/{part}", methods=["GET", "POST", "DELETE"], include_in_schema=False)
+async def recall(request: Request) -> None:
+    """Nothing: what was answered is forgotten."""
+    path = request.url.path
+    raise RefusedError(404, f"there is no {path!r:.80} here: no answer is kept; send the whole conversation anew")
 
 
 @api.post("/tokenize")
@@ -138,7 +139,7 @@ async def show_metrics(request: Request) -> PlainTextResponse:
     return PlainTextResponse(text, media_type=metrics.TYPE)
 
 
-async def answer(request: Request, writing: Writing, asked: CompletionRequest | ChatRequest) -> Any:
+async def answer(request: Request, writing: Writing, asked: CompletionRequest | ChatRequest | ResponseRequest) -> Any:
     """What is written, as a stream or whole; a client that goes away is not written for any longer."""
     request.scope["octavo.writing"] = writing  # for the log
     if asked.stream:
@@ -150,6 +151,27 @@ async def answer(request: Request, writing: Writing, asked: CompletionRequest | 
     finally:
         writing.cancel()
     return Response(status_code=LEFT) if whole is None else JSONResponse(whole)
+
+
+async def _turns(request: Request, asked: ChatRequest | ResponseRequest) -> tuple[Served, list[Wanted]]:
+    """Who is to take the next turn of a conversation, and how, as often as it is asked for."""
+    served = await newest(request, asked.model)
+    served.check_room(asked.n or 1)
+    ids = tuple(await served.converse(asked.conversation, asked.said_in))
+    _check_conversation(served, asked, len(ids))
+    sampling = served.sampling(asked, answering=True)
+    return served, [
+        Wanted(
+            prompt=ids,
+            sampling=copy,
+            max_new_tokens=asked.most or served.context,
+            stop=asked.stops if served.answers else (*asked.stops, *BASE_STOP),
+            alternatives=asked.top_logprobs or 0,
+            slide=not served.answers,
+            goes_on=not served.answers,
+        )
+        for copy in _copies(sampling, asked.seed, asked.n or 1)
+    ]
 
 
 def _given(asked: CompletionRequest) -> list[str | list[int]]:
@@ -180,7 +202,7 @@ def _check_completion(served: Served, asked: CompletionRequest, prompts: list[Re
         )
 
 
-def _check_conversation(served: Served, asked: ChatRequest, count: int) -> None:
+def _check_conversation(served: Served, asked: ChatRequest | ResponseRequest, count: int) -> None:
     """Raise `RefusedError` where there is no room for what is asked for, of which half the context is enough."""
     room, most = served.context - count, asked.most
     if not served.answers or room >= max(1, min(most or 1, served.context // 2)):
@@ -191,7 +213,7 @@ def _check_conversation(served: Served, asked: ChatRequest, count: int) -> None:
         400,
         f"the conversation takes {count} tokens{more} and this model's maximum context length is {served.context}; "
         f"leave out its oldest turns{fewer}",  # by OpenAI's own words for it clients know what to do
-        param="messages",
+        param=asked.said_in,
         code="context_length_exceeded",
     )
 

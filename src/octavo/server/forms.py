@@ -95,7 +95,7 @@ class ChatForm:
     def choice(self, told: Told, number: int) -> dict[str, Any]:
         """A whole turn."""
         message = {"role": "assistant", "content": told.text, "refusal": None}
-        rows = self._rows(told.tokens, told.logprobs, told.alternatives)
+        rows = self._content(told)
         return choice(number, told.finish_reason, rows, message=message)
 
     def opening(self, number: int) -> dict[str, Any] | None:
@@ -104,23 +104,19 @@ class ChatForm:
 
     def piece(self, said: Said, number: int) -> dict[str, Any]:
         """A piece of a stream."""
-        rows = self._rows(said.tokens, said.logprobs, said.alternatives)
+        rows = self._content(said)
         return choice(number, said.finish_reason, rows, delta={"content": said.text} if said.text else {})
 
-    def _rows(
-        self,
-        tokens: Sequence[int],
-        logprobs: Sequence[float],
-        alternatives: Sequence[Alternatives],
-    ) -> dict[str, Any] | None:
-        if not self.logprobs:
-            return None
-        found = zip(tokens, logprobs, alternatives, strict=True)
-        rows = [
+    def _content(self, told: Told | Said) -> dict[str, Any] | None:
+        return {"content": self.rows(told), "refusal": None} if self.logprobs else None
+
+    def rows(self, told: Told | Said) -> list[dict[str, Any]]:
+        """What is told of each token; nothing where nobody wants it."""
+        found = zip(told.tokens, told.logprobs, told.alternatives, strict=True) if self.logprobs else ()
+        return [
             {**self._row(token, logprob), "top_logprobs": [self._row(*other) for other in others]}
             for token, logprob, others in found
         ]
-        return {"content": rows, "refusal": None}
 
     def _row(self, token: int, logprob: float) -> dict[str, Any]:
         return {"token": self.served.spelled(token), "logprob": logprob, "bytes": self.served.spelled_bytes(token)}

@@ -272,9 +272,12 @@ SAFE_HEADERS = [(name.lower().encode(), value.encode()) for name, value in SAFE.
 
 async def _end(scope: Scope, receive: Receive, send: Send, *, begun: bool) -> None:
     """Tell a client that its answer will not come to its end: in its place, or as the last event of a stream."""
-    told = RefusedError(503, "the service ends; ask again when it is back", code="ending", headers=CLOSE).response()
+    error = RefusedError(503, "the service ends; ask again when it is back", code="ending", headers=CLOSE)
+    told = error.response()
     if begun:
-        await send({"type": "http.response.body", "body": b"data: %b\n\n" % bytes(told.body)})
+        writing = scope.get("octavo.writing")
+        last = f"data: {bytes(told.body).decode()}\n\n" if writing is None else writing.broken(error.content())
+        await send({"type": "http.response.body", "body": last.encode()})
     else:
         await told(scope, receive, send)
 

@@ -29,7 +29,7 @@ from octavo.tokenizers import BPETokenizer, SimpleTokenizer, Tokenizer
 RETRY = "1"  # seconds
 QUIET = 60  # seconds without a text, after which old weights are forgotten
 SHORT = 1000  # characters, or ids, that are turned sooner than another thread is woken to turn them
-WRITING = frozenset({"/v1/completions", "/v1/chat/completions"})
+WRITING = frozenset({"/v1/completions", "/v1/chat/completions", "/v1/responses"})
 ReadPrompt = tuple[str, tuple[int, ...]]  # a prompt as text and as ids
 T = TypeVar("T")
 
@@ -93,10 +93,10 @@ class Served:
         """The text of ids. Raises `RefusedError` for one that no token has."""
         return await refusing(param, partial(self.tokenizer.decode, special=True), ids, short=len(ids) < SHORT)
 
-    async def converse(self, messages: list[dict[str, str]]) -> Sequence[int]:
+    async def converse(self, messages: list[dict[str, str]], param: str) -> Sequence[int]:
         """A conversation's ids; a model that was never taught one goes on with what was said last."""
         if self.answers:
-            return await refusing("messages", read_conversation, self.tokenizer, messages)
+            return await refusing(param, read_conversation, self.tokenizer, messages)
         ((_, ids),) = await self.read([messages[-1]["content"]])
         return ids
 

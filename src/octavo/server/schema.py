@@ -1,7 +1,7 @@
 """The API's requests as they come in: what is known, what is refused by name, what is out of range."""
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -16,7 +16,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-LONGEST_STOP, STOPS, BIASES, COPIES, TOKENS = 256, 16, 1024, 128, 1 << 20
+LONGEST_STOP, STOPS, BIASES, COPIES, TOKENS, TURNS = 256, 16, 1024, 128, 1 << 20, 4096
 
 
 def checked(text: str) -> str:
@@ -30,11 +30,15 @@ def checked(text: str) -> str:
     return text
 
 
-def few(biases: Any) -> Any:
+def few(most: int, what: str) -> BeforeValidator:
     """No more than may be looked at one by one."""
-    if isinstance(biases, Mapping) and len(biases) > BIASES:
-        raise ValueError(f"it names {len(biases)} tokens; name at most {BIASES}")
-    return biases
+
+    def check(given: Any) -> Any:
+        if isinstance(given, Mapping) and len(given) > most:
+            raise ValueError(f"it names {len(given)} {what}; name at most {most}")
+        return given
+
+    return BeforeValidator(check)
 
 
 Text = Annotated[StrictStr, AfterValidator(checked)]
@@ -46,7 +50,7 @@ Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Biases = Annotated[
     dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Annotated[Number, Field(ge=-100, le=100)]],
     Field(max_length=BIASES),
-    BeforeValidator(few),
+    few(BIASES, "tokens"),
 ]
 Stop = Annotated[StrictStr, Field(min_length=1, max_length=LONGEST_STOP), AfterValidator(checked)]
 
@@ -142,7 +146,8 @@ class Message(BaseModel):
 class ChatRequest(Writing):
     """POST /v1/chat/completions."""
 
-    messages: list[Message] = Field(min_length=1, max_length=4096, fail_fast=True)
+    said_in: ClassVar[str] = "messages"
+    messages: list[Message] = Field(min_length=1, max_length=TURNS, fail_fast=True)
     max_tokens: StrictInt | None = Field(None, ge=1, le=TOKENS, description="As many as the context has room for.")
     max_completion_tokens: StrictInt | None = Field(None, ge=1, le=TOKENS, description="The newer name of it.")
     logprobs: StrictBool | None = None
@@ -165,6 +170,11 @@ class ChatRequest(Writing):
             store=(False,),
         )
     )
+
+    @property
+    def conversation(self) -> list[dict[str, str]]:
+        """What was said so far."""
+        return [message.plain for message in self.messages]
 
     @property
     def most(self) -> int | None:

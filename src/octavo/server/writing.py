@@ -114,6 +114,9 @@ class Writing:
         await self.news.wait()
         if self.error is not None:
             raise RefusedError(500, self.error)
+        return self._whole()
+
+    def _whole(self) -> dict[str, Any]:
         choices = [self.form.choice(one, number) for number, one in enumerate(self.told)]
         return {**self.head, "object": self.kind, "choices": choices, "usage": self.usage()}
 
@@ -122,9 +125,8 @@ class Writing:
 
         Whoever stops listening lets the texts go.
         """
-        openings = [self.form.opening(number) for number in range(len(self.told))]
         try:
-            if said := "".join(self._event([opening], usage) for opening in openings if opening is not None):
+            if said := "".join(self._begin(usage)):
                 yield said
             while True:
                 await self.news.wait()
@@ -138,12 +140,20 @@ class Writing:
         finally:
             self.cancel()
 
+    def _begin(self, usage: bool) -> Iterator[str]:
+        openings = [self.form.opening(number) for number in range(len(self.told))]
+        return (self._event([opening], usage) for opening in openings if opening is not None)
+
     def _pieces(self, heard: list[tuple[int, Said]], usage: bool) -> Iterator[str]:
         for number, said in heard:
             if said.error is not None:
-                yield event(error_object(500, said.error))
+                yield self.broken(error_object(500, said.error))
                 return
             yield self._event([self.form.piece(said, number)], usage)
+
+    def broken(self, error: dict[str, Any]) -> str:
+        """The event that says why a stream does not come to its end."""
+        return event(error)
 
     def _end(self, usage: bool) -> str:
         used = self._event([], usage, self.usage()) if usage and self.error is None else ""
