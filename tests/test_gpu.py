@@ -20,6 +20,9 @@ from octavo.loss import IGNORED, cross_entropy, cross_entropy_in_pieces
 from octavo.making import make_model, prepare_to_learn
 from octavo.model import GPT
 from octavo.optim import make_optimizers
+from octavo.parallel import Spread
+from octavo.probing import step_memory
+from octavo.repeating import Repeated
 from octavo.sampling import Sampling
 from octavo.server.engine.engine import Engine
 from octavo.server.engine.sequence import Request, Said
@@ -120,6 +123,33 @@ def test_the_loss_of_a_large_vocabulary_is_the_loss_and_so_are_its_gradients(siz
     expected = of(lambda x, w: cross_entropy(x @ w.mT, targets), torch.float64)
     for one, other in zip(found, expected, strict=True):
         assert (one - other).norm() < (1e-2 if dtype == torch.bfloat16 else 1e-4) * other.norm()
+
+
+@pytest.mark.parametrize(
+    ("dialect", "asked"),
+    [
+        ("modern", {}),
+        ("modern", {"dtype": "float32"}),
+        ("modern", {"recompute": True}),
+        ("gpt2", {"optimizer": "adamw", "micro_batches": 4}),
+    ],
+)
+def test_a_step_takes_about_as_much_memory_as_is_told(dialect: Any, asked: dict[str, Any]) -> None:
+    model = ModelConfig(vocab_size=512, context=256, layers=4, heads=4, width=256, dialect=dialect)
+    words = {"optimizer": "muon", "dtype": "bfloat16", **asked}
+    config = RunConfig(model=model, train=TrainConfig(steps=6, batch=8, device="cuda", **words))
+    held = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    learner = prepare_to_learn(make_model(config), config)
+    spread = Spread(learner, getattr(torch, config.train.dtype))
+    repeated = Repeated(spread, make_optimizers(learner, config.train), 1.0)
+    tokens = torch.randint(512, (8, 257), device="cuda")
+    rows = 8 // config.train.micro_batches
+    pieces = [(part[:, :-1].contiguous(), part[:, 1:].contiguous()) for part in tokens.split(rows)]
+    for _ in range(config.train.steps):
+        repeated.step(pieces, rate=0.1, seeds=[0] * len(pieces))
+    took = torch.cuda.max_memory_allocated() - held
+    assert 0.8 * took < step_memory(config) < 1.4 * took
 
 
 def begin(out: str, base: RunConfig | None = None, **asked: Any) -> Trainer:

@@ -1,5 +1,6 @@
 """The arithmetic of sizes is that of the model: parameters, operations and bytes, counted where they happen."""
 
+import re
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -11,12 +12,13 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from octavo.config import GPT2, GPT2_XL, ModelConfig
+from octavo.config import GPT2, GPT2_XL, ModelConfig, RunConfig, TrainConfig
 from octavo.imagined import imagine
 from octavo.loss import cross_entropy
 from octavo.model import GPT, GPTBlock
 from octavo.optim import orthogonalise
 from octavo.presets import LLAMA_8B, PRESETS, QWEN3_06B, QWEN3_8B
+from octavo.probing import Room, step_memory
 from octavo.scale import (
     FLOAT,
     HALF,
@@ -200,3 +202,14 @@ def test_muons_work_is_what_pytorch_counts(reckoned: ModuleType) -> None:
             if weight.dim() == 2:
                 orthogonalise(weight[None].detach(), torch.float32)
     assert counted.get_total_flops() == reckoned.muon_work(config)
+
+
+@pytest.mark.parametrize(("name", "model", "batch"), [("124M", GPT2, 16), ("1.5B", GPT2_XL, 8)])
+def test_a_gpu_took_about_as_much_memory_as_is_told(name: str, model: ModelConfig, batch: int) -> None:
+    page = (ROOT / "docs/gpu.md").read_text("utf-8")
+    row = re.search(rf"\| {name}, {batch} × 1,024 \| octavo \|.*\| ([\d.]+) GiB \|", page)
+    train = TrainConfig(steps=1, batch=batch, optimizer="adamw", dtype="bfloat16", device="cuda")
+    told = step_memory(RunConfig(model=model, train=train))
+    assert row and 1 < told / (float(row[1]) * 2**30) < 1.2
+    tight = step_memory(RunConfig(model=model, train=replace(train, recompute=True)), Room(None, 8, in_parts=True))
+    assert tight < 0.4 * told

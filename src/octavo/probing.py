@@ -15,7 +15,7 @@ from octavo.making import make_model, prepare_to_learn
 from octavo.optim import make_optimizers
 from octavo.parallel import Spread
 from octavo.repeating import PLAIN, Repeated
-from octavo.scale import PER_LOGIT, gathered, muon_work, parameters, work_per_token
+from octavo.scale import PER_LOGIT, Way, activations, gathered, held, muon_work, parameters, work_per_token
 from octavo.speed import peak
 
 PER_PARAMETER = 20  # bytes: the weight, its gradient, its momentum, its change, and its cast for one step
@@ -65,16 +65,22 @@ ONE = Room()
 
 
 def step_memory(config: RunConfig, room: Room = ONE) -> int:
-    """About how many bytes a step takes at its height, in each process."""
-    model, train = config.model, config.train
-    kept = 40 + 25 * getattr(torch, train.dtype).itemsize  # for the way back, per token, layer and number of its width
-    blocks, streams = (1, model.layers) if train.recompute else (model.layers, 0)
+    """About how many bytes a step takes at its height, in each process.
+
+    A GPU keeps what the arithmetic of `scale` says, a little less. A CPU keeps more: its kernels have fewer of the
+    steps in one, and what one has freed is not at once another's.
+    """
+    model, train, size = config.model, config.train, getattr(torch, config.train.dtype).itemsize
     tokens = -(-train.batch // (train.micro_batches * room.processes)) * config.window
-    streamed = getattr(torch, train.dtype).itemsize * streams * model.width
-    per_token = kept * blocks * model.width + streamed
+    whole = room.gathered * gathered(model, size)
+    if train.device == "cuda":
+        state = held(model, train.optimizer, Way(room.processes, sharded=room.in_parts), size)
+        return state + whole + activations(model, tokens, recompute=train.recompute, size=size)
+    kept = 40 + 25 * size  # for the way back, per token, layer and number of its width
+    blocks, streams = (1, model.layers) if train.recompute else (model.layers, 0)
+    per_token = kept * blocks * model.width + size * streams * model.width
     state = PER_PARAMETER * parameters(model) // (room.processes if room.in_parts else 1)
-    state += room.gathered * gathered(model, getattr(torch, train.dtype).itemsize)
-    return state + tokens * per_token + PER_LOGIT * min(LOGITS, tokens * model.vocab_size)
+    return state + whole + tokens * per_token + PER_LOGIT * min(LOGITS, tokens * model.vocab_size)
 
 
 def fit_into(config: RunConfig, room: Room) -> RunConfig | None:
