@@ -10,6 +10,8 @@ def main() -> None:
     # threads that spin for long while they wait make a step ten times slower as soon as another program wants a core,
     # those that hardly do a fifth slower where none does; read when torch is loaded, which no word has done yet
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+    # what PyTorch logs where a GPU has no memory for a batch: it is read in smaller pieces then, and octavo says so
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     for number in range(3):  # a standard stream that was closed: the next file would get its number, and what is said
         try:
             os.fstat(number)
