@@ -54,6 +54,12 @@ PROMPTS = [[1, 2, 3], [5], list(range(40))]
 
 
 @pytest.fixture(autouse=True)
+def compiling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where there is no Triton, for a GPU that is emulated."""
+    monkeypatch.setattr("octavo.shapes.compiles", lambda device: device == "cuda")
+
+
+@pytest.fixture(autouse=True)
 def put_back() -> Iterator[None]:
     precision = torch.get_float32_matmul_precision()
     yield
@@ -172,7 +178,9 @@ def begin(out: str, base: RunConfig | None = None, **asked: Any) -> Trainer:
 )
 @pytest.mark.usefixtures("workplace")
 def test_going_on_comes_to_the_same_bits(asked: dict[str, Any]) -> None:
-    whole(begin("one", **asked))
+    one = begin("one", **asked)
+    assert one.config.train.compile == ("base" in asked)
+    whole(one)
     until(begin("two", **asked), 5)
     whole(training.resume(Path("two"), Asked()))
     assert_same_state(state("one", 12), state("two", 12))

@@ -105,6 +105,10 @@ def test_a_model_that_computes_something_else_is_not_written(model: GPT, run: Pa
 def test_a_compiled_model_is_saved_as_what_it_was_made_of(model: GPT, run: Path) -> None:
     save_model(torch.compile(model.float()), run)
     assert same(state_of(model), state_of(load_model(run)))
+    for block in model.blocks:
+        block.compile(backend="eager")
+    save_model(model, run)
+    assert same(state_of(model), state_of(load_model(run)))
 
 
 @pytest.mark.parametrize("dtype", ["float32", torch.int8, torch.float8_e4m3fn])

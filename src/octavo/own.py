@@ -44,5 +44,5 @@ def is_own(kind: type[nn.Module]) -> bool:
 def is_patched(part: nn.Module) -> bool:
     """Whether somebody put something of his own in the place of what its class has under that name."""
     its, kind = vars(part), type(part)
-    patches: list[Any] = [its[name] for name in its.keys() - PLAIN if hasattr(kind, name)]
+    patches: list[Any] = [its[name] for name in its.keys() - PLAIN if name[:1] != "_" and hasattr(kind, name)]
     return any(callable(patch) and not getattr(patch, "changes_nothing", False) for patch in patches)

@@ -10,7 +10,7 @@ again in the same places. While it is recorded, nothing is done: that is, it is 
 meanwhile is an error.
 
 Several processes with a GPU each exchange through Gloo what they would through NCCL. There is no compiler of kernels:
-blocks are compiled as far as operations.
+what the tests compile is compiled as far as operations, and a training of its own accord compiles nothing.
 """
 
 import atexit
