@@ -133,6 +133,10 @@ with torch.no_grad():
         assert torch.equal(lens.trace(compiled, text).stream[1], alone.stream[1])
         with lens.switched(compiled, {"0": 0}):
             assert torch.equal(compiled(torch.tensor([text]))[0], without.logits)
+one, other = (lens.switched(blocks, {}) for _ in range(2))
+one.__enter__(), other.__enter__()  # as two threads come and go
+one.__exit__(None, None, None), other.__exit__(None, None, None)
+assert "force_eager" not in str(torch._dynamo.eval_frame._stance)
 """
 
 

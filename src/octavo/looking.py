@@ -228,7 +228,7 @@ def regenerated(
     seen = look(model, tokenizer, text, newest=True)
 
     def written(changes: Mapping[str, float]) -> Json:
-        with lens.switched(model, changes):
+        with lens.switched(model, changes, everywhere=False):
             loss = lens.trace(model, seen.trace.tokens.tolist()).loss
             words: Json = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
             return {"text": completions(model, tokenizer, text, **words)[0].text, "loss": loss}

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from math import isfinite
-from threading import get_ident
+from threading import Lock, get_ident
 from typing import Any
 
 import torch
@@ -69,10 +69,34 @@ def switched(model: GPT, changes: Changes, *, everywhere: bool = True) -> Iterat
             handle.remove()
 
 
+class Waiting:
+    """PyTorch's compiler waits, in all threads, from the first to the last that looks into a compiled model."""
+
+    def __init__(self) -> None:
+        self.lock, self.count = Lock(), 0
+        self.before: AbstractContextManager[Any] = nullcontext()
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.count:
+                self.before = torch.compiler.set_stance("force_eager")
+                self.before.__enter__()
+            self.count += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.count -= 1
+            if not self.count:
+                self.before.__exit__(None, None, None)
+
+
+WAITING = Waiting()
+
+
 def uncompiled(model: nn.Module) -> AbstractContextManager[Any]:
     """Within a `with` statement, nothing that was compiled: a program made before a hook was set does not hear it."""
     compiled = any("_orig_mod" in part._modules or part._compiled_call_impl is not None for part in model.modules())
-    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
+    return WAITING if compiled else nullcontext()
 
 
 def factors_of(changes: Changes | None) -> dict[str, float]:
