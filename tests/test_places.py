@@ -72,6 +72,8 @@ def test_new_runs_are_named_after_the_text_and_counted() -> None:
     assert places.new_run("Gro\u0308ße.txt") == Path("runs/größe-1")  # as macOS writes it
     make_run(Path("runs/Ma\u0308rchen-1"))  # which on a Mac is märchen-1
     assert places.new_run("Ma\u0308rchen.txt") == Path("runs/m\u00e4rchen-2")
+    make_run(places.new_run("H\u0331ay.txt"))  # a letter that has its mark in one sign only where it is small
+    assert places.new_run("H\u0331ay.txt") == Path("runs/\u1e96ay-2")
     long = places.new_run("ä" * 127)  # as long as a name can be
     assert long.name.endswith("ä-1") and len(long.name.encode()) < 110
 

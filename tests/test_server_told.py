@@ -97,6 +97,9 @@ def test_what_a_vocabulary_lacks_has_its_room_in_the_text(running: Running) -> N
         text, table = told(running, "plain", prompt, echo=True, max_tokens=1)
         for token, place in zip(table["tokens"], table["text_offset"], strict=True):
             assert text.startswith(token, place) or text[place] in "漢字"
+    text, table = told(running, "plain", "Ada <unk> finds", echo=True, max_tokens=1)  # spelled, and no token
+    for token, place in zip(table["tokens"], table["text_offset"], strict=True):
+        assert text.startswith(token, place) or text[place] in "<k>"
 
 
 def test_a_token_of_sentencepiece_is_spelled_with_its_space_and_a_byte_as_itself(running: Running) -> None:

@@ -129,10 +129,15 @@ def new_run(text: str) -> Path:
     On a Mac and on Windows one that is written in capitals is the same; a Mac may tell letters and their dots apart.
     """
     name = re.sub(r"\.(zst|gz)$", "", Path(text).name, flags=re.IGNORECASE)
-    stem = re.sub(" +", "-", _letters(Path(name).stem)).strip("-").lower() or "text"
+    stem = _spelled(re.sub(" +", "-", _letters(Path(name).stem)).strip("-")) or "text"
     stem = stem.encode()[:LONGEST].decode(errors="ignore")  # a file system takes names of 255 bytes
-    taken = {unicodedata.normalize("NFC", folder.name).lower() for folder in RUNS.iterdir()} if RUNS.is_dir() else set()
+    taken = {_spelled(folder.name) for folder in RUNS.iterdir()} if RUNS.is_dir() else set()
     return RUNS / next(name for n in range(1, len(taken) + 2) if (name := f"{stem}-{n}") not in taken)
+
+
+def _spelled(name: str) -> str:
+    """A name in small letters, each with its marks in one sign where there is one, which a capital may not have."""
+    return unicodedata.normalize("NFC", name.lower())
 
 
 def _letters(name: str) -> str:

@@ -40,11 +40,13 @@ def simple(value: Any) -> Any:
     """Paths, and what NumPy and PyTorch have of numbers, as TOML and JSON know them: strings, plain numbers, lists.
 
     >>> from pathlib import Path
-    >>> simple((Path("a.txt"), "b.txt"))
-    ('a.txt', 'b.txt')
+    >>> simple((Path("a.txt"), "b.txt")), simple([Path("a.txt")])
+    (('a.txt', 'b.txt'), ['a.txt'])
     """
     if hasattr(value, "tolist"):
         return value.tolist()
+    if isinstance(value, list):
+        return list(map(simple, value))
     if isinstance(value, tuple):
         return tuple(map(simple, value))
     if isinstance(value, PathLike):

@@ -132,17 +132,18 @@ class Served:
         """Where each token begins in the text that they come from, in characters.
 
         A special token takes room only where the text has its name: what opens a text has none in it. An unknown one
-        takes that of the piece that it stands for.
+        takes that of the piece that it stands for, where the text was given and not the ids.
         """
         stream, places, place = self.tokenizer.stream(), list[int](), 0
         simple = self.tokenizer if isinstance(self.tokenizer, SimpleTokenizer) else None
-        hidden = iter([len(one.text) for one in simple.unknowns(text)] if simple else [])
+        given = [*self.tokenizer.opening, *self.tokenizer.encode(text)] == list(ids)
+        hidden = iter([len(one.text) for one in simple.unknowns(text)] if simple and given else [])
         for token in ids:
             places.append(place)
             name = self.tokenizer.decode([token], special=True)
             special = name != self.tokenizer.decode([token])
             unseen = next(hidden, 0) if token == self.tokenizer.unknown else 0
-            place += len(stream.push(token)) or (len(name) if special and text.startswith(name, place) else unseen)
+            place += len(stream.push(token)) or unseen or (len(name) if special and text.startswith(name, place) else 0)
         return places
 
     def spelled_bytes(self, token: int) -> list[int]:
