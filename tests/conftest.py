@@ -163,6 +163,16 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def running() -> Iterator[Any]:
+    """A service of two small models, for all tests of a file."""
+    from test_server import Rules, Running
+
+    service = Running(Rules())
+    yield service
+    service.stop()
+
+
 @pytest.fixture(scope="session")
 def warm_process() -> Iterator[Warm]:
     warm = Warm()

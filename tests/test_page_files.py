@@ -23,13 +23,6 @@ STATIC = Path(files.__file__).parent / "static"
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[Running]:
-    service = Running(Rules())
-    yield service
-    service.stop()
-
-
-@pytest.fixture(scope="module")
 def guarded() -> Iterator[Running]:
     service = Running(Rules(key=KEY))
     yield service

@@ -106,13 +106,6 @@ class Running:
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[Running]:
-    service = Running(Rules())
-    yield service
-    service.stop()
-
-
-@pytest.fixture(scope="module")
 def client(running: Running) -> Iterator[OpenAI]:
     with OpenAI(base_url=f"http://127.0.0.1:{running.port}/v1", api_key="none", max_retries=0) as client:
         yield client

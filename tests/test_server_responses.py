@@ -56,13 +56,6 @@ WORDS: Json = {"model": "chatty", "temperature": 0, "extra_body": {"seed": 3}}
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[Running]:
-    service = Running(Rules())
-    yield service
-    service.stop()
-
-
-@pytest.fixture(scope="module")
 def client(running: Running) -> Iterator[OpenAI]:
     words: Json = {"api_key": "none", "max_retries": 0, "_strict_response_validation": True}  # against its own types
     with OpenAI(base_url=f"http://127.0.0.1:{running.port}/v1", **words) as client:
